@@ -209,8 +209,8 @@ class TorchTransformer(torch.nn.Transformer):
         padding, future = source == 0, ~torch.ones(2 * target.shape[1:], dtype=torch.bool).tril()
         return self.out(
             super().forward(
-                self.embed_with_positions(self.source_embed, source),
-                self.embed_with_positions(self.target_embed, target),
+                self.placed(self.source_embed, source),
+                self.placed(self.target_embed, target),
                 tgt_mask=future,
                 src_key_padding_mask=padding,
                 memory_key_padding_mask=padding,

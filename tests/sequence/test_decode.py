@@ -14,7 +14,7 @@ import tinycv
 from tinycv.data import EOS, PAD, SOS
 from tinycv.engine.tensor import recording
 from tinycv.sequence import beam_search, greedy
-from tinycv.sequence.decode import reorder, the_best
+from tinycv.sequence.decode import best_extensions, reorder
 
 V, LONGEST = 6, 4  # PAD, SOS, EOS and three symbols
 seeds, alphas = st.integers(0, 10_000), st.sampled_from([0.0, 0.6, 2.0])
@@ -174,7 +174,7 @@ def test_a_beam_goes_on_while_a_likelier_end_may_still_be_reached():
 
 
 def test_of_equally_likely_extensions_the_first_are_kept_as_greedy_search_does():
-    log_p, parent, symbol = the_best(np.tile([-1.0, 0.0], (2, 3, 100)), 5)
+    log_p, parent, symbol = best_extensions(np.tile([-1.0, 0.0], (2, 3, 100)), 5)
     assert (log_p == 0).all() and (parent == 0).all() and symbol.tolist() == [[1, 3, 5, 7, 9]] * 2
 
 
@@ -293,7 +293,7 @@ def test_a_sentence_that_no_symbol_may_continue_is_refused(beam, at):
     search = greedy if beam is None else beam_search
     options = {} if beam is None else {"beam": beam}
     with pytest.raises(
-        ValueError, match=rf"{search.__name__}: step gave -inf .* in sentence 1: no answer"
+        ValueError, match=rf"{search.__name__}: step returned -inf .* in sentence 1, so no answer"
     ):
         search(step, np.zeros(2), 2, LONGEST, **options)
 

@@ -123,7 +123,9 @@ def test_the_maps_of_the_last_block_make_its_output(norm_first):
     (cross,), layer = model.attention_maps(SOURCE, TARGET)["cross"], model.decoder.layers[0]
     memory, mask = model.encode(SOURCE)
     x = model.embed_with_positions(model.target_embed, TARGET)
-    x = layer.post_norm(layer.norm1, x + layer.self_attn(layer.pre_norm(layer.norm1, x), is_causal=True))
+    x = layer.post_norm(
+        layer.norm1, x + layer.self_attn(layer.pre_norm(layer.norm1, x), is_causal=True)
+    )
     v = layer.multihead_attn.remember(memory)[1]
     found = layer.multihead_attn.out_proj(layer.multihead_attn.merge_heads(cross @ v))
     asked = layer.multihead_attn(layer.pre_norm(layer.norm2, x), memory, attn_mask=mask)

@@ -43,10 +43,10 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.sequence.blockwise import blockwise
 from tinycv.sequence.inputs import (
-    batch_leads,
     check_past,
     check_remembered,
     check_tokens,
+    require_batch_first,
     score_shape,
 )
 from tinycv.sequence.masks import (
@@ -121,7 +121,7 @@ class MultiheadAttention(Module):
                 f"MultiheadAttention: embed_dim {embed_dim} must be divisible by num_heads "
                 f"{num_heads}, but the remainder is {embed_dim % num_heads}"
             )
-        batch_leads(batch_first, "MultiheadAttention")
+        require_batch_first(batch_first, "MultiheadAttention")
         bias = flag(bias, "MultiheadAttention: bias")
         self.embed_dim, self.num_heads = embed_dim, num_heads
         self.dropout = number(dropout, "MultiheadAttention: dropout", 0, 1)

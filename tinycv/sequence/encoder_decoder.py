@@ -34,7 +34,14 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.inputs import Ids, batch_leads, length_of, some, some_last, state_of
+from tinycv.sequence.inputs import (
+    Ids,
+    check_ids,
+    check_last_tokens,
+    length_of,
+    require_batch_first,
+    state_of,
+)
 from tinycv.sequence.masks import padding_mask, without_padding
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
@@ -72,7 +79,7 @@ class Transformer(Module):
         *,
         batch_first: bool = True,
     ):
-        batch_leads(batch_first, "Transformer")
+        require_batch_first(batch_first, "Transformer")
         source_words = size(source_words, "Transformer: source_words", 1)
         target_words = size(target_words, "Transformer: target_words", 1)
         d_model = size(d_model, "Transformer: d_model", 1)
@@ -103,14 +110,14 @@ class Transformer(Module):
         The target needs no padding mask: its padding comes last, so the causal mask hides it from
         all words.
         """
-        some(target, "Transformer: target", 0)
+        check_ids(target, "Transformer: target", 0)
         memory, mask = self.encode(source)
         embedded = self.embed_with_positions(self.target_embed, target)
         return self.out(self.decoder(embedded, memory, memory_mask=mask, tgt_is_causal=True))
 
     def encode(self, source: Ids) -> tuple[Tensor, np.ndarray]:
         """The encoder output (B, S, E), and its mask (B, 1, 1, S), False on padding."""
-        some(source, "Transformer: source", 0)
+        check_ids(source, "Transformer: source", 0)
         mask = padding_mask(source)
         return self.encoder(self.embed_with_positions(self.source_embed, source), mask), mask
 
@@ -143,7 +150,7 @@ class Transformer(Module):
     def step(self, tokens: Ids, state: dict) -> tuple[Tensor, dict]:
         """tokens (B,): the words written last. Returns log p of the next ones (B, V), and the next
         state."""
-        some_last(tokens, "Transformer.step: tokens")
+        check_last_tokens(tokens, "Transformer.step: tokens")
         past = state_of(state, "Transformer.step: state", "remembered", "mask", "past")["past"]
         start = length_of("Transformer.step", self.decoder.layers, past, tokens.shape[0])
         x = self.embed_with_positions(self.target_embed, tokens[:, None], start)  # (B, 1, E)
@@ -156,7 +163,7 @@ class Transformer(Module):
         """The attention weights of each block, query by key: "encoder" (B, H, S, S), "decoder" (B,
         H, T, T) and "cross" (B, H, T, S). Row t of "cross" belongs to the word after
         target[:, t]."""
-        some(target, "Transformer.attention_maps: target", 0)
+        check_ids(target, "Transformer.attention_maps: target", 0)
         with no_grad():
             encoder_maps = self.encoder.attention_maps(
                 self.embed_with_positions(self.source_embed, source), padding_mask(source)

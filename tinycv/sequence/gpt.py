@@ -27,7 +27,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.inputs import Ids, length_of, some, some_last
+from tinycv.sequence.inputs import Ids, check_ids, check_last_tokens, length_of
 from tinycv.sequence.positions import LearnedPositions
 from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer
 
@@ -64,7 +64,7 @@ class GPT(Module):
 
     def forward(self, ids: Ids) -> Tensor:
         """Returns (B, T, V): row t scores the word after ids[:, t], from ids[:, : t + 1] alone."""
-        some(ids, "GPT: ids", 0)
+        check_ids(ids, "GPT: ids", 0)
         x = self.blocks(self.embed_with_positions(ids), is_causal=True)  # (B, T, E)
         return linear(x, self.embed.weight)
 
@@ -79,7 +79,7 @@ class GPT(Module):
         All questions must have the same length T, without padding: after a padded question, the
         model would continue the padding.
         """
-        some(question, "GPT.translate: question", 0)
+        check_ids(question, "GPT.translate: question", 0)
         with no_grad():
             empty_past = [None] * len(self.blocks.layers)
             _, past = self.blocks.step(self.embed_with_positions(question), empty_past)
@@ -89,7 +89,7 @@ class GPT(Module):
         """tokens (B,): the words written last; past: the cached keys and values of the words before
         them, one entry per block. Returns log p of the next words (B, V), and the past with these
         tokens appended."""
-        some_last(tokens, "GPT.step: tokens")
+        check_last_tokens(tokens, "GPT.step: tokens")
         start = length_of("GPT.step", self.blocks.layers, past, tokens.shape[0])
         x = self.embed_with_positions(tokens[:, None], start)  # (B, 1, E)
         y, past = self.blocks.step(x, past)

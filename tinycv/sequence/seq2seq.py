@@ -60,7 +60,15 @@ from tinycv.sequence.align import (
 )
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
-from tinycv.sequence.inputs import Ids, State, is_numeric, numbers_of, some, some_last, state_of
+from tinycv.sequence.inputs import (
+    Ids,
+    State,
+    check_ids,
+    check_last_tokens,
+    checked_sizes,
+    is_numeric,
+    state_of,
+)
 from tinycv.sequence.lstm import LSTM
 from tinycv.sequence.masks import lengths_of, without_padding
 from tinycv.sequence.recurrent import Recurrent, batch_second, map_state
@@ -91,7 +99,7 @@ class Encoder(Module):
         bidirectional: bool = False,
         dropout: float = 0.0,
     ):
-        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of(
+        vocabulary, embedding_dim, hidden_size, num_layers = checked_sizes(
             "Encoder", vocabulary, embedding_dim, hidden_size, num_layers
         )
         dropout = number(dropout, "Encoder: dropout", 0, 1)
@@ -118,7 +126,7 @@ class Encoder(Module):
         Returns the encoder output (B, S, H), which PyTorch calls memory; the state after the last
         symbol of each sentence, from which the decoder starts; and the mask (B, S), True on
         symbols."""
-        some(source, "Encoder: source")
+        check_ids(source, "Encoder: source")
         source = source if isinstance(source, Tensor) else Tensor(source)
         mask = source != PAD
         lengths = lengths_of(mask, "Encoder: source")
@@ -157,7 +165,7 @@ class Decoder(Module):
         attention: str | None = None,
         dropout: float = 0.0,
     ):
-        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of(
+        vocabulary, embedding_dim, hidden_size, num_layers = checked_sizes(
             "Decoder", vocabulary, embedding_dim, hidden_size, num_layers
         )
         dropout = number(dropout, "Decoder: dropout", 0, 1)
@@ -199,7 +207,7 @@ class Decoder(Module):
         before the first of them, a dict as ``start`` returns it. Returns the scores of the next
         symbols (B, T, V), the decoder state after the last step, and the attention weights (B, T,
         S), or None without attention."""
-        some(target, "Decoder: target")
+        check_ids(target, "Decoder: target")
         self.check_state(before, target.shape[0])
         embedded = without_padding(self.embedding(target), target)
         embedded = dropout(embedded, self.dropout, self.training)  # (B, T, E)
@@ -322,7 +330,7 @@ class Seq2Seq(Module):
     def step(self, tokens: Ids, state: dict) -> tuple[Tensor, dict]:
         """One step of writing, in the form that decode.py needs: tokens (B,), the symbols written
         last. Returns the log-probabilities of the next ones (B, V), and the next state."""
-        some_last(tokens, "Seq2Seq.step: tokens")
+        check_last_tokens(tokens, "Seq2Seq.step: tokens")
         scores, state, _ = self.decoder(tokens[:, None], state)
         return log_softmax(scores[:, 0]), state
 
@@ -330,7 +338,7 @@ class Seq2Seq(Module):
         """Free running. Returns ids (B, at most max_length): EOS ends each answer, PAD follows it.
         beam 1 takes the most likely symbol at each step; a larger beam follows that many unfinished
         answers at once (decode.py). Call ``eval()`` first, to switch dropout off."""
-        some(source, "translate: source")
+        check_ids(source, "translate: source")
         with no_grad():
             return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
@@ -345,8 +353,8 @@ class Seq2Seq(Module):
                 "alignments: this Seq2Seq has no attention, so it has no weights; build it with "
                 "attention='general'"
             )
-        some(source, "alignments: source")
-        some(written, "alignments: written")
+        check_ids(source, "alignments: source")
+        check_ids(written, "alignments: written")
         source = source if isinstance(source, Tensor) else Tensor(source)
         written = Tensor(written, device=source.device)
         target = concatenate([full_like(written[:, :1], SOS), written[:, :-1]], axis=1)

@@ -42,7 +42,7 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.attention import MultiheadAttention
-from tinycv.sequence.inputs import batch_leads, check_tokens, one_for_each
+from tinycv.sequence.inputs import check_one_per_block, check_tokens, require_batch_first
 from tinycv.sequence.masks import NORM_LIMIT, zero_hidden_tokens
 
 Block = TypeVar("Block", bound=Module)
@@ -78,7 +78,7 @@ class TransformerEncoderLayer(Module):
         dim_feedforward = size(dim_feedforward, f"{owner}: dim_feedforward", 1)
         dropout = number(dropout, f"{owner}: dropout", 0, 1)
         layer_norm_eps = epsilon(layer_norm_eps, f"{owner}: layer_norm_eps")
-        batch_leads(batch_first, owner)
+        require_batch_first(batch_first, owner)
         self.self_attn = MultiheadAttention(d_model, nhead, dropout)
         self.linear1 = Linear(d_model, dim_feedforward)
         self.linear2 = Linear(dim_feedforward, d_model)
@@ -240,7 +240,7 @@ class TransformerEncoder(Module):
         """Like a causal ``forward``, for the next tokens x of a sequence. past: the cache, a list
         with one entry per block, each None at the start. Returns y and the new cache."""
         new_past = []
-        one_for_each("TransformerEncoder.step", self.layers, past=past)
+        check_one_per_block("TransformerEncoder.step", self.layers, past=past)
         for layer, layer_past in zip(self.layers, past, strict=True):
             x, layer_past = layer.step(x, layer_past)
             new_past.append(layer_past)
@@ -293,7 +293,9 @@ class TransformerDecoder(Module):
         ``remember(memory)`` returned. past: the cache, a list with one entry per block, each None
         at the start. Returns y and the new cache."""
         new_past = []
-        one_for_each("TransformerDecoder.step", self.layers, remembered=remembered, past=past)
+        check_one_per_block(
+            "TransformerDecoder.step", self.layers, remembered=remembered, past=past
+        )
         for layer, keys_and_values, layer_past in zip(self.layers, remembered, past, strict=True):
             x, layer_past = layer.step(x, keys_and_values, layer_past, memory_mask)
             new_past.append(layer_past)

@@ -19,7 +19,7 @@ from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
-from tinycv.sequence.inputs import Ids, some
+from tinycv.sequence.inputs import Ids, check_ids
 
 
 def next_symbol_loss(
@@ -33,8 +33,8 @@ def next_symbol_loss(
             f"next_symbol_loss: model is {shown(model)}; it must be a Module, called with (source, "
             "target)"
         )
-    some(source, "next_symbol_loss: source")
-    some(target, "next_symbol_loss: target", 2)
+    check_ids(source, "next_symbol_loss: source")
+    check_ids(target, "next_symbol_loss: target", 2)
     if source.shape[0] != target.shape[0]:
         raise ValueError(
             f"next_symbol_loss: source has shape {source.shape} and target {target.shape}; both "
