@@ -88,7 +88,7 @@ def test_the_five_likeliest_classes_are_printed_with_their_probabilities(photo, 
     assert lines == [f"{100 * chances[i]:5.1f} %  {LABELS[i]}" for i in np.argsort(-chances)[:5]]
     assert chances.max() - chances.min() > 0.02
     assert head == (
-        f"{weights}: a ViT in torchvision's layout, 2 blocks of width 16, 2 heads (a note in the "
+        f"{weights}: a ViT in the layout of torchvision, 2 blocks of width 16, 2 heads (a note in the "
         "file), 32 x 32 pixels"
     )
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(photo, weights, tmp_path):
         ((photo, "--weights", photo), "not a safetensors file, but a PNG picture"),
         (
             (photo, "--weights", weights, "--labels", short),
-            "short.txt: 2 lines; the model knows 7 classes",
+            "short.txt: 2 lines; the model has 7 classes",
         ),
         (
             (photo, "--weights", weights, "--labels", tmp_path / "none.txt"),
@@ -202,7 +202,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(photo, weights, tmp_path):
             (photo, "--weights", weights, "--mean", 0),
             "mean [0.0] and std (0.229, 0.224, 0.225) must be 3 numbers each",
         ),
-        ((photo, "--weights", weights, "--std", 1, 0, 1), "above 0: give --mean and --std"),
+        ((photo, "--weights", weights, "--std", 1, 0, 1), "above 0: pass --mean and --std"),
         ((photo, "--weights", weights, "--crop", 2), "crop is 2.0"),
         (
             (photo, "--weights", weights, "--heads", 3),

@@ -203,7 +203,7 @@ def test_filters_that_differ_in_one_direction_have_one_component(device):
 
 @pytest.mark.parametrize("count", [0, 9])
 def test_more_components_than_there_are_are_refused(count):
-    with pytest.raises(ValueError, match=rf"{count} components of weights \(8, 8\); there are 8"):
+    with pytest.raises(ValueError, match=rf"count is {count}; weights of shape \(8, 8\) have 8"):
         patch_filters(small(), count)
 
 
@@ -258,7 +258,7 @@ def test_a_curve_falls_when_the_patch_that_matters_goes():
 def test_an_order_that_leaves_patches_out_is_refused(order):
     with pytest.raises(
         ValueError,
-        match=r"order: 3 patches are no square|order of shape \(1, 4\): every row must hold",
+        match=r"order: 3 patches do not form a square|order of shape \(1, 4\): every row must hold",
     ):
         deletion_curve(
             brightness_of_one_pixel,

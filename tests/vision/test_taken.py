@@ -53,7 +53,7 @@ def test_masked_images_and_bytes_are_refused(name):
         (np.ma.masked_array(X, X > 0.5), "masked array"),
         ((255 * X).astype(np.uint8), "divide bytes by 255"),
         (X.astype(complex), "complex"),
-        (X > 0.5, "bool; it takes floats"),
+        (X > 0.5, "bool; they must be floats"),
         (X.astype(str), "<U32"),
     ):
         with pytest.raises(TypeError, match=f"{name}: images .*{words}"):
@@ -124,7 +124,9 @@ def test_scores_of_nan_are_no_answer():
     assert accuracy(Says(), scores, np.arange(3)) == pytest.approx(2 / 3)
     model = ViT(8, 4, 3, 2, 8, 1, 2)
     model.head.weight.data = np.full(model.head.weight.shape, np.nan, np.float32)
-    with pytest.raises(ValueError, match="classify: the model's scores of this image are NaN"):
+    with pytest.raises(
+        ValueError, match="classify: the scores of the model for this image are NaN"
+    ):
         classify(model, X[0])
 
 
@@ -180,12 +182,12 @@ def test_no_share_of_images_that_are_not_finite_is_right(value):
     images = np.eye(3, dtype=np.float32)
     images[1, 2] = value
     with pytest.raises(
-        ValueError, match=r"accuracy: images of shape \(3, 3\): 1 of them hold NaN or infinity"
+        ValueError, match=r"accuracy: images of shape \(3, 3\): 1 of them contain NaN or infinity"
     ):
         accuracy(Says(), images, np.arange(3))
     # their sum is infinite, they are not
     huge = np.full((2, 3, 8, 8), np.finfo(np.float64).max)
-    with pytest.raises(ValueError, match="1 of them hold NaN"):
+    with pytest.raises(ValueError, match="1 of them contain NaN"):
         train_classifier(
             ViT(8, 4, 3, 3, 8, 1, 2),
             np.where(np.arange(2)[:, None, None, None], huge, value),

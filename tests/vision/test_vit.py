@@ -55,7 +55,7 @@ def test_a_patch_is_flattened_by_channel_then_row_then_column(device):
 
 
 def test_an_image_that_does_not_divide_into_patches_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="image of 6 x 7 does not divide into patches of 3 x 3"):
+    with pytest.raises(ValueError, match="image of 6 x 7 cannot be divided into patches of 3 x 3"):
         patchify(IMAGES[:, :, :, [0, 1, 2, 3, 4, 5, 5]], 3)
 
 

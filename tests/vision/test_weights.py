@@ -103,7 +103,7 @@ def test_a_model_on_a_device_is_saved(path, device):
 def test_a_model_that_reads_the_mean_of_the_patches_is_not_saved_as_one_that_reads_cls(
     layout, path
 ):
-    with pytest.raises(ValueError, match="pool 'mean': .* read the class off CLS"):
+    with pytest.raises(ValueError, match="pool 'mean': .* read the class from CLS"):
         save_vit(path, small(pool="mean"), layout)
     assert not path.exists()
 
@@ -130,7 +130,7 @@ def test_heads_follow_the_rule_where_nobody_says(layout, dim, heads, path):
 @pytest.mark.parametrize("layout, dim", [("timm", 8), ("torchvision", 8), ("huggingface", 64)])
 def test_where_no_rule_holds_heads_are_asked_for(layout, dim, path):
     with pytest.raises(
-        CheckpointError, match=rf"how many heads share the width of {dim}: give heads="
+        CheckpointError, match=rf"how many heads share the width of {dim}: pass heads="
     ):
         load_vit(foreign(path, layout, small(dim=dim)))
 
@@ -182,9 +182,9 @@ def test_hugging_faces_config_beside_the_file_says_heads_epsilon_and_labels(path
         ),
         (
             {"num_attention_heads": 2, "layer_norm_eps": "no"},
-            "layer_norm_eps is no, no small number",
+            "layer_norm_eps is no; it must be between 0 and 1",
         ),
-        ({"num_attention_heads": 2, "id2label": {"0": "a"}}, "labels are no list of 3 words"),
+        ({"num_attention_heads": 2, "id2label": {"0": "a"}}, "labels must be a list of 3 words"),
         (
             {"num_attention_heads": 2, "id2label": {"a": "0"}},
             "not the config.json of a ViT: KeyError: '0'",
@@ -203,8 +203,8 @@ def test_a_config_that_makes_no_sense_is_refused(content, words, path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("[" + "[]," * 2_000_000 + "[]]", "its 6000004 letters have more values"),
-        (" " * 8_000_001, "it has 8000001 bytes, and 8000000 are the most"),
+        ("[" + "[]," * 2_000_000 + "[]]", "its 6000004 characters hold more values"),
+        (" " * 8_000_001, "it has 8000001 bytes; the most is 8000000"),
         ("[" * 100_000, "RecursionError"),
         (None, "it is not an ordinary file"),
     ],
@@ -253,7 +253,7 @@ def test_a_config_beside_a_file_of_another_layout_is_not_asked(path):
 @pytest.mark.parametrize(
     "note, words",
     [
-        ({"labels": ["a"]}, "labels are no list of 3 words"),
+        ({"labels": ["a"]}, "labels must be a list of 3 words"),
         ({"labels": "abc"}, "labels are no list"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0"),
         ({"heads": 3}, "3 heads .from a note in the file. cannot"),
@@ -294,7 +294,7 @@ def test_everything_that_is_wrong_is_listed_at_once_in_the_files_own_names(layou
         load_vit(path, heads=2)
     said = str(caught.value)
     assert said.startswith(
-        f"{path}: no whole ViT in {layout}'s layout; missing: {head}.bias; unexpected: "
+        f"{path}: no complete ViT in the layout of {layout}; missing: {head}.bias; unexpected: "
     )
     assert (
         "stranger" in said
@@ -377,7 +377,7 @@ def test_our_own_names_are_answered_with_how_to_load_them(path):
     checkpoint.save_model(path, small())
     with pytest.raises(
         CheckpointError,
-        match=r"a file of save_model goes into a model that you build, by load_model",
+        match=r"to read a file of save_model, build the model yourself and call load_model",
     ):
         load_vit(path)
 
