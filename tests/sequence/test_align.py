@@ -41,16 +41,16 @@ def score_by_hand(layer, s, h, last, j):
     before."""
     if isinstance(layer, AdditiveAttention):
         W, U, v = layer.W.weight.numpy(), layer.U.weight.numpy(), layer.v.numpy()
-        told = (
-            around_by_hand(layer, last, j)
+        location_term = (
+            location_term_by_hand(layer, last, j)
             if isinstance(layer, LocationAttention)
             else np.zeros(len(v))
         )
-        return sum(v[a] * np.tanh(W[a] @ s + U[a] @ h + told[a]) for a in range(len(v)))
+        return sum(v[a] * np.tanh(W[a] @ s + U[a] @ h + location_term[a]) for a in range(len(v)))
     return s @ (layer.weight.numpy() if isinstance(layer, GeneralAttention) else np.eye(len(s))) @ h
 
 
-def around_by_hand(layer, last, j):
+def location_term_by_hand(layer, last, j):
     # a window of 5: two positions on either side
     F, reach = layer.F.weight.numpy()[:, 0, 0], 2
     f = sum(

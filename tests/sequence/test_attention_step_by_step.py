@@ -18,8 +18,8 @@ X, MEMORY = (RNG.normal(size=(2, n, 12)).astype(np.float32) for n in (6, 5))
 LENGTHS = np.array([5, 3])
 
 
-def close(ours, wanted):
-    np.testing.assert_allclose(ours.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-6)
+def close(result, expected):
+    np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
 
 
 # ── the cache ─────────────────────────────────────────────────────────────────────────────────────

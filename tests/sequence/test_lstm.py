@@ -54,8 +54,8 @@ def by_hand(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
 @pytest.mark.parametrize("t, b", [(T, B), (1, B), (T, 1), (1, 1)])
 def test_it_equals_its_equations(device, t, b):
     arrays = [X[:t, :b], H0[:b], C0[:b], *WEIGHTS]
-    for ours, expected in zip(lstm(*tensors(device, arrays)), by_hand(*arrays), strict=True):
-        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
+    for result, expected in zip(lstm(*tensors(device, arrays)), by_hand(*arrays), strict=True):
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_empty_batch_gives_an_empty_result_and_zero_gradients(device):

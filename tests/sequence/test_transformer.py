@@ -36,7 +36,7 @@ def decoder_block(norm_first=False, activation="relu", dropout=0.0):
     return TransformerDecoderLayer(8, 2, 16, dropout, activation, norm_first)
 
 
-def told_apart(layer):
+def with_different_norms(layer):
     """Gives each norm its own numbers (all start as 1 and 0), so that a test can tell which norm is
     used where."""
     for p in layer.parameters():
@@ -45,7 +45,7 @@ def told_apart(layer):
 
 
 def test_post_norm_normalises_each_sum(device):
-    layer, x = told_apart(block()).to(device), Tensor(X, device=device)
+    layer, x = with_different_norms(block()).to(device), Tensor(X, device=device)
     middle = layer.norm1(x + layer.self_attn(x))
     assert (
         layer(x).numpy()
@@ -54,7 +54,7 @@ def test_post_norm_normalises_each_sum(device):
 
 
 def test_pre_norm_normalises_inside_the_branch(device):
-    layer, x = told_apart(block(norm_first=True)).to(device), Tensor(X, device=device)
+    layer, x = with_different_norms(block(norm_first=True)).to(device), Tensor(X, device=device)
     middle = x + layer.self_attn(layer.norm1(x))
     end = middle + layer.linear2(layer.linear1(layer.norm2(middle)).relu())
     assert (layer(x).numpy() == end.numpy()).all()
@@ -147,19 +147,19 @@ def decoder(norm_first=False):
 
 def test_a_post_norm_decoder_block_normalises_each_of_three_sums(device):
     layer, x, memory = (
-        t.to(device) for t in (told_apart(decoder_block()), Tensor(X), Tensor(MEMORY))
+        t.to(device) for t in (with_different_norms(decoder_block()), Tensor(X), Tensor(MEMORY))
     )
     first = layer.norm1(x + layer.self_attn(x, is_causal=True))
     second = layer.norm2(first + layer.multihead_attn(first, memory, attn_mask=PADDING))
     third = layer.norm3(second + layer.linear2(layer.linear1(second).relu()))
-    ours = layer(x, memory, memory_mask=PADDING, tgt_is_causal=True)
-    np.testing.assert_allclose(ours.numpy(), third.numpy(), rtol=1e-4, atol=1e-5)
+    result = layer(x, memory, memory_mask=PADDING, tgt_is_causal=True)
+    np.testing.assert_allclose(result.numpy(), third.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_pre_norm_decoder_block_normalises_inside_each_of_three_branches(device):
     layer, x, memory = (
         t.to(device)
-        for t in (told_apart(decoder_block(norm_first=True)), Tensor(X), Tensor(MEMORY))
+        for t in (with_different_norms(decoder_block(norm_first=True)), Tensor(X), Tensor(MEMORY))
     )
     first = x + layer.self_attn(layer.norm1(x))
     second = first + layer.multihead_attn(layer.norm2(first), memory)
@@ -184,7 +184,7 @@ def test_a_decoder_attends_to_its_memory_but_not_to_the_padding(device, norm_fir
 @both_orders
 def test_a_decoder_step_by_step_equals_the_decoder_at_once(device, norm_first):
     stack, x, memory = (
-        t.to(device) for t in (told_apart(decoder(norm_first)), Tensor(X), Tensor(MEMORY))
+        t.to(device) for t in (with_different_norms(decoder(norm_first)), Tensor(X), Tensor(MEMORY))
     )
     whole = stack(x, memory, memory_mask=PADDING, tgt_is_causal=True).numpy()
     remembered, past = stack.remember(memory), [None] * 3
@@ -196,7 +196,7 @@ def test_a_decoder_step_by_step_equals_the_decoder_at_once(device, norm_first):
 @both_orders
 def test_a_causal_encoder_step_by_step_equals_the_encoder_at_once(device, norm_first):
     stack, x = (
-        told_apart(TransformerEncoder(block(norm_first), 2)).to(device),
+        with_different_norms(TransformerEncoder(block(norm_first), 2)).to(device),
         Tensor(X, device=device),
     )
     whole, past = stack(x, is_causal=True).numpy(), [None, None]
@@ -207,7 +207,7 @@ def test_a_causal_encoder_step_by_step_equals_the_encoder_at_once(device, norm_f
 
 @both_orders
 def test_the_maps_of_a_block_are_computed_from_the_output_of_the_blocks_before(norm_first):
-    stack, x = told_apart(TransformerEncoder(block(norm_first), 2)), Tensor(X)
+    stack, x = with_different_norms(TransformerEncoder(block(norm_first), 2)), Tensor(X)
     for found, shown in zip(
         stack.attention_maps(x, is_causal=True),
         (x, stack.layers[0](x, is_causal=True)),

@@ -17,7 +17,7 @@ from tinycv.engine.backend import resolve
 from tinycv.nn.functional import softmax
 from tinycv.vision import ViT, load_vit, save_vit
 from tinycv.vision.classify import classify, main, prepared
-from tinycv.vision.weights import HABITS, IMAGENET
+from tinycv.vision.weights import IMAGENET, LIBRARY_DEFAULTS
 
 LABELS = ["palace", "tree", "lake", "flower", "boat", "sky", "Zürich"]
 SIZE = 32
@@ -74,10 +74,10 @@ def by_hand(layout):
     return ((np.asarray(array) / 255 - mean) / std).transpose(2, 0, 1).astype(np.float32)
 
 
-@pytest.mark.parametrize("layout", HABITS)
+@pytest.mark.parametrize("layout", LIBRARY_DEFAULTS)
 def test_the_photo_is_prepared_as_in_each_library(layout, photo):
     np.testing.assert_allclose(
-        prepared(photo, SIZE, 3, vars(HABITS[layout])), by_hand(layout), atol=1e-6
+        prepared(photo, SIZE, 3, vars(LIBRARY_DEFAULTS[layout])), by_hand(layout), atol=1e-6
     )
 
 

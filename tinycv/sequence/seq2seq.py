@@ -202,60 +202,62 @@ class Decoder(Module):
             "last": zero_weights(memory),
         }
 
-    def forward(self, target: Ids, before: dict) -> tuple[Tensor, dict, Tensor | None]:
-        """target (B, T): ids; at each step, the symbol written last. before: the decoder state
-        before the first of them, a dict as ``start`` returns it. Returns the scores of the next
-        symbols (B, T, V), the decoder state after the last step, and the attention weights (B, T,
-        S), or None without attention."""
+    def forward(self, target: Ids, decoder_state: dict) -> tuple[Tensor, dict, Tensor | None]:
+        """target (B, T): ids; at each step, the symbol written last. decoder_state: a dict, as
+        ``start`` or the last call returned it. Returns the scores of the next symbols (B, T, V),
+        the next decoder state, and the attention weights (B, T, S), or None without attention."""
         check_ids(target, "Decoder: target")
-        self.check_state(before, target.shape[0])
+        self.check_state(decoder_state, target.shape[0])
         embedded = without_padding(self.embedding(target), target)
         embedded = dropout(embedded, self.dropout, self.training)  # (B, T, E)
-        state = map_state(before["state"], batch_second)
+        state = map_state(decoder_state["state"], batch_second)
         if self.reads_context:
-            y, state, context, weights = self.run_step_by_step(embedded, state, before)
+            y, state, context, weights = self.run_step_by_step(embedded, state, decoder_state)
         else:
             y, state = self.rnn(embedded, state)  # (B, T, H)
-            context, weights = self.attend(y, before)
+            context, weights = self.attend(y, decoder_state)
         if self.join is not None:
             y = tanh(self.join(concatenate([context, y], axis=-1)))  # s~, (B, T, H)
-            before = {**before, "last": weights[:, -1]}  # (B, S)
+            decoder_state = {**decoder_state, "last": weights[:, -1]}  # (B, S)
         y = dropout(y, self.dropout, self.training)
-        return self.out(y), {**before, "state": map_state(state, batch_second)}, weights
+        return self.out(y), {**decoder_state, "state": map_state(state, batch_second)}, weights
 
-    def check_state(self, before: Any, batch: int) -> None:
-        """Raises TypeError or ValueError unless ``before`` is a dict as ``start`` returns it."""
+    def check_state(self, decoder_state: Any, batch: int) -> None:
+        """Raises TypeError or ValueError unless decoder_state is a dict as ``start`` returns it."""
         names = (
             ("state",) if self.attention is None else ("state", "memory", "keys", "mask", "last")
         )
-        what = "Decoder: before"
-        state_of(before, what, *names)
-        parts = before["state"] if isinstance(before["state"], tuple) else (before["state"],)
+        what = "Decoder: decoder_state"
+        state_of(decoder_state, what, *names)
+        state = decoder_state["state"]
+        parts = state if isinstance(state, tuple) else (state,)
         if len(parts) != len(self.rnn.state_names) or not all(
             is_numeric(part) and len(part.shape) == 3 for part in parts
         ):
             raise TypeError(
-                f"{what}: state is {shown(before['state'])}; it must be "
+                f"{what}: state is {shown(state)}; it must be "
                 f"{', '.join(self.rnn.state_names)}, Tensors (B, layers, H)"
             )
         if self.attention is not None:
-            check_memory(what, before["memory"], before["keys"], before["mask"], batch)
+            check_memory(
+                what, decoder_state["memory"], decoder_state["keys"], decoder_state["mask"], batch
+            )
 
     def run_step_by_step(
-        self, embedded: Tensor, state: State, before: dict
+        self, embedded: Tensor, state: State, decoder_state: dict
     ) -> tuple[Tensor, State, Tensor, Tensor]:
         """At each step: attend with the recurrent state of the step before, then read the symbol
         together with the context. embedded (B, T, E)."""
         outputs, contexts, all_weights = [], [], []
         for t in range(embedded.shape[1]):
             h = state[0] if isinstance(state, tuple) else state  # (L, B, H)
-            context, weights = self.attend(h[-1][:, None], before)  # (B, 1, H), (B, 1, S)
+            context, weights = self.attend(h[-1][:, None], decoder_state)  # (B, 1, H), (B, 1, S)
             inputs = concatenate([embedded[:, t : t + 1], context], axis=-1)  # (B, 1, E + H)
             y, state = self.rnn(inputs, state)  # (B, 1, H)
             outputs.append(y)
             contexts.append(context)
             all_weights.append(weights)
-            before = {**before, "last": weights[:, 0]}  # (B, S)
+            decoder_state = {**decoder_state, "last": weights[:, 0]}  # (B, S)
         return (
             concatenate(outputs, axis=1),
             state,
@@ -263,13 +265,17 @@ class Decoder(Module):
             concatenate(all_weights, axis=1),
         )
 
-    def attend(self, query: Tensor, before: dict) -> tuple:
+    def attend(self, query: Tensor, decoder_state: dict) -> tuple:
         """The context (B, T, H) and the weights (B, T, S) of a query; None and None without
         attention."""
         if self.attention is None:
             return None, None
         return self.attention.attend(
-            query, before["memory"], before["mask"], before["keys"], before["last"]
+            query,
+            decoder_state["memory"],
+            decoder_state["mask"],
+            decoder_state["keys"],
+            decoder_state["last"],
         )
 
 

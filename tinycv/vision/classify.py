@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data import inputs as given
+from tinycv.data import inputs as data_inputs
 from tinycv.data.photos import FILTERS, open_photo, square
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
@@ -34,7 +34,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.vision import inputs
 from tinycv.vision.recipe import scores_of
-from tinycv.vision.weights import HABITS, load_vit
+from tinycv.vision.weights import LIBRARY_DEFAULTS, load_vit
 
 
 def classify(
@@ -43,8 +43,11 @@ def classify(
     """The ``top`` most likely classes of one image (C, H, W), as (number, probability), the most
     likely first."""
     inputs.model(model, "classify: model")
-    image = given.array(image, "classify: image", "an image (C, H, W) of floats", "f", ndim=3)
-    top, device = given.whole(top, "classify: top", 1), given.text(device, "classify: device")
+    image = data_inputs.array(image, "classify: image", "an image (C, H, W) of floats", "f", ndim=3)
+    top, device = (
+        data_inputs.whole(top, "classify: top", 1),
+        data_inputs.text(device, "classify: device"),
+    )
     with no_grad():
         scores = scores_of(model, Tensor(image[None], device=device), "classify")  # (1, K)
         probabilities = softmax(scores).numpy()[0]
@@ -59,8 +62,8 @@ def classify(
 def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any]) -> np.ndarray:
     """The photo as the input of a model: float32 (channels, size, size). about: a dict with crop,
     resample, mean and std."""
-    size = given.whole(size, "prepared: size", 1)
-    channels = given.whole(channels, "prepared: channels", 1)
+    size = data_inputs.whole(size, "prepared: size", 1)
+    channels = data_inputs.whole(channels, "prepared: channels", 1)
     missing = [
         name
         for name in ("crop", "resample", "mean", "std")
@@ -72,7 +75,9 @@ def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any
             f"{', '.join(missing)}"
         )
     mean, std = (
-        given.array(about[name], f"prepared: {name}", "numbers, one per channel").astype(np.float32)
+        data_inputs.array(about[name], f"prepared: {name}", "numbers, one per channel").astype(
+            np.float32
+        )
         for name in ("mean", "std")
     )
     if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
@@ -86,8 +91,8 @@ def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any
 
 def read_labels(path: str | Path, classes: int) -> list[str]:
     """The lines of a text file, one per class."""
-    path = given.file(path, "read_labels: path")
-    classes = given.whole(classes, "read_labels: classes", 1)
+    path = data_inputs.file(path, "read_labels: path")
+    classes = data_inputs.whole(classes, "read_labels: classes", 1)
     try:
         labels = Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -145,7 +150,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("photo", help="an image that Pillow can read")
     options.add_argument(
-        "--weights", required=True, help=f"safetensors or .pt, in the layout of {', '.join(HABITS)}"
+        "--weights",
+        required=True,
+        help=f"safetensors or .pt, in the layout of {', '.join(LIBRARY_DEFAULTS)}",
     )
     options.add_argument(
         "--labels", help="a text file with one line per class (default: the labels in the weights)"
@@ -159,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
         ("crop", "part of the shorter side that is used; 0 squeezes the whole photo"),
     ):
         defaults = "; ".join(
-            f"{layout}: {getattr(habit, name)}" for layout, habit in HABITS.items()
+            f"{layout}: {getattr(values, name)}" for layout, values in LIBRARY_DEFAULTS.items()
         )
         options.add_argument(
             f"--{name}",

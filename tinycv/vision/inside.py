@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinycv.data import inputs as given
+from tinycv.data import inputs as data_inputs
 from tinycv.engine.arguments import number, shown
 from tinycv.engine.create import eye
 from tinycv.engine.tensor import ArrayLike
@@ -86,7 +86,7 @@ def attention_distance(maps: Sequence[ArrayLike], patch_size: int) -> np.ndarray
     head do, the result is NaN.
     """
     maps = inputs.maps(maps, "attention_distance")
-    patch_size = given.whole(patch_size, "attention_distance: patch_size", 1)
+    patch_size = data_inputs.whole(patch_size, "attention_distance: patch_size", 1)
     side = inputs.side_of(maps[0].shape[-1] - 1, "attention_distance: maps")
     distances = patch_size * patch_distance(side)  # (N, N)
     without_cls = (attention[:, :, 1:, 1:].numpy() for attention in maps)  # (B, H, N, N) each
@@ -110,7 +110,7 @@ def _mean_distance(attention: np.ndarray, distances: np.ndarray) -> np.ndarray:
 
 def patch_distance(side: int) -> np.ndarray:
     """The distances between the centres of side x side patches, measured in patches: (N, N)."""
-    side = given.whole(side, "patch_distance: side", 1, MOST_PATCHES)
+    side = data_inputs.whole(side, "patch_distance: side", 1, MOST_PATCHES)
     centres = np.stack(np.divmod(np.arange(side * side), side), axis=1)  # (N, 2): row, column
     return np.sqrt(((centres[:, None] - centres) ** 2).sum(axis=-1))
 
@@ -140,7 +140,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     is NaN.
     """
     a, b = (
-        given.array(v, f"spearman: {name}", "numbers (n,)", ndim=1)
+        data_inputs.array(v, f"spearman: {name}", "numbers (n,)", ndim=1)
         for name, v in (("a", a), ("b", b))
     )
     if len(a) != len(b) or len(a) < 2:
@@ -168,7 +168,7 @@ def patch_filters(model: ViT, count: int) -> tuple[np.ndarray, np.ndarray]:
     Returns (count, C, P, P), where each component has length 1, and (count,).
     """
     inputs.model(model, "patch_filters: model", ViT)
-    count = given.whole(count, "patch_filters: count")
+    count = data_inputs.whole(count, "patch_filters: count")
     if isinstance(model.patch_embed, ConvStem):
         raise ValueError(
             "patch_filters: the model has a convolutional stem, so it has no filters of whole "
@@ -196,8 +196,10 @@ def enrichment(mass: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     mass (B, N) >= 0, taken to be even within each patch; mask: bool (B, H, W).
     """
-    mass = given.array(mass, "enrichment: mass", "numbers (B, N)", ndim=2)
-    mask = given.array(mask, "enrichment: mask", "True and False (B, H, W)", "biu", ndim=3) != 0
+    mass = data_inputs.array(mass, "enrichment: mass", "numbers (B, N)", ndim=2)
+    mask = (
+        data_inputs.array(mask, "enrichment: mask", "True and False (B, H, W)", "biu", ndim=3) != 0
+    )
     side = inputs.side_of(mass.shape[1], "enrichment: mass")
     if len(mask) != len(mass) or any(n % side or not n for n in mask.shape[1:]):
         raise ValueError(
@@ -242,9 +244,9 @@ def deletion_curve(
         raise TypeError(
             f"deletion_curve: predict is {shown(predict)}; it must be a function of images"
         )
-    images = given.images(images, "deletion_curve: images", floats=True)
-    labels = given.class_numbers(labels, "deletion_curve: labels", count=len(images))
-    order = given.array(order, "deletion_curve: order", "whole numbers (B, N)", "iu", ndim=2)
+    images = data_inputs.images(images, "deletion_curve: images", floats=True)
+    labels = data_inputs.class_numbers(labels, "deletion_curve: labels", count=len(images))
+    order = data_inputs.array(order, "deletion_curve: order", "whole numbers (B, N)", "iu", ndim=2)
     fill = number(fill, "deletion_curve: fill")
     side = inputs.side_of(order.shape[1], "deletion_curve: order")
     if len(order) != len(images) or not len(order) or any(n % side for n in images.shape[2:]):
@@ -271,7 +273,7 @@ def deletion_curve(
 def _label_probabilities(labels: np.ndarray, probabilities: ArrayLike) -> np.ndarray:
     """From probabilities (B, K), those of the labels: (B,). Raises IndexError for a label that is
     not a class."""
-    probabilities = given.array(
+    probabilities = data_inputs.array(
         probabilities, "deletion_curve: what predict returns", "probabilities (B, K)", "f", ndim=2
     )
     if len(probabilities) != len(labels):
@@ -279,5 +281,5 @@ def _label_probabilities(labels: np.ndarray, probabilities: ArrayLike) -> np.nda
             f"deletion_curve: predict returned {probabilities.shape}; it must be (B, K), for "
             f"{len(labels)} images"
         )
-    given.class_numbers(labels, "deletion_curve: labels", probabilities.shape[1])
+    data_inputs.class_numbers(labels, "deletion_curve: labels", probabilities.shape[1])
     return probabilities[np.arange(len(labels)), labels]

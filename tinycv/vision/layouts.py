@@ -40,7 +40,7 @@ norm.*                D       norm.*             encoder.ln.*                   
 head.*                K,D     head.*             heads.head.*                    classifier.*
 """
 # Names of torchvision 0.12, which newer versions still read.
-OLDER = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}
+OLD_NAMES = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}
 
 HEADER, *ROWS = TABLE.strip().splitlines()
 COLUMNS: Sequence[str] = HEADER.split()

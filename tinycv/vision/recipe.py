@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data import inputs as given
+from tinycv.data import inputs as data_inputs
 from tinycv.data.loader import DataLoader, Mix, Transform
 from tinycv.data.mix import one_hot
 from tinycv.engine.arguments import shown
@@ -61,14 +61,14 @@ def train_classifier(
     inputs.model(model, "train_classifier: model")
     classes = _classes(model)
     images, labels = _examples(images, labels, classes, "train_classifier: ")
-    epochs = given.whole(epochs, "train_classifier: epochs", 1)
-    seed = given.whole(seed, "train_classifier: seed", 0, 2**63)
+    epochs = data_inputs.whole(epochs, "train_classifier: epochs", 1)
+    seed = data_inputs.whole(seed, "train_classifier: seed", 0, 2**63)
     batch_size = _batch_size(batch_size, len(images))
-    given.function(transform, "train_classifier: transform", "of a batch and a generator")
-    given.function(mix, "train_classifier: mix", "of two batches and a generator")
-    half = given.flag(half, "train_classifier: half")
+    data_inputs.function(transform, "train_classifier: transform", "of a batch and a generator")
+    data_inputs.function(mix, "train_classifier: mix", "of two batches and a generator")
+    half = data_inputs.flag(half, "train_classifier: half")
     if checkpoint is not None:
-        checkpoint = given.path(checkpoint, "train_classifier: checkpoint")
+        checkpoint = data_inputs.path(checkpoint, "train_classifier: checkpoint")
     evaluate = None if held_out is None else _accuracy_of(held_out, classes)
 
     loader = DataLoader(
@@ -116,11 +116,11 @@ def groups(weights: list[Tensor], weight_decay: float) -> list[Group]:
     """Two parameter groups: matrices and convolution kernels (2 or 4 axes) with weight decay, and
     all others without it, since decay would only pull a bias, a norm, CLS or a position toward
     0."""
-    decays = [p for p in weights if p.ndim in (2, 4)]
-    others = [p for p in weights if p.ndim not in (2, 4)]
+    decay = [p for p in weights if p.ndim in (2, 4)]
+    no_decay = [p for p in weights if p.ndim not in (2, 4)]
     return [
-        {"params": decays, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": decay, "weight_decay": weight_decay},
+        {"params": no_decay, "weight_decay": 0.0},
     ]
 
 
@@ -128,8 +128,8 @@ def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> n
     """The class probabilities of each image: (N, K). The images run through the model in batches,
     on its device and without recording a graph."""
     inputs.model(model, "probabilities: model")
-    images = given.array(images, "probabilities: images", "images (N, C, H, W)")
-    batch_size = given.whole(batch_size, "probabilities: batch_size", 1)
+    images = data_inputs.array(images, "probabilities: images", "images (N, C, H, W)")
+    batch_size = data_inputs.whole(batch_size, "probabilities: batch_size", 1)
     if not images.ndim or not len(images):
         raise ValueError(
             f"probabilities: images has shape {images.shape}; there must be at least one image"
@@ -169,15 +169,15 @@ def accuracy(model: Module, images: np.ndarray, labels: np.ndarray) -> float:
     of the model.
     """
     inputs.model(model, "accuracy: model")
-    images = given.array(images, "accuracy: images", "images (N, C, H, W)")
+    images = data_inputs.array(images, "accuracy: images", "images (N, C, H, W)")
     if not images.ndim or not len(images):
         raise ValueError(
             f"accuracy: images has shape {images.shape}; there must be at least one image"
         )
     _expect_finite(images, "accuracy: images")
-    labels = given.class_numbers(labels, "accuracy: labels", count=len(images))
+    labels = data_inputs.class_numbers(labels, "accuracy: labels", count=len(images))
     predicted = probabilities(model, images)  # (N, K)
-    given.class_numbers(labels, "accuracy: labels", predicted.shape[1])
+    data_inputs.class_numbers(labels, "accuracy: labels", predicted.shape[1])
     correct = predicted.argmax(axis=1) == labels
     return float((correct & ~np.isnan(predicted).any(axis=1)).mean())
 
@@ -205,7 +205,7 @@ def _classes(model: Module) -> int:
 
 def _batch_size(value: Any, most: int) -> int:
     """The batch size as an int, at least 1 and at most ``most``, the number of images."""
-    batch_size = given.whole(value, "train_classifier: batch_size", 1)
+    batch_size = data_inputs.whole(value, "train_classifier: batch_size", 1)
     if batch_size > most:
         raise ValueError(
             f"train_classifier: batch_size is {batch_size}; it must be at most {most}, the number "
@@ -229,8 +229,8 @@ def _examples(
     images: ArrayLike, labels: ArrayLike, classes: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Checked examples: float images (N, C, H, W), at least one, and N class numbers."""
-    images = given.images(images, f"{what}images", floats=True)
+    images = data_inputs.images(images, f"{what}images", floats=True)
     if not len(images):
         raise ValueError(f"{what}images has shape {images.shape}; there must be at least one image")
     _expect_finite(images, f"{what}images")
-    return images, given.class_numbers(labels, f"{what}labels", classes, len(images))
+    return images, data_inputs.class_numbers(labels, f"{what}labels", classes, len(images))

@@ -7,7 +7,7 @@ these libraries can load them.
 A weight file does not contain everything.  The number of heads cannot be seen in any shape: see
 HEADS.  The ε of the norms and the normalisation of the pixels are missing too.  They come from a
 note that tinycv writes into its files, from a config.json next to the file, or else from the
-defaults of the library (HABITS).
+defaults of the library (LIBRARY_DEFAULTS).
 
 Read first: layouts.py, for the names; training/checkpoint.py, for the kinds of files and why
 reading them is safe.
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data import inputs as given
+from tinycv.data import inputs as data_inputs
 from tinycv.data.atomic import file_path
 from tinycv.engine.arguments import choice, listed, size
 from tinycv.training.checkpoint import CheckpointError, load, save, with_nan
@@ -34,7 +34,7 @@ from tinycv.training.torch_pickle import short
 from tinycv.vision import inputs
 from tinycv.vision.layouts import (
     LAYOUTS,
-    OLDER,
+    OLD_NAMES,
     amount,
     depth_of,
     layout_of,
@@ -53,7 +53,7 @@ HEADS = "the rule of timm and torchvision: width / 64, but at most 16"
 
 
 @dataclass(frozen=True)
-class Habits:
+class LibraryDefaults:
     """The defaults of a library, for what its files do not contain. crop, resample: how a photo is
     made square, see data/photos.py. mean, std: one number per channel; the model reads (pixel -
     mean) / std."""
@@ -65,12 +65,12 @@ class Habits:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
 
-HABITS = {
+LIBRARY_DEFAULTS = {
     # For the "augreg" weights of timm. The DeiT weights use the mean and std of IMAGENET.
-    "timm": Habits(1e-6, 0.9, "bicubic"),
-    "torchvision": Habits(1e-6, 224 / 256, "bilinear", *IMAGENET),
+    "timm": LibraryDefaults(1e-6, 0.9, "bicubic"),
+    "torchvision": LibraryDefaults(1e-6, 224 / 256, "bilinear", *IMAGENET),
     # crop 0: the whole photo is squeezed into a square.
-    "huggingface": Habits(1e-12, 0, "bilinear"),
+    "huggingface": LibraryDefaults(1e-12, 0, "bilinear"),
 }
 
 
@@ -83,14 +83,16 @@ def load_vit(
     folder. image_size: a side in pixels other than the one the weights were trained for; the
     positions are then resized.
     about: a dict with layout, heads, heads_from (the source of that number), labels (a list of
-    names, or None), the Habits of the library, and whatever else was passed to ``save_vit``.
+    names, or None), the fields of LibraryDefaults, and whatever else was passed to ``save_vit``.
     The CheckpointError for a wrong file lists tensors that are missing, unexpected, of a wrong
     shape, not floats, or NaN.
     """
-    path = given.path(path, "load_vit: path")
+    path = data_inputs.path(path, "load_vit: path")
     heads = None if heads is None else size(heads, "load_vit: heads")
     image_size = (
-        None if image_size is None else given.whole(image_size, "load_vit: image_size", 0, 2**14)
+        None
+        if image_size is None
+        else data_inputs.whole(image_size, "load_vit: image_size", 0, 2**14)
     )
     layout, tensors, note = _read(path)
     depth = depth_of(layout, tensors)
@@ -135,7 +137,7 @@ def _read(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
             f"{listed(sorted(tensors))} (to read a file of save_model, build the model yourself "
             "and call load_model)"
         )
-    for old, new in OLDER.items():
+    for old, new in OLD_NAMES.items():
         tensors = {name.replace(old, new): a for name, a in tensors.items()}
     return layout, tensors, note
 
@@ -328,8 +330,8 @@ def model_info(
     path: Path, layout: str, entries: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[str, Any]:
     """The defaults of the library, overridden by the entries of the file or its config."""
-    habits = HABITS[layout]
-    about = {**vars(habits), "labels": None, **entries, "layout": layout}
+    defaults = LIBRARY_DEFAULTS[layout]
+    about = {**vars(defaults), "labels": None, **entries, "layout": layout}
     eps, labels = about["layer_norm_eps"], about["labels"]
     if type(eps) is not float or not 0 < eps < 1:
         raise CheckpointError(
