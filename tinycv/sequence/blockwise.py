@@ -7,14 +7,16 @@ algorithm 3): when a block of keys raises the maximum from m to m', the sums so 
 by exp(m - m').
 
     for each block of queries:   m, l, y = -inf, 0, 0
-        for each block of keys:  m' = max(m, max s)    p = exp(s - m')    l = l exp(m - m') + Σ p
+        for each block of keys:  m' = max(m, max score)     p = exp(score - m')
+                                 l = l exp(m - m') + Σ p
                                  y = y exp(m - m') + p v
         the result is y / l;  m and l of each query are kept for the backward pass
 
-Here s are the scores of a block, p the unnormalised weights, m the maximum and l the sum.  The
-backward pass computes p = exp(s - m) / l again (Dao et al. 2022, FlashAttention, algorithms 1 and
-4; FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with T + S, not with
-T S.  On a CPU this takes about as long as storing p, once p no longer fits into the cache.
+Here m is the maximum so far, p are the unnormalised weights of a block, and l is their sum so far.
+The backward pass computes the weights exp(score - m) / l again (Dao et al. 2022, FlashAttention,
+algorithms 1 and 4; FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with
+T + S, not with T S.  On a CPU this takes about as long as storing all weights, once they no longer
+fit into the cache.
 
 Read first: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D width of q and k, Dv width of v.
@@ -174,7 +176,7 @@ def backward(xp: Any, blocks: Blocks, y: Array, maxima: Array, sums: Array, g: A
     Dividing p by l is the same as dividing g by l, which is smaller.  Two subtractions cost nothing
     extra if they are part of products that are needed anyway, of vectors one element longer:
 
-        s - m = [q, -m] · [k, 1]          dp - Σ g y = [g, -Σ g y] · [v, 1]
+        score - m = [q, -m] · [k, 1]      dp - Σ g y = [g, -Σ g y] · [v, 1]
     """
     q, k, v = blocks.q, blocks.k, blocks.v
     dq, dk, dv = (xp.zeros(x.shape, blocks.dtype) for x in (q, k, v))
@@ -194,7 +196,7 @@ class ScoreGradients(NamedTuple):
 
     rows: slice  # its queries
     columns: slice  # its keys
-    p: Array  # exp(s - m), the weights times l
+    p: Array  # exp(score - m), the weights times l
     ds: Array  # dL/d(score)
     scaled_g: Array  # g / l of its queries
     queries: Array  # q / √D of its queries
