@@ -104,10 +104,10 @@ def test_the_padding_mask_shows_tokens_and_hides_padding(device):
 def test_a_padded_batch_equals_its_sequences_one_by_one(device):
     layer, x, mask = MultiheadAttention(12, 3).to(device), MEMORY.copy(), length_mask(LENGTHS, 5)
     x[1, 3:] = 100.0
-    together = layer(Tensor(x, device=device), attn_mask=mask).numpy()
+    batched = layer(Tensor(x, device=device), attn_mask=mask).numpy()
     for i, n in enumerate(LENGTHS):
         alone = layer(Tensor(x[i : i + 1, :n], device=device)).numpy()
-        np.testing.assert_allclose(together[i, :n], alone[0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(batched[i, :n], alone[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("lengths", [[2, 5], [-1, 2]])

@@ -81,12 +81,12 @@ def test_one_beam_equals_greedy_decoding(seed, alpha):
 def test_decoding_a_sentence_does_not_depend_on_the_rest_of_the_batch(seed, beam):
     oracle = Oracle(seed, batch=3)
     tokens, scores = beam_search(oracle.step, oracle.state, 3, LONGEST, beam)
-    together = greedy(oracle.step, oracle.state, 3, LONGEST)
+    batched = greedy(oracle.step, oracle.state, 3, LONGEST)
     for i in range(3):
         alone = reorder(oracle.state, np.array([i]))
         (one,), (score,) = beam_search(oracle.step, alone, 1, LONGEST, beam)
         assert (symbols(one), score) == (symbols(tokens[i]), pytest.approx(scores[i]))
-        assert symbols(greedy(oracle.step, alone, 1, LONGEST)[0]) == symbols(together[i])
+        assert symbols(greedy(oracle.step, alone, 1, LONGEST)[0]) == symbols(batched[i])
 
 
 def test_greedy_takes_the_most_likely_symbol_at_each_step_and_beam_search_can_do_better():
@@ -131,30 +131,30 @@ def test_a_finished_sentence_is_preferred_to_a_more_likely_one_cut_by_max_length
 
 
 def test_pad_fills_finished_rows_and_decoding_stops_when_all_rows_are_finished():
-    asked = []
+    calls = []
 
     def step(tokens, state):
-        asked.append(tokens.tolist())
+        calls.append(tokens.tolist())
         log_probs = np.full((2, V), -9.0)
-        log_probs[0, EOS if len(asked) > 1 else 3] = log_probs[1, EOS if len(asked) > 2 else 4] = (
+        log_probs[0, EOS if len(calls) > 1 else 3] = log_probs[1, EOS if len(calls) > 2 else 4] = (
             0.0
         )
         return log_probs, state
 
     assert greedy(step, None, 2, 9).tolist() == [[3, EOS, PAD], [4, 4, EOS]]
-    assert asked == [[SOS, SOS], [3, 4], [EOS, 4]]
+    assert calls == [[SOS, SOS], [3, 4], [EOS, 4]]
 
 
 def test_a_beam_stops_when_no_unfinished_sentence_can_still_win():
-    asked = []
+    calls = []
 
     def step(tokens, state):
-        asked.append(len(tokens))
-        end, other = (-9.0, -1.0) if len(asked) < 3 else (-0.1, -9.0)
+        calls.append(len(tokens))
+        end, other = (-9.0, -1.0) if len(calls) < 3 else (-0.1, -9.0)
         return np.where(np.arange(V) == EOS, end, other) + np.zeros((len(tokens), 1)), state
 
     assert beam_search(step, None, 1, 50, beam=2)[0].shape == (1, 3)
-    assert asked == [2, 2, 2]
+    assert calls == [2, 2, 2]
 
 
 def test_a_beam_continues_while_a_better_score_can_still_be_reached():
@@ -264,9 +264,9 @@ def test_nan_for_a_finished_sentence_is_ignored_and_for_an_unfinished_one_is_ref
 
     def search(poison):
         def step(tokens, state):
-            said = table[tokens].copy()
-            said[np.isin(tokens, poison)] = np.nan
-            return said, state
+            poisoned = table[tokens].copy()
+            poisoned[np.isin(tokens, poison)] = np.nan
+            return poisoned, state
 
         return (greedy(step, None, 4, 5), 0) if beam == 1 else beam_search(step, None, 4, 5, beam)
 
@@ -321,8 +321,8 @@ def test_a_named_tuple_stays_a_named_tuple():
 
 @pytest.mark.parametrize("place", range(5))
 def test_one_nan_among_the_log_probabilities_is_refused_in_any_position(place):
-    said = np.log(np.full((2, 5), 0.2))
-    said[1, place] = np.nan
+    poisoned = np.log(np.full((2, 5), 0.2))
+    poisoned[1, place] = np.nan
     for search in (greedy, beam_search):
         with pytest.raises(ValueError, match="step returned NaN for row 1"):
-            search(lambda tokens, state: (said[np.arange(len(tokens)) % 2], state), None, 2, 3)
+            search(lambda tokens, state: (poisoned[np.arange(len(tokens)) % 2], state), None, 2, 3)

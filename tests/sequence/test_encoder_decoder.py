@@ -30,12 +30,12 @@ both_orders = pytest.mark.parametrize("norm_first", [False, True], ids=["post", 
 @both_orders
 def test_a_padded_batch_equals_its_sequences_one_by_one(device, norm_first):
     model = small(norm_first).to(device)
-    together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
+    batched = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
     for i, n in enumerate(LENGTHS):
         alone = model(
             Tensor(SOURCE[i : i + 1, :n], device=device), Tensor(TARGET[i : i + 1], device=device)
         ).numpy()
-        np.testing.assert_allclose(together[i], alone[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(batched[i], alone[0], rtol=1e-4, atol=1e-5)
 
 
 def test_padding_of_the_target_changes_no_score_before_it():
@@ -127,8 +127,8 @@ def test_the_maps_of_the_last_block_reproduce_its_output(norm_first):
     )
     v = layer.multihead_attn.remember(memory)[1]
     found = layer.multihead_attn.out_proj(layer.multihead_attn.merge_heads(cross @ v))
-    asked = layer.multihead_attn(layer.pre_norm(layer.norm2, x), memory, attn_mask=mask)
-    np.testing.assert_allclose(found.numpy(), asked.numpy(), rtol=1e-4, atol=1e-5)
+    attended = layer.multihead_attn(layer.pre_norm(layer.norm2, x), memory, attn_mask=mask)
+    np.testing.assert_allclose(found.numpy(), attended.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_the_transformer_learns_to_reverse_three_words():
 
 def test_every_device_takes_the_same_steps(device):
     taken = []
-    for place in ("cpu", device):
+    for target_device in ("cpu", device):
         tinycv.manual_seed(0)
-        taken.append(reversing(place, 8)[3])
+        taken.append(reversing(target_device, 8)[3])
     np.testing.assert_allclose(taken[1], taken[0], rtol=1e-4)
     assert taken[0][-1] < 0.9 * taken[0][0]
 

@@ -125,7 +125,7 @@ def test_a_gradient_survives_500_steps_through_open_forget_gates(device):
 
 
 @pytest.mark.parametrize(
-    "place, shape, named",
+    "index, shape, named",
     [
         (1, (B, H + 1), "h0 is float32 (3, 7), should be float32 (3, 6)"),
         (2, (B + 1, H), "c0 is float32 (4, 6), should be float32 (3, 6)"),
@@ -137,9 +137,9 @@ def test_a_gradient_survives_500_steps_through_open_forget_gates(device):
         (0, (0, B, WIDTH), "at least one step"),
     ],
 )
-def test_an_array_of_a_wrong_shape_is_named(device, place, shape, named):
+def test_an_array_of_a_wrong_shape_is_named(device, index, shape, named):
     arrays = list(ARRAYS)
-    arrays[place] = np.zeros(shape, np.float32)
+    arrays[index] = np.zeros(shape, np.float32)
     with pytest.raises(ValueError) as caught:
         lstm(*tensors(device, arrays))
     assert named in str(caught.value) and str(caught.value).startswith("lstm: ")
@@ -194,26 +194,26 @@ def test_lstm_gates_returns_the_gates_of_the_first_layer(device, batch_first):
     first = LSTM(WIDTH, H, batch_first=batch_first).to(device)
     first.load_state_dict(layer.state_dict(), strict=False)
     x = Tensor(X.swapaxes(0, 1) if batch_first else X, device=device)
-    shown = {name: gate.numpy() for name, gate in lstm_gates(layer, x).items()}
+    gates = {name: gate.numpy() for name, gate in lstm_gates(layer, x).items()}
     y, (_, c) = first(x)
     if batch_first:
-        shown = {name: gate.swapaxes(0, 1) for name, gate in shown.items()}
+        gates = {name: gate.swapaxes(0, 1) for name, gate in gates.items()}
     np.testing.assert_allclose(
-        shown["hidden"],
+        gates["hidden"],
         y.numpy().swapaxes(0, 1) if batch_first else y.numpy(),
         rtol=1e-5,
         atol=1e-6,
     )
-    np.testing.assert_allclose(shown["cell"][-1], c.numpy()[0], rtol=1e-5, atol=1e-6)
-    before = np.concatenate([np.zeros((1, B, H), np.float32), shown["cell"][:-1]])
+    np.testing.assert_allclose(gates["cell"][-1], c.numpy()[0], rtol=1e-5, atol=1e-6)
+    before = np.concatenate([np.zeros((1, B, H), np.float32), gates["cell"][:-1]])
     np.testing.assert_allclose(
-        shown["forget_gate"] * before + shown["input_gate"] * shown["candidate"],
-        shown["cell"],
+        gates["forget_gate"] * before + gates["input_gate"] * gates["candidate"],
+        gates["cell"],
         rtol=1e-5,
         atol=1e-6,
     )
     np.testing.assert_allclose(
-        shown["output_gate"] * np.tanh(shown["cell"]), shown["hidden"], rtol=1e-5, atol=1e-6
+        gates["output_gate"] * np.tanh(gates["cell"]), gates["hidden"], rtol=1e-5, atol=1e-6
     )
 
 

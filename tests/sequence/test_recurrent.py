@@ -166,15 +166,15 @@ def test_a_state_of_a_wrong_shape_or_type_is_refused(device, kind, cell):
 
 @KINDS
 @pytest.mark.parametrize(
-    "shape, said",
+    "shape, words",
     [
         ((T, B, WIDTH + 1), r"weight_ih is float32 \(\d+, 4\), should be float32 \(\d+, 5\)"),
         ((T, WIDTH), "x has shape"),
         ((0, B, WIDTH), "at least one step"),
     ],
 )
-def test_an_input_of_a_wrong_shape_is_refused(device, kind, shape, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_input_of_a_wrong_shape_is_refused(device, kind, shape, words):
+    with pytest.raises(ValueError, match=words):
         kind(WIDTH, H).to(device)(tinycv.zeros(*shape, device=device))
 
 
@@ -197,10 +197,10 @@ def test_a_padded_batch_equals_its_sequences_one_by_one(device, kind, options):
     layer, x = kind(WIDTH, H, **options).to(device), Tensor(X, device=device)
     y, state = layer(x, lengths=LENGTHS)
     for b, length in enumerate(LENGTHS):
-        alone, own = layer(x[:length, b : b + 1])
+        alone, final_state = layer(x[:length, b : b + 1])
         same(y[:length, b], alone[:, 0])
         assert (y[length:, b].numpy() == 0).all()
-        for a, c in zip(parts(state), parts(own), strict=True):
+        for a, c in zip(parts(state), parts(final_state), strict=True):
             same(a[:, b], c[:, 0])
 
 

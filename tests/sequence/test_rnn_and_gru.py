@@ -52,17 +52,20 @@ def gru_by_hand(x, h, w, v, b, c):
 
 @pytest.mark.parametrize("function, by_hand, gates", [(rnn, rnn_by_hand, 1), (gru, gru_by_hand, 3)])
 def test_it_equals_its_equations(device, function, by_hand, gates):
-    given = arrays(gates)
-    y = function(*(Tensor(a, device=device) for a in given))
-    np.testing.assert_allclose(y.numpy(), by_hand(*given), rtol=1e-4, atol=1e-5)
+    arguments = arrays(gates)
+    y = function(*(Tensor(a, device=device) for a in arguments))
+    np.testing.assert_allclose(y.numpy(), by_hand(*arguments), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("function, gates", [(rnn, 1), (gru, 3)])
 def test_a_step_does_not_depend_on_later_steps(device, function, gates):
-    given = arrays(gates)
-    later = [given[0].copy(), *given[1:]]
+    arguments = arrays(gates)
+    later = [arguments[0].copy(), *arguments[1:]]
     later[0][2:] += 1
-    y, z = (function(*(Tensor(a, device=device) for a in each)).numpy() for each in (given, later))
+    y, z = (
+        function(*(Tensor(a, device=device) for a in inputs)).numpy()
+        for inputs in (arguments, later)
+    )
     assert (y[:2] == z[:2]).all() and (y[2:] != z[2:]).any()
 
 
@@ -98,9 +101,9 @@ def test_an_open_update_gate_keeps_state_and_gradient_for_500_steps(device):
 def test_state_gradients_of_an_rnn_are_products_of_its_matrix_and_slopes(device, batch_first):
     layer = RNN(WIDTH, H, batch_first=batch_first).to(device)
     x = RNG.normal(size=(T, B, WIDTH)).astype(np.float32)
-    given = Tensor(x.swapaxes(0, 1) if batch_first else x, device=device)
-    found = state_gradients(layer, given, lambda y: (y * y).sum()).numpy()
-    y = layer(given)[0].numpy()
+    inputs = Tensor(x.swapaxes(0, 1) if batch_first else x, device=device)
+    found = state_gradients(layer, inputs, lambda y: (y * y).sum()).numpy()
+    y = layer(inputs)[0].numpy()
     y, matrix = y.swapaxes(0, 1) if batch_first else y, layer.weight_hh_l0.numpy()
     slope = 2 * y[-1]
     for t in reversed(range(T)):

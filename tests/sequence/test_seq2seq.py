@@ -78,13 +78,13 @@ def near(a, b):
 )
 def test_a_padded_batch_equals_its_sentences_one_by_one(device, kind, layers):
     model = make(kind, device, num_layers=layers)
-    together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
-    assert together.shape == (*TARGET.shape, 7)
+    batched = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
+    assert batched.shape == (*TARGET.shape, 7)
     for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
         alone = model(
             Tensor(np.array([source]), device=device), Tensor(np.array([target]), device=device)
         ).numpy()
-        near(together[i, : len(target)], alone[0])
+        near(batched[i, : len(target)], alone[0])
 
 
 @everywhere
@@ -137,8 +137,8 @@ def test_the_free_running_model_reads_what_it_wrote(device, kind):
     read = np.concatenate([np.full((3, 1), SOS), written[:, :-1]], axis=1)
     scores = model(source, Tensor(read, device=device)).numpy()
     # PAD and SOS are never written
-    for row, likeliest in zip(written.tolist(), EOS + scores[..., EOS:].argmax(-1), strict=True):
-        expected = likeliest.tolist()
+    for row, best in zip(written.tolist(), EOS + scores[..., EOS:].argmax(-1), strict=True):
+        expected = best.tolist()
         if EOS in expected:
             expected = expected[: expected.index(EOS) + 1]
         assert len(expected) == 9 or expected[-1] == EOS
@@ -249,7 +249,9 @@ def test_every_device_takes_the_same_steps(device):
 def test_translate_and_exact_match_pass_the_beam_width_on(make, monkeypatch):
     model = make().eval()
     monkeypatch.setattr(
-        sys.modules["tinycv.sequence.decode"], "beam_search", lambda *asked: (asked[2:], None)
+        sys.modules["tinycv.sequence.decode"],
+        "beam_search",
+        lambda *arguments: (arguments[2:], None),
     )
     assert model.translate(Tensor(SOURCE), 5, beam=7) == (3, 5, 7)
     monkeypatch.setattr(

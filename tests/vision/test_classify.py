@@ -184,7 +184,7 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(photo, weights, tmp_p
     words.write_text("no picture")
     short.write_text("one\ntwo\n")
     (tmp_path / "latin.txt").write_bytes(b"\xe9\n" * 7)
-    for arguments, said in [
+    for arguments, message in [
         ((tmp_path / "none.jpg", "--weights", weights), "none.jpg: there is no such file"),
         ((words, "--weights", weights), "words.jpg: not an image"),
         ((photo, "--weights", tmp_path / "none.pt"), "none.pt: cannot be read"),
@@ -212,7 +212,7 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(photo, weights, tmp_p
         ((photo, "--weights", weights, "--top", 0), "--top 0: it must be at least 1"),
         ((photo, "--weights", weights, "--device", "moon"), "moon"),
     ]:
-        assert said in refused(*arguments), arguments
+        assert message in refused(*arguments), arguments
 
 
 def test_a_model_of_two_channels_is_refused(photo, tmp_path):

@@ -42,9 +42,9 @@ def test_after_training_an_image_does_not_depend_on_its_batch(device):
     model = small().to(device)
     model(Tensor(IMAGES, device=device))  # moves the running statistics
     model.eval()
-    together = model(Tensor(IMAGES, device=device)).numpy()
+    batched = model(Tensor(IMAGES, device=device)).numpy()
     np.testing.assert_allclose(
-        model(Tensor(IMAGES[:1], device=device)).numpy(), together[:1], rtol=1e-4, atol=1e-6
+        model(Tensor(IMAGES[:1], device=device)).numpy(), batched[:1], rtol=1e-4, atol=1e-6
     )
 
 

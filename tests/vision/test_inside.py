@@ -106,9 +106,9 @@ def test_a_rollout_of_no_block_is_refused():
 
 def test_cls_attention_is_the_first_row_of_every_map(device):
     model, images = small().to(device), Tensor(IMAGES, device=device)
-    asked, maps = cls_attention(model.attention_maps(images)), model.attention_maps(images)
-    assert asked.shape == (2, 3, 2, 10)
-    assert all((asked[i] == m.numpy()[:, :, 0]).all() for i, m in enumerate(maps))
+    cls_weights, maps = cls_attention(model.attention_maps(images)), model.attention_maps(images)
+    assert cls_weights.shape == (2, 3, 2, 10)
+    assert all((cls_weights[i] == m.numpy()[:, :, 0]).all() for i, m in enumerate(maps))
 
 
 def test_the_distance_is_0_for_the_own_patch_and_one_patch_for_a_neighbour(

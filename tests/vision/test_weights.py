@@ -290,15 +290,15 @@ def test_all_problems_are_listed_at_once_by_the_names_in_the_file(layout, path):
     )
     with pytest.raises(CheckpointError) as caught:
         load_vit(path, heads=2)
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"{path}: no complete ViT in the layout of {layout}; missing: {head}.bias; unexpected: "
     )
     assert (
-        "stranger" in said
-        and f"of another shape: {head}.weight is (3, 5), should be (3, 8)" in said
+        "stranger" in message
+        and f"of another shape: {head}.weight is (3, 5), should be (3, 8)" in message
     )
-    assert "not of real numbers: counter (int64)" in said
+    assert "not of real numbers: counter (int64)" in message
 
 
 @LAYOUT
