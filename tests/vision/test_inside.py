@@ -97,7 +97,7 @@ def test_patch_rollout_is_the_share_of_each_patch_in_what_the_head_reads(device,
 
 
 def test_a_rollout_of_no_block_is_refused():
-    with pytest.raises(ValueError, match="the map of one block at least"):
+    with pytest.raises(ValueError, match="the map of at least one block"):
         attention_rollout([])
 
 

@@ -167,7 +167,7 @@ def test_maps_may_be_arrays_and_patches_that_attend_only_to_cls_have_no_distance
 
 
 def test_ranks_of_nan_are_refused():
-    with pytest.raises(ValueError, match="spearman: a or b holds NaN"):
+    with pytest.raises(ValueError, match="spearman: a or b contains NaN"):
         spearman([1, 2, np.nan], [1, 2, 3])
     assert spearman([1, 2, np.inf], [1, 2, 3]) == pytest.approx(1)
 

@@ -63,7 +63,7 @@ def test_an_image_that_does_not_divide_into_patches_is_refused_with_both_sizes()
 
 
 def test_a_vit_whose_patches_do_not_fill_the_image_is_refused():
-    with pytest.raises(ValueError, match="image_size 28 .* patch_size 5: 3 pixels"):
+    with pytest.raises(ValueError, match="image_size 28 .* patch_size 5, but 3 pixels"):
         ViT(image_size=28, patch_size=5, num_classes=10)
 
 

@@ -176,7 +176,7 @@ def test_the_config_of_hugging_face_gives_heads_epsilon_and_labels(path):
         ({"num_attention_heads": "2"}, "'2' heads"),
         (
             {"num_attention_heads": 2, "hidden_act": "relu"},
-            "activation is 'relu'; this ViT has gelu",
+            "activation of the MLP is 'relu'; this ViT has gelu",
         ),
         (
             {"num_attention_heads": 2, "layer_norm_eps": "no"},
@@ -252,7 +252,7 @@ def test_a_config_beside_a_file_of_another_layout_is_ignored(path):
     "note, words",
     [
         ({"labels": ["a"]}, "labels must be a list of 3 words"),
-        ({"labels": "abc"}, "labels are no list"),
+        ({"labels": "abc"}, "labels must be a list"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0"),
         ({"heads": 3}, "3 heads .from a note in the file. cannot"),
         ({"mean": 0.5}, "crop, mean, std are .* two lists"),

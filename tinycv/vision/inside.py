@@ -18,8 +18,8 @@ A picture of attention proves nothing by itself.  Deletion is a test: if the pat
 are the ones that matter, then the probability of the right class falls fastest when these patches
 are painted over first.
 
-The maps come from ViT.attention_maps, which uses the same weights as ``forward``.  The results are
-NumPy arrays, for pictures.
+The maps come from ViT.attention_maps: they are the attention weights with which ``forward``
+averages the values.  The results are NumPy arrays, for pictures.
 
 Read first: vit.py.   Demo: demos/07_vit_maps.py.
 Shapes: B images, L blocks, H heads, g patches per side, N = g² patches, T = N + 1 tokens with CLS
