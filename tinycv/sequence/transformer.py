@@ -3,7 +3,7 @@ an MLP, in pre-norm or post-norm.
 
     post-norm    x = LN(x + f(x))                               Vaswani et al. 2017, section 3.1
     pre-norm     x = x + f(LN(x))                               Dosovitskiy et al. 2021, eq. 2 and 3
-    MLP(x) = W_2 σ(W_1 x + b_1) + b_2                           Vaswani et al. 2017, eq. 2
+    MLP(x) = W_2 act(W_1 x + b_1) + b_2, act: ReLU or GELU      Vaswani et al. 2017, eq. 2
 
     an encoder block:    f is self-attention, then the MLP
     a decoder block:     f is self-attention over the tokens written so far, then cross-attention to
