@@ -41,7 +41,7 @@ def inputs(kind, options, given):
     """x, and the parts of a state if one is given."""
     places = options.get("num_layers", 1) * (1 + options.get("bidirectional", False))
     x = X.swapaxes(0, 1) if options.get("batch_first") else X
-    return [x, *(RNG.normal(size=(places, B, H)) for _ in kind.parts if given)]
+    return [x, *(RNG.normal(size=(places, B, H)) for _ in kind.state_names if given)]
 
 
 def packed(theirs, x, state, lengths):
@@ -125,7 +125,7 @@ def test_the_cell_is_pytorchs(cell, bias, given, dtype):
     agree_as_layers(
         ours,
         theirs,
-        [X[0], *RNG.normal(size=(given * len(ours.layer.parts), B, H))],
+        [X[0], *RNG.normal(size=(given * len(ours.layer.state_names), B, H))],
         dtype,
         stepped(concatenate, ours),
         stepped(torch.cat, theirs),

@@ -1,5 +1,5 @@
-"""Additive, location-aware, dot and general attention: their sums by hand, what padding hides, and
-what they refuse."""
+"""Additive, location-aware, dot and general attention: their formulas by hand, the effect of
+padding, and what they refuse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from near import near
 import tinycv
 from tinycv import Tensor
 from tinycv.sequence import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention
-from tinycv.sequence.align import look
+from tinycv.sequence.align import weighted_average
 
 B, T, S, Q, M = 2, 3, 5, 4, 4
 RNG = np.random.default_rng(0)
@@ -37,20 +37,21 @@ def layer(request):
 
 
 def score_by_hand(layer, s, h, last, j):
-    """s (Q,), h (M,), the state of place j; last (S,): the weights of the query before."""
+    """s (Q,): the decoder state; h (M,): encoder state j; last (S,): the weights of the step
+    before."""
     if isinstance(layer, AdditiveAttention):
         W, U, v = layer.W.weight.numpy(), layer.U.weight.numpy(), layer.v.numpy()
-        told = (
-            around_by_hand(layer, last, j)
+        location_term = (
+            location_term_by_hand(layer, last, j)
             if isinstance(layer, LocationAttention)
             else np.zeros(len(v))
         )
-        return sum(v[a] * np.tanh(W[a] @ s + U[a] @ h + told[a]) for a in range(len(v)))
+        return sum(v[a] * np.tanh(W[a] @ s + U[a] @ h + location_term[a]) for a in range(len(v)))
     return s @ (layer.weight.numpy() if isinstance(layer, GeneralAttention) else np.eye(len(s))) @ h
 
 
-def around_by_hand(layer, last, j):
-    # a window of 5: two places on either side
+def location_term_by_hand(layer, last, j):
+    # a window of 5: two positions on either side
     F, reach = layer.F.weight.numpy()[:, 0, 0], 2
     f = sum(
         F[:, reach + k] * last[j + k] for k in range(-reach, reach + 1) if 0 <= j + k < len(last)
@@ -58,7 +59,7 @@ def around_by_hand(layer, last, j):
     return layer.V.weight.numpy() @ f + layer.V.bias.numpy()
 
 
-def test_weights_and_context_are_the_sums_of_the_papers(layer):
+def test_weights_and_context_equal_the_formulas_of_the_papers(layer):
     context, weights = layer(Tensor(QUERY), Tensor(MEMORY), MASK)
     for b in range(B):
         expected = np.zeros(S)
@@ -74,7 +75,7 @@ def test_weights_and_context_are_the_sums_of_the_papers(layer):
             )
 
 
-def test_what_stands_in_the_padding_changes_nothing_and_gets_no_gradient(device, layer):
+def test_the_content_of_the_padding_changes_nothing_and_gets_no_gradient(device, layer):
     layer.to(device)
     other = np.where(MASK[..., None], MEMORY, 100).astype(np.float32)
     query, memory, changed = (
@@ -92,7 +93,7 @@ def test_what_stands_in_the_padding_changes_nothing_and_gets_no_gradient(device,
     assert (slope.numpy()[~MASK] == 0).all() and slope.numpy()[MASK].all()
 
 
-def test_a_source_that_is_all_padding_gives_zeros_and_finite_gradients(device, layer):
+def test_a_source_of_padding_only_gives_zeros_and_finite_gradients(device, layer):
     layer.to(device)
     mask = np.array([[True] * S, [False] * S])
     query, memory = (Tensor(a, device=device, requires_grad=True) for a in (QUERY, MEMORY))
@@ -103,7 +104,7 @@ def test_a_source_that_is_all_padding_gives_zeros_and_finite_gradients(device, l
     assert all(np.isfinite(g.numpy()).all() for g in slopes) and not slopes[0].numpy()[1].any()
 
 
-def test_keys_made_once_serve_every_step(device, layer):
+def test_keys_computed_once_can_be_used_at_every_step(device, layer):
     layer.to(device)
     query, memory = Tensor(QUERY, device=device), Tensor(MEMORY, device=device)
     keys, (context, weights), last = layer.keys(memory), layer(query, memory, MASK), None
@@ -116,7 +117,7 @@ def test_keys_made_once_serve_every_step(device, layer):
 
 @given(st.permutations(range(S)), st.sampled_from(UNORDERED))
 @settings(max_examples=30, deadline=None)
-def test_attention_by_content_knows_no_order_but_what_the_memory_says(order, kind):
+def test_content_based_attention_does_not_depend_on_the_order_of_the_memory(order, kind):
     layer, order = KINDS[kind](), np.array(order)
     context, weights = layer(Tensor(QUERY), Tensor(MEMORY), MASK)
     moved, at = layer(Tensor(QUERY), Tensor(MEMORY[:, order]), MASK[:, order])
@@ -124,9 +125,9 @@ def test_attention_by_content_knows_no_order_but_what_the_memory_says(order, kin
     np.testing.assert_allclose(at.numpy(), weights.numpy()[..., order], rtol=1e-4, atol=1e-6)
 
 
-def test_location_aware_attention_can_walk_from_place_to_place_whatever_is_written_there(device):
-    """F sees whether the place before was looked at; V and v make that a high score. Nowhere
-    before: all places alike."""
+def test_location_aware_attention_can_move_one_position_per_step_whatever_the_content(device):
+    """F reads the previous weight of the position before; V and v turn it into a high score.
+    Without previous weights, all positions are equal."""
     layer = LocationAttention(Q, M, 1, filters=1, reach=3)
     for weight, value in (
         (layer.W.weight, 0),
@@ -148,7 +149,7 @@ def test_location_aware_attention_can_walk_from_place_to_place_whatever_is_writt
     np.testing.assert_allclose(layer(query[:, :1], memory)[1].numpy(), 1 / S, rtol=1e-6)
 
 
-def test_general_attention_whose_matrix_is_the_identity_is_dot_attention():
+def test_general_attention_with_the_identity_matrix_is_dot_attention():
     general = GeneralAttention(Q, M)
     general.weight.data = np.eye(Q, dtype=np.float32)
     for a, b in zip(
@@ -159,10 +160,10 @@ def test_general_attention_whose_matrix_is_the_identity_is_dot_attention():
         near(a.numpy(), b.numpy())
 
 
-def test_scores_far_beyond_what_exp_can_hold_choose_one_place():
-    weights = look(Tensor(np.array([[[1e5, -1e5, 3.0]]], np.float32)), Tensor(MEMORY[:1, :3]))[
-        1
-    ].numpy()
+def test_scores_far_beyond_the_range_of_exp_choose_one_position():
+    weights = weighted_average(
+        Tensor(np.array([[[1e5, -1e5, 3.0]]], np.float32)), Tensor(MEMORY[:1, :3])
+    )[1].numpy()
     assert (weights == [[[1, 0, 0]]]).all()
 
 
@@ -178,7 +179,7 @@ def test_an_empty_memory_is_refused(layer):
         layer(tinycv.ones(B, T, Q), tinycv.ones(B, 0, M))
 
 
-def test_a_mask_that_is_not_bool_or_of_another_shape_is_refused(layer):
+def test_a_mask_of_a_wrong_dtype_or_shape_is_refused(layer):
     with pytest.raises(
         TypeError, match=r"mask is ndarray of float32 .*must be bool of shape \(2, 5\)"
     ):
@@ -187,7 +188,7 @@ def test_a_mask_that_is_not_bool_or_of_another_shape_is_refused(layer):
         layer(Tensor(QUERY), Tensor(MEMORY), MASK[:, :4])
 
 
-def test_dot_attention_of_two_widths_says_what_to_do():
+def test_dot_attention_of_two_widths_suggests_general_attention():
     with pytest.raises(ValueError, match="4 wide and the memory 6.*GeneralAttention"):
         DotAttention()(Tensor(QUERY), tinycv.ones(B, S, 6))
 
@@ -199,16 +200,16 @@ def test_query_and_memory_may_differ_in_width():
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
-def test_each_is_certified_to_second_order(layer, mask):
+def test_each_attention_is_certified_to_second_order(layer, mask):
     certify_layer(layer, QUERY, MEMORY, *(() if mask is None else (mask,)))
 
 
-# ── what stands in the padding ───────────────────────────────────────────────────────────────────
+# ── the content of the padding ────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("keys", ["made here", "given"])
 @pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf, 3e38])
-def test_what_stands_in_the_padding_of_the_memory_reaches_nothing(layer, fill, keys):
+def test_the_content_of_the_padding_of_the_memory_reaches_nothing(layer, fill, keys):
     found = []
     for padding in (0.0, fill):
         memory = Tensor(
@@ -231,7 +232,7 @@ def test_what_stands_in_the_padding_of_the_memory_reaches_nothing(layer, fill, k
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf, 5.0, 3e38])
-def test_where_one_looked_before_is_read_without_the_padding(fill, device):
+def test_previous_weights_on_padding_are_ignored(fill, device):
     layer, found = LocationAttention(Q, 7, 3).to(device), []
     for padding in (0.0, fill):
         query, memory = Tensor(QUERY, device=device), tinycv.ones(B, S, 7, device=device)

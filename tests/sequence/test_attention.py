@@ -1,5 +1,5 @@
-"""Attention: masks, permutations, and what the weights say. Its equations, worked out by hand in
-loops of NumPy."""
+"""Attention: its equations by hand in NumPy loops, masks, permutations, and the attention
+weights."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def by_hand(mask):
     return y
 
 
-# ── the function ─────────────────────────────────────────────────────────────────────────────────
+# ── the function ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_attention_is_an_average_of_values_weighted_by_softmax_of_scores(device):
     np.testing.assert_allclose(attend(device), by_hand(np.ones((T, S), bool)), rtol=1e-4, atol=1e-6)
 
 
-def test_a_masked_query_averages_over_what_it_may_see_alone(device):
+def test_a_masked_query_averages_only_over_what_it_may_see(device):
     np.testing.assert_allclose(attend(device, mask=MASK), by_hand(MASK), rtol=1e-4, atol=1e-6)
 
 
-def test_causal_is_the_mask_that_hides_the_future(device):
+def test_is_causal_equals_the_mask_that_hides_the_future(device):
     explicit = np.array([[s <= t for s in range(S)] for t in range(T)])
     assert (attend(device, is_causal=True) == attend(device, mask=explicit)).all()
     assert (causal_mask(T, S) == explicit).all()
 
 
-def test_causal_and_a_mask_together_let_through_what_both_let_through(device):
+def test_is_causal_and_a_mask_let_through_only_what_both_allow(device):
     both = attend(device, mask=MASK, is_causal=True)
     assert (both == attend(device, mask=MASK & causal_mask(T, S))).all()
 
@@ -104,7 +104,7 @@ def test_permuting_keys_together_with_their_values_changes_nothing(device):
     )
 
 
-def test_permuting_keys_alone_changes_the_result(device):
+def test_permuting_only_the_keys_changes_the_result(device):
     assert not np.allclose(attend(device, k=K[:, :, ::-1]), attend(device))
 
 
@@ -118,7 +118,7 @@ def test_scores_of_ten_thousand_choose_one_value_and_stay_finite(device):
     "q, k, v",
     [((2, 4, 6), (2, 5, 7), (2, 5, 6)), ((2, 4, 6), (2, 5, 6), (2, 4, 6)), ((6,), (5, 6), (5, 6))],
 )
-def test_shapes_that_do_not_belong_together_are_named(q, k, v):
+def test_shapes_that_do_not_fit_together_are_named(q, k, v):
     with pytest.raises(ValueError) as caught:
         scaled_dot_product_attention(tinycv.ones(*q), tinycv.ones(*k), tinycv.ones(*v))
     assert all(str(shape) in str(caught.value) for shape in (q, k, v))
@@ -137,7 +137,7 @@ def test_attention_is_certified_in_queries_keys_and_values(mask):
     certify(lambda q, k, v: scaled_dot_product_attention(q, k, v, mask), Q, K, V)
 
 
-# ── the layer ────────────────────────────────────────────────────────────────────────────────────
+# ── the layer ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_self_attention_is_cross_attention_with_the_same_tokens(device):
@@ -147,7 +147,7 @@ def test_self_attention_is_cross_attention_with_the_same_tokens(device):
         np.testing.assert_allclose(layer(x, key, value).numpy(), alone, rtol=1e-5, atol=1e-6)
 
 
-def test_cross_attention_has_a_token_for_each_query(device):
+def test_cross_attention_returns_one_token_per_query(device):
     layer, x, memory = (
         MultiheadAttention(12, 3).to(device),
         Tensor(X, device=device),
@@ -157,14 +157,14 @@ def test_cross_attention_has_a_token_for_each_query(device):
     assert layer.weights(x, memory).shape == (B, 3, T, S)
 
 
-def test_a_head_works_on_its_own_part_of_the_width():
+def test_each_head_works_on_its_own_part_of_the_width():
     layer = MultiheadAttention(12, 3).to("float64")
     x, part = Tensor(X.astype(float)), slice(4, 8)  # head 1 of 3
     rows = [layer.in_proj_weight.numpy()[12 * i : 12 * i + 12][part] for i in range(3)]
     q, k, v = (Tensor(X @ w.T) for w in rows)  # (B, T, 4)
     before = np.zeros((B, T, 12))
     before[..., part] = scaled_dot_product_attention(q, k, v).numpy()
-    # the values of heads 0 and 2 fall silent
+    # heads 0 and 2 return 0, because their values are 0
     layer.in_proj_weight.data[24 : 24 + 4] = 0
     layer.in_proj_weight.data[24 + 8 :] = 0
     np.testing.assert_allclose(
@@ -173,7 +173,7 @@ def test_a_head_works_on_its_own_part_of_the_width():
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
-def test_weights_are_probabilities_that_are_zero_where_no_query_may_look(device, mask):
+def test_weights_are_probabilities_and_0_where_a_query_may_not_look(device, mask):
     layer = MultiheadAttention(12, 3).to(device)
     w = layer.weights(Tensor(X, device=device), Tensor(MEMORY, device=device), mask).numpy()
     np.testing.assert_allclose(w.sum(axis=-1), 1, rtol=1e-5)
@@ -189,31 +189,31 @@ def test_the_weights_times_the_values_are_the_output(device, options):
         Tensor(X, device=device),
         Tensor(MEMORY, device=device),
     )
-    v = layer.apart(layer.project(x, memory, None)[2])
-    seen = layer.out_proj(layer.together(layer.weights(x, memory, **options) @ v))
+    v = layer.split_heads(layer.project(x, memory, None)[2])
+    seen = layer.out_proj(layer.merge_heads(layer.weights(x, memory, **options) @ v))
     np.testing.assert_allclose(
         layer(x, memory, **options).numpy(), seen.numpy(), rtol=1e-4, atol=1e-6
     )
 
 
-def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="embed_dim 10 must divide into num_heads 4"):
+def test_a_width_that_is_not_divisible_by_the_heads_is_refused():
+    with pytest.raises(ValueError, match="embed_dim 10 must be divisible by num_heads 4"):
         MultiheadAttention(10, 4)
 
 
-def test_tokens_of_another_width_are_refused_with_both_shapes():
+def test_tokens_of_a_wrong_width_are_refused_with_both_shapes():
     with pytest.raises(ValueError, match=r"\(2, 4, 10\).*\(36, 12\)"):
         MultiheadAttention(12, 3)(tinycv.ones(2, 4, 10))
 
 
-def test_without_bias_there_is_none_anywhere(device):
+def test_without_bias_no_projection_has_one(device):
     layer = MultiheadAttention(12, 3, bias=False).to(device)
     assert {name for name, _ in layer.named_parameters()} == {"in_proj_weight", "out_proj.weight"}
     assert (layer(tinycv.zeros(B, T, 12, device=device)).numpy() == 0).all()
 
 
 @pytest.mark.statistical
-def test_dropout_falls_on_the_output_in_training_alone(device):
+def test_dropout_is_applied_to_the_output_and_only_in_training(device):
     layer, x = MultiheadAttention(12, 3, dropout=0.5).to(device), Tensor(X, device=device)
     dropped, whole = layer(x).numpy(), layer.eval()(x).numpy()
     near(dropped[dropped != 0], 2 * whole[dropped != 0])

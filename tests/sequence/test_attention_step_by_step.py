@@ -1,4 +1,4 @@
-"""Attention for writing token by token: what is kept gives the same as all at once. And the masks
+"""Attention with a key-value cache: token by token gives the same as all at once. And the masks
 that hide padding."""
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ X, MEMORY = (RNG.normal(size=(2, n, 12)).astype(np.float32) for n in (6, 5))
 LENGTHS = np.array([5, 3])
 
 
-def close(ours, wanted):
-    np.testing.assert_allclose(ours.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-6)
+def close(result, expected):
+    np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
 
 
-# ── what is kept ─────────────────────────────────────────────────────────────────────────────────
+# ── the cache ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_token_by_token_is_causal_attention_at_once(device):
+def test_token_by_token_equals_causal_attention_at_once(device):
     layer, x, past = MultiheadAttention(12, 3).to(device), Tensor(X, device=device), None
     whole = layer(x, is_causal=True)
     for t in range(6):
@@ -36,7 +36,7 @@ def test_token_by_token_is_causal_attention_at_once(device):
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=5))
-def test_however_many_tokens_come_at_a_time(sizes):
+def test_the_cache_works_for_any_number_of_tokens_at_a_time(sizes):
     layer, past, parts = MultiheadAttention(12, 3), None, []
     x = Tensor(np.random.default_rng(1).normal(size=(2, sum(sizes), 12)).astype(np.float32))
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):
@@ -45,7 +45,7 @@ def test_however_many_tokens_come_at_a_time(sizes):
     close(tinycv.concatenate(parts, axis=1), layer(x, is_causal=True))
 
 
-def test_what_is_kept_is_handed_back_and_what_was_given_stays(device):
+def test_follow_returns_a_new_cache_and_leaves_the_old_one_unchanged(device):
     layer, x = MultiheadAttention(12, 3).to(device), Tensor(X, device=device)
     _, past = layer.follow(x[:, :2])
     first, second = (layer.follow(x[:, 2:3], past)[0].numpy() for _ in range(2))
@@ -53,7 +53,7 @@ def test_what_is_kept_is_handed_back_and_what_was_given_stays(device):
 
 
 @pytest.mark.parametrize("mask", [None, length_mask(LENGTHS, 5)], ids=["all", "padding"])
-def test_a_memory_projected_once_answers_as_cross_attention_does(device, mask):
+def test_recall_from_a_memory_projected_once_equals_cross_attention(device, mask):
     layer, x, memory = (
         MultiheadAttention(12, 3).to(device),
         Tensor(X, device=device),
@@ -62,14 +62,14 @@ def test_a_memory_projected_once_answers_as_cross_attention_does(device, mask):
     close(layer.recall(x, layer.remember(memory), mask), layer(x, memory, attn_mask=mask))
 
 
-def test_without_bias_what_is_kept_gives_the_same_too():
+def test_the_cache_works_without_bias_too():
     layer, x = MultiheadAttention(12, 3, bias=False), Tensor(X)
     close(layer.recall(x, layer.remember(Tensor(MEMORY))), layer(x, Tensor(MEMORY)))
     close(layer.follow(x[:, 4:], layer.follow(x[:, :4])[1])[0], layer(x, is_causal=True)[:, 4:])
 
 
 class Steps(nn.Module):
-    """Three tokens, then two, then one question to the memory."""
+    """Three tokens, then two with a cache, then cross-attention to the memory."""
 
     def __init__(self):
         self.attention = MultiheadAttention(12, 3)
@@ -81,11 +81,11 @@ class Steps(nn.Module):
         return tinycv.concatenate([y, z, found], axis=1)
 
 
-def test_what_is_kept_is_certified():
+def test_attention_with_a_cache_is_certified():
     certify_layer(Steps(), X[:, :5], MEMORY)
 
 
-# ── padding ──────────────────────────────────────────────────────────────────────────────────────
+# ── padding ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_padding_mask_shows_tokens_and_hides_padding(device):
@@ -104,26 +104,26 @@ def test_the_padding_mask_shows_tokens_and_hides_padding(device):
 def test_a_padded_batch_equals_its_sequences_one_by_one(device):
     layer, x, mask = MultiheadAttention(12, 3).to(device), MEMORY.copy(), length_mask(LENGTHS, 5)
     x[1, 3:] = 100.0
-    together = layer(Tensor(x, device=device), attn_mask=mask).numpy()
+    batched = layer(Tensor(x, device=device), attn_mask=mask).numpy()
     for i, n in enumerate(LENGTHS):
         alone = layer(Tensor(x[i : i + 1, :n], device=device)).numpy()
-        np.testing.assert_allclose(together[i, :n], alone[0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(batched[i, :n], alone[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("lengths", [[2, 5], [-1, 2]])
-def test_a_length_that_does_not_fit_is_named(lengths):
+def test_lengths_out_of_range_are_named(lengths):
     with pytest.raises(
-        ValueError, match=f"from {min(lengths)} to {max(lengths)}; there are places for 0 to 4"
+        ValueError, match=f"from {min(lengths)} to {max(lengths)}; they must be from 0 to s = 4"
     ):
         length_mask(lengths, 4)
 
 
-def test_a_causal_mask_after_a_past_goes_on_where_the_past_ends():
+def test_a_causal_mask_after_a_past_continues_where_the_past_ends():
     assert (causal_mask(3, 7, past=4) == causal_mask(7)[4:]).all()
 
 
 @pytest.mark.parametrize("batch, tokens", [(0, 3), (2, 0), (2, 1)])
-def test_no_sequences_no_tokens_and_one_token(device, batch, tokens):
+def test_empty_batches_empty_sequences_and_single_tokens_work(device, batch, tokens):
     layer = MultiheadAttention(12, 3).to(device)
     x = tinycv.zeros(batch, tokens, 12, device=device)
     assert layer(x, is_causal=True).shape == x.shape

@@ -1,5 +1,5 @@
-"""Attention in blocks: the same values and gradients as the definition, whatever the blocks, in
-memory that is small."""
+"""Blockwise attention: the values and gradients of the definition, for any block size, in little
+memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZES = [(2, 3), (3, 2), (1, 1), (100, 2), (4, 100)]
 
 @pytest.fixture(params=SIZES, ids=str)
 def blocks(request, monkeypatch):
-    """Every size counts as large, and blocks are tiny."""
+    """Makes attention run in blocks at every size, and makes the blocks tiny."""
     for name in ("CPU_LARGE", "GPU_LARGE"):
         monkeypatch.setattr(attention, name, -1)
     for name in ("CPU_BLOCK", "GPU_BLOCK"):
@@ -38,8 +38,8 @@ def draw(*shape):
 
 
 def each_causal_or_not(things):
-    """(thing, is_causal, blocks): each thing twice, and the sizes of blocks in turn, so that each
-    size meets both."""
+    """(thing, is_causal, blocks): each thing with and without a causal mask, and with alternating
+    block sizes, so that each size meets both."""
     return [
         (thing, is_causal, SIZES[(2 * i + is_causal) % len(SIZES)])
         for i, thing in enumerate(things)
@@ -59,7 +59,7 @@ def each_causal_or_not(things):
     ids=str,
     indirect=["device", "blocks"],
 )
-def test_blocks_are_the_definition_in_every_case(dtype, device, blocks):
+def test_blockwise_attention_equals_the_definition_in_every_case(dtype, device, blocks):
     for kernel, definition in zip(cases(PAIR.name), cases(PAIR.name, PAIR.definition), strict=True):
         inputs = [x.astype(dtype) if x.dtype.kind == "f" else x for x in kernel.inputs]
         agree(kernel.call, definition.call, *inputs, name="blockwise", device=device)
@@ -89,14 +89,16 @@ SHAPES = {
     ids=str,
     indirect=["device", "blocks"],
 )
-def test_blocks_are_certified_whatever_the_shape(label, is_causal, device, blocks):
+def test_blockwise_attention_is_certified_for_many_shapes(label, is_causal, device, blocks):
     inputs = [draw(*shape) for shape in SHAPES[label]]
     assert compare(PAIR, *inputs, device=device, is_causal=is_causal) < 1e-12
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("label", SHAPES)
-def test_blocks_are_the_definition_whatever_the_shape(label, is_causal, device, blocks):
+def test_blockwise_attention_equals_the_definition_for_many_shapes(
+    label, is_causal, device, blocks
+):
     agree(
         partial(PAIR, is_causal=is_causal),
         partial(PAIR.definition, is_causal=is_causal),
@@ -111,9 +113,9 @@ def test_blocks_are_the_definition_whatever_the_shape(label, is_causal, device, 
     ids=str,
     indirect=["blocks"],
 )
-def test_a_mask_of_any_shape_that_broadcasts(shape, is_causal, device, blocks):
+def test_a_mask_of_any_shape_that_broadcasts_works_in_blocks(shape, is_causal, device, blocks):
     mask = RNG.random(shape) > 0.5
-    # a query, or all of them, that may look nowhere
+    # the first query of each mask may look nowhere (all queries, if the mask has one row)
     mask[..., 0, :] = False
     q, k, v = draw(2, 3, 7, 4), draw(2, 3, 5, 4), draw(2, 3, 5, 4)
     agree(
@@ -136,18 +138,18 @@ def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient_in_blocks(devi
     assert all(np.isfinite(g).all() for g in (dq, dk, dv))
 
 
-def test_strided_inputs_are_taken_and_left_as_they_were(device, blocks):
+def test_strided_inputs_work_and_stay_unchanged(device, blocks):
     inputs = [draw(2, 7, 3, 8).swapaxes(1, 2)[..., ::2] for _ in range(3)]
     copies = [x.copy() for x in inputs]
     agree(PAIR, PAIR.definition, *inputs, device=device)
     assert all((x == c).all() for x, c in zip(inputs, copies, strict=True))
 
 
-def test_a_pull_of_blocks_may_be_called_twice_and_leaves_its_gradient_alone(blocks):
+def test_the_pull_of_blockwise_attention_can_be_called_twice_and_leaves_g_unchanged(blocks):
     q, k, v, g = (draw(2, 5, 4) for _ in range(4))
     before = g.copy()
     _, pull = blockwise.blockwise(np, q, k, v)
-    # of q, k and v; there is no mask to learn
+    # the gradients of q, k and v; there is no mask to learn
     for once, again in zip(pull(g)[:3], pull(g)[:3], strict=True):
         assert (once == again).all()
     assert (g == before).all()
@@ -158,7 +160,7 @@ def test_scores_of_ten_thousand_stay_finite_in_blocks(device, blocks):
     agree(PAIR, PAIR.definition, q, k, v, device=device, rtol=1e-9)
 
 
-def test_blocks_of_the_real_size_agree_with_keeping_all_scores(monkeypatch):
+def test_blocks_of_the_real_size_agree_with_storing_all_scores(monkeypatch):
     q, k, v = (draw(2, n, 8).astype(np.float32) for n in (700, 1100, 1100))
     monkeypatch.setattr(attention, "CPU_LARGE", -1)
     for is_causal in (False, True):
@@ -171,11 +173,11 @@ def test_blocks_of_the_real_size_agree_with_keeping_all_scores(monkeypatch):
         )
 
 
-def test_parts_cut_the_batch_without_a_gap_or_an_overlap():
+def test_batch_parts_cover_the_batch_without_gaps_or_overlaps():
     for lead in ((), (5,), (3, 4), (2, 3, 4), (0, 3)):
         for most in (0, 1, 2, 5, 7, 100):
             seen = np.zeros(lead, int)
-            for part in blockwise.parts(lead, most):
+            for part in blockwise.batch_parts(lead, most):
                 seen[part] += 1
                 assert seen[part].size <= max(1, most)
             assert (seen == 1).all()
@@ -193,8 +195,8 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square():
     assert peak < 4 << 20 < 2050 * 2050 * 4, peak  # scores of all pairs: 16 MB
 
 
-def test_blocks_of_halves_sum_in_float32(device, blocks):
-    """300 values of 400: no half can hold their sum, and every half their mean."""
+def test_blockwise_attention_in_float16_sums_in_float32(device, blocks):
+    """300 values of 400: float16 cannot hold their sum, but it can hold their mean."""
     arrays = np.zeros((1, 1, 2, 4)), np.zeros((1, 1, 300, 4)), np.full((1, 1, 300, 4), 400.0)
     leaves = [Tensor(a.astype(np.float16), requires_grad=True, device=device) for a in arrays]
     y = scaled_dot_product_attention(*leaves)

@@ -1,5 +1,5 @@
-"""Decoding: what is found is what a search through all sentences finds, and it ends where it
-should."""
+"""Greedy decoding and beam search: they find what a search through all sentences finds, and stop
+when they should."""
 
 from itertools import product
 from typing import NamedTuple
@@ -14,18 +14,17 @@ import tinycv
 from tinycv.data import EOS, PAD, SOS
 from tinycv.engine.tensor import recording
 from tinycv.sequence import beam_search, greedy
-from tinycv.sequence.decode import reorder, the_best
+from tinycv.sequence.decode import best_extensions, reorder
 
 V, LONGEST = 6, 4  # PAD, SOS, EOS and three symbols
 seeds, alphas = st.integers(0, 10_000), st.sampled_from([0.0, 0.6, 2.0])
 
 
 class Oracle:
-    """A model without sense: what comes next depends at random on all that was written, and on
-    whose sentence it is."""
+    """A random model: the next symbol depends on everything written so far, and on the sentence."""
 
     def __init__(self, seed, batch, device="cpu", spread=2.0):
-        # SOS is 1, and LONGEST - 1 symbols come before the last that is asked for
+        # SOS is 1; at most LONGEST - 1 symbols come between it and the last one that is predicted
         scores = spread * np.random.default_rng(seed).standard_normal(
             (batch, 2 * V ** (LONGEST - 1), V)
         )
@@ -43,7 +42,7 @@ class Oracle:
         return tinycv.Tensor(log_p, device=who.device), {"who": who, "seen": (seen, nothing)}
 
     def best(self, i, max_length, alpha):
-        """By trying every sentence that ends within max_length: (score, symbols)."""
+        """(score, symbols) of the best sentence, by trying all that end within max_length."""
         found = []
         for n in range(max_length):
             for symbols in product(range(3, V), repeat=n):
@@ -60,7 +59,7 @@ def symbols(row):
 
 
 @given(seeds, alphas, st.integers(1, LONGEST))
-def test_a_beam_that_holds_everything_finds_the_best_of_all_sentences(seed, alpha, max_length):
+def test_a_beam_that_holds_all_sentences_finds_the_best(seed, alpha, max_length):
     oracle = Oracle(seed, batch=3)
     tokens, scores = beam_search(
         oracle.step, oracle.state, 3, max_length, beam=81, length_penalty=alpha
@@ -72,27 +71,27 @@ def test_a_beam_that_holds_everything_finds_the_best_of_all_sentences(seed, alph
 
 
 @given(seeds, alphas)
-def test_one_beam_is_greedy(seed, alpha):
+def test_one_beam_equals_greedy_decoding(seed, alpha):
     oracle = Oracle(seed, batch=4)
     tokens, _ = beam_search(oracle.step, oracle.state, 4, LONGEST, beam=1, length_penalty=alpha)
     np.testing.assert_array_equal(tokens, greedy(oracle.step, oracle.state, 4, LONGEST))
 
 
 @given(seeds, st.integers(1, 5))
-def test_a_sentence_is_decoded_alike_alone_and_among_others(seed, beam):
+def test_decoding_a_sentence_does_not_depend_on_the_rest_of_the_batch(seed, beam):
     oracle = Oracle(seed, batch=3)
     tokens, scores = beam_search(oracle.step, oracle.state, 3, LONGEST, beam)
-    together = greedy(oracle.step, oracle.state, 3, LONGEST)
+    batched = greedy(oracle.step, oracle.state, 3, LONGEST)
     for i in range(3):
         alone = reorder(oracle.state, np.array([i]))
         (one,), (score,) = beam_search(oracle.step, alone, 1, LONGEST, beam)
         assert (symbols(one), score) == (symbols(tokens[i]), pytest.approx(scores[i]))
-        assert symbols(greedy(oracle.step, alone, 1, LONGEST)[0]) == symbols(together[i])
+        assert symbols(greedy(oracle.step, alone, 1, LONGEST)[0]) == symbols(batched[i])
 
 
-def test_greedy_takes_the_likeliest_symbol_each_time_and_beam_search_can_do_better():
+def test_greedy_takes_the_most_likely_symbol_at_each_step_and_beam_search_can_do_better():
     table = np.log(np.full((9, V), 1e-9))
-    table[SOS, [3, 4]] = np.log([0.6, 0.4])  # first 3 looks better ...
+    table[SOS, [3, 4]] = np.log([0.6, 0.4])  # at first 3 looks better ...
     table[3, [3, 4, EOS]] = np.log([0.4, 0.35, 0.25])  # ... but then nothing is likely
     table[4, EOS] = 0.0
 
@@ -122,7 +121,7 @@ def test_a_model_that_never_ends_is_stopped_at_max_length():
     assert EOS not in tokens and scores[0] == pytest.approx(-5)
 
 
-def test_an_ended_sentence_is_preferred_to_a_likelier_one_that_max_length_cut():
+def test_a_finished_sentence_is_preferred_to_a_more_likely_one_cut_by_max_length():
     log_probs = np.log([[1e-9, 1e-9, 0.1, 0.9, 1e-9, 1e-9]])
 
     def step(tokens, state):
@@ -131,36 +130,36 @@ def test_an_ended_sentence_is_preferred_to_a_likelier_one_that_max_length_cut():
     assert symbols(beam_search(step, None, 1, 3, beam=6, length_penalty=0)[0][0]) == (EOS,)
 
 
-def test_pad_fills_what_ended_early_and_a_model_is_not_asked_longer_than_needed():
-    asked = []
+def test_pad_fills_finished_rows_and_decoding_stops_when_all_rows_are_finished():
+    calls = []
 
     def step(tokens, state):
-        asked.append(tokens.tolist())
+        calls.append(tokens.tolist())
         log_probs = np.full((2, V), -9.0)
-        log_probs[0, EOS if len(asked) > 1 else 3] = log_probs[1, EOS if len(asked) > 2 else 4] = (
+        log_probs[0, EOS if len(calls) > 1 else 3] = log_probs[1, EOS if len(calls) > 2 else 4] = (
             0.0
         )
         return log_probs, state
 
     assert greedy(step, None, 2, 9).tolist() == [[3, EOS, PAD], [4, 4, EOS]]
-    assert asked == [[SOS, SOS], [3, 4], [EOS, 4]]
+    assert calls == [[SOS, SOS], [3, 4], [EOS, 4]]
 
 
-def test_a_beam_stops_when_none_of_its_unfinished_sentences_can_still_overtake():
-    asked = []
+def test_a_beam_stops_when_no_unfinished_sentence_can_still_win():
+    calls = []
 
     def step(tokens, state):
-        asked.append(len(tokens))
-        end, other = (-9.0, -1.0) if len(asked) < 3 else (-0.1, -9.0)
+        calls.append(len(tokens))
+        end, other = (-9.0, -1.0) if len(calls) < 3 else (-0.1, -9.0)
         return np.where(np.arange(V) == EOS, end, other) + np.zeros((len(tokens), 1)), state
 
     assert beam_search(step, None, 1, 50, beam=2)[0].shape == (1, 3)
-    assert asked == [2, 2, 2]
+    assert calls == [2, 2, 2]
 
 
-def test_a_beam_goes_on_while_a_likelier_end_may_still_be_reached():
-    """Of 0.3 and 0.5 the first is worth more after nine symbols, if all that follows is certain: α
-    is 2."""
+def test_a_beam_continues_while_a_better_score_can_still_be_reached():
+    """With α = 2, a beginning of probability 0.3 beats one of 0.5 after nine symbols, if all
+    symbols after the first are certain."""
 
     def step(tokens, state):
         first = (tokens == SOS)[:, None]
@@ -173,8 +172,8 @@ def test_a_beam_goes_on_while_a_likelier_end_may_still_be_reached():
     assert score == pytest.approx(np.log(0.3) / (14 / 6) ** 2)
 
 
-def test_of_equally_likely_extensions_the_first_are_kept_as_greedy_search_does():
-    log_p, parent, symbol = the_best(np.tile([-1.0, 0.0], (2, 3, 100)), 5)
+def test_of_equally_likely_extensions_the_first_are_kept_as_in_greedy_decoding():
+    log_p, parent, symbol = best_extensions(np.tile([-1.0, 0.0], (2, 3, 100)), 5)
     assert (log_p == 0).all() and (parent == 0).all() and symbol.tolist() == [[1, 3, 5, 7, 9]] * 2
 
 
@@ -186,7 +185,7 @@ def test_pad_and_sos_are_never_written_however_likely():
     assert not {PAD, SOS} & set(symbols(beam_search(step, None, 1, 3, beam=9)[0][0]))
 
 
-def test_no_sentences_are_decoded_to_none_without_asking_the_model():
+def test_an_empty_batch_is_decoded_without_calling_the_model():
     state = np.zeros((0, 3))
     assert greedy(pytest.fail, state, 0, 5).shape == (0, 0)
     tokens, scores = beam_search(pytest.fail, state, 0, 5)
@@ -218,7 +217,7 @@ def test_decoding_is_the_same_on_every_device(device):
         near(one, other)
 
 
-def test_a_state_is_reordered_wherever_it_has_a_batch(device):
+def test_every_array_in_a_state_is_reordered(device):
     state = {
         "h": [tinycv.Tensor(np.arange(3.0), device=device), None],
         "mask": (np.eye(3, dtype=bool),),
@@ -237,7 +236,7 @@ def test_a_state_without_a_batch_is_refused(state):
 
 
 @pytest.mark.parametrize("shape", [(V,), (1, V), (2, 2), (2, 1, V)])
-def test_log_probabilities_of_another_shape_are_refused(shape):
+def test_log_probabilities_of_a_wrong_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"log_probs of shape .* must be \(2, V\)"):
         greedy(lambda tokens, state: (np.zeros(shape), state), None, 2, 3)
 
@@ -254,24 +253,24 @@ def test_a_search_for_nothing_is_refused(options):
         beam_search(pytest.fail, None, 1, **options)
 
 
-# ── what a model says of sentences that are over ─────────────────────────────────────────────────
+# ── finished sentences and dead ends ──────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("beam", [1, 3])
-def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is_not_is_refused(
+def test_nan_for_a_finished_sentence_is_ignored_and_for_an_unfinished_one_is_refused(
     beam,
 ):
     table = np.log(np.random.default_rng(0).dirichlet(np.ones(6), size=6))
 
     def search(poison):
         def step(tokens, state):
-            said = table[tokens].copy()
-            said[np.isin(tokens, poison)] = np.nan
-            return said, state
+            poisoned = table[tokens].copy()
+            poisoned[np.isin(tokens, poison)] = np.nan
+            return poisoned, state
 
         return (greedy(step, None, 4, 5), 0) if beam == 1 else beam_search(step, None, 4, 5, beam)
 
-    # after PAD and EOS
+    # NaN only after PAD or EOS, that is, for finished sentences
     for found, expected in zip(search([0, 2]), search([]), strict=True):
         assert np.array_equal(found, expected)
     with pytest.raises(ValueError, match="step returned NaN for row 0"):
@@ -280,26 +279,26 @@ def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is
 
 @pytest.mark.parametrize("beam", [None, 1, 3])
 @pytest.mark.parametrize("at", [0, 1])
-def test_a_sentence_that_no_symbol_may_continue_is_refused(beam, at):
+def test_a_sentence_that_no_symbol_can_continue_is_refused(beam, at):
     """Only PAD and SOS have a probability in sentence 1, from symbol number ``at`` on."""
 
     def step(tokens, length):
         log_p = np.where(np.arange(V) == 4, 0.0, -5.0) + np.zeros((len(tokens), 1))
         rows = np.repeat([False, True], len(tokens) // 2) & (length >= at)
         log_p[rows, EOS:] = -np.inf
-        log_p[length < at, EOS] = -np.inf  # not yet over
+        log_p[length < at, EOS] = -np.inf  # not finished yet
         return log_p, length + 1
 
     search = greedy if beam is None else beam_search
     options = {} if beam is None else {"beam": beam}
     with pytest.raises(
-        ValueError, match=rf"{search.__name__}: step gave -inf .* in sentence 1: no answer"
+        ValueError, match=rf"{search.__name__}: step returned -inf .* in sentence 1, so no answer"
     ):
         search(step, np.zeros(2), 2, LONGEST, **options)
 
 
-def test_a_beam_leaves_a_dead_end_for_what_can_end():
-    """After symbol 4, the likeliest, nothing may come; after 3 the sentence may end."""
+def test_a_beam_leaves_a_dead_end_for_a_sentence_that_can_finish():
+    """After symbol 4, the most likely, nothing can follow; after 3 the sentence can end."""
 
     def step(tokens, state):
         log_p = np.full((len(tokens), V), -np.inf)
@@ -311,7 +310,7 @@ def test_a_beam_leaves_a_dead_end_for_what_can_end():
     assert tokens.tolist() == [[3, EOS]] and scores == pytest.approx([-2.1])
 
 
-def test_a_named_tuple_stays_one():
+def test_a_named_tuple_stays_a_named_tuple():
     class State(NamedTuple):
         h: np.ndarray
         c: np.ndarray | None
@@ -321,9 +320,9 @@ def test_a_named_tuple_stays_one():
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_one_nan_among_the_log_probabilities_is_refused_wherever_it_stands(place):
-    said = np.log(np.full((2, 5), 0.2))
-    said[1, place] = np.nan
+def test_one_nan_among_the_log_probabilities_is_refused_in_any_position(place):
+    poisoned = np.log(np.full((2, 5), 0.2))
+    poisoned[1, place] = np.nan
     for search in (greedy, beam_search):
         with pytest.raises(ValueError, match="step returned NaN for row 1"):
-            search(lambda tokens, state: (said[np.arange(len(tokens)) % 2], state), None, 2, 3)
+            search(lambda tokens, state: (poisoned[np.arange(len(tokens)) % 2], state), None, 2, 3)

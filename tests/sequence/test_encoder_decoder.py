@@ -1,5 +1,4 @@
-"""The Transformer entire: padding changes nothing, word by word is as all at once, and it
-learns."""
+"""The Transformer: padding changes nothing, word by word equals all at once, and it learns."""
 
 from __future__ import annotations
 
@@ -31,15 +30,15 @@ both_orders = pytest.mark.parametrize("norm_first", [False, True], ids=["post", 
 @both_orders
 def test_a_padded_batch_equals_its_sequences_one_by_one(device, norm_first):
     model = small(norm_first).to(device)
-    together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
+    batched = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
     for i, n in enumerate(LENGTHS):
         alone = model(
             Tensor(SOURCE[i : i + 1, :n], device=device), Tensor(TARGET[i : i + 1], device=device)
         ).numpy()
-        np.testing.assert_allclose(together[i], alone[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(batched[i], alone[0], rtol=1e-4, atol=1e-5)
 
 
-def test_padding_of_the_target_changes_no_word_before_it():
+def test_padding_of_the_target_changes_no_score_before_it():
     model, other = small(), TARGET.copy()
     other[1, 3:] = 5
     before, after = (model(SOURCE, target).numpy()[1] for target in (TARGET, other))
@@ -48,7 +47,7 @@ def test_padding_of_the_target_changes_no_word_before_it():
 
 
 @both_orders
-def test_word_by_word_is_as_all_at_once(device, norm_first):
+def test_word_by_word_equals_all_at_once(device, norm_first):
     model, source, target = (
         small(norm_first).to(device),
         Tensor(SOURCE, device=device),
@@ -62,7 +61,7 @@ def test_word_by_word_is_as_all_at_once(device, norm_first):
         )
 
 
-def test_greedy_writes_the_likeliest_word_each_time(device):
+def test_greedy_writes_the_most_likely_word_at_each_step(device):
     model, source = small().to(device), Tensor(SOURCE, device=device)
     written = model.translate(source, 6)
     assert isinstance(written, np.ndarray) and written.dtype == np.int64 and written.shape[1] <= 6
@@ -74,7 +73,7 @@ def test_greedy_writes_the_likeliest_word_each_time(device):
         assert (row[:end] == words[:end]).all() and (row[end:] == 0).all()
 
 
-def test_a_beam_of_all_sentences_finds_the_likeliest(device):
+def test_a_beam_of_all_sentences_finds_the_most_likely(device):
     model = small().to(device)
     found = tuple(model.translate(Tensor(SOURCE[:1], device=device), 3, beam=100)[0].tolist())
     sentences = [(*words, 2) for n in range(3) for words in product((3, 4, 5), repeat=n)]
@@ -94,7 +93,7 @@ def test_a_beam_of_all_sentences_finds_the_likeliest(device):
     assert found == sentences[int(np.argmax(scores))]
 
 
-def test_maps_are_probabilities_that_see_no_padding_and_no_future(device):
+def test_maps_are_probabilities_and_0_on_padding_and_future(device):
     maps = (
         small()
         .to(device)
@@ -115,25 +114,27 @@ def test_maps_are_probabilities_that_see_no_padding_and_no_future(device):
 
 
 @both_orders
-def test_the_maps_of_the_last_block_make_its_output(norm_first):
+def test_the_maps_of_the_last_block_reproduce_its_output(norm_first):
     model = small(norm_first, depth=1)
-    # norms that start alike are told apart
+    # make the norms different, since they all start equal
     for p in model.parameters():
         p.data = p.data + 0.3 * tinycv.randn(*p.shape).data
     (cross,), layer = model.attention_maps(SOURCE, TARGET)["cross"], model.decoder.layers[0]
     memory, mask = model.encode(SOURCE)
-    x = model.placed(model.target_embed, TARGET)
-    x = layer.after(layer.norm1, x + layer.self_attn(layer.before(layer.norm1, x), is_causal=True))
+    x = model.embed_with_positions(model.target_embed, TARGET)
+    x = layer.post_norm(
+        layer.norm1, x + layer.self_attn(layer.pre_norm(layer.norm1, x), is_causal=True)
+    )
     v = layer.multihead_attn.remember(memory)[1]
-    found = layer.multihead_attn.out_proj(layer.multihead_attn.together(cross @ v))
-    asked = layer.multihead_attn(layer.before(layer.norm2, x), memory, attn_mask=mask)
-    np.testing.assert_allclose(found.numpy(), asked.numpy(), rtol=1e-4, atol=1e-5)
+    found = layer.multihead_attn.out_proj(layer.multihead_attn.merge_heads(cross @ v))
+    attended = layer.multihead_attn(layer.pre_norm(layer.norm2, x), memory, attn_mask=mask)
+    np.testing.assert_allclose(found.numpy(), attended.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "source, target", [((0, 3), (0, 2)), ((2, 0), (2, 2)), ((2, 3), (2, 0)), ((2, 1), (2, 1))]
 )
-def test_no_sentences_empty_sources_empty_targets_and_single_words(device, source, target):
+def test_empty_batches_sources_and_targets_and_single_words_work(device, source, target):
     model = small().to(device)
     source, target = (Tensor(np.full(shape, 3), device=device) for shape in (source, target))
     y = model(source, target).numpy()
@@ -141,14 +142,14 @@ def test_no_sentences_empty_sources_empty_targets_and_single_words(device, sourc
     assert model.translate(source, 4).shape[0] == len(source)
 
 
-def test_dropout_falls_in_training_alone():
+def test_dropout_is_applied_only_in_training():
     model = small(dropout=0.5)
     assert (model(SOURCE, TARGET).numpy() == model(SOURCE, TARGET).numpy()).all()
     model.train()
     assert (model(SOURCE, TARGET).numpy() != model(SOURCE, TARGET).numpy()).any()
 
 
-def test_dropout_falls_on_words_with_their_places_on_either_side(monkeypatch):
+def test_dropout_is_applied_to_words_with_positions_of_source_and_target(monkeypatch):
     fallen = []
     monkeypatch.setattr(
         encoder_decoder, "dropout", lambda x, *options: fallen.append((x.shape, *options)) or x
@@ -158,7 +159,7 @@ def test_dropout_falls_on_words_with_their_places_on_either_side(monkeypatch):
 
 
 @pytest.mark.statistical
-def test_words_start_as_large_as_the_places_that_are_added_to_them():
+def test_embeddings_start_about_as_large_as_the_positions_added_to_them():
     """N(0, 1/d) times √d has variance 1; sines and cosines have 1/2."""
     model = Transformer(500, 400, 64, 2, 1, 1, 8)
     for embed in (model.source_embed, model.target_embed):
@@ -166,7 +167,7 @@ def test_words_start_as_large_as_the_places_that_are_added_to_them():
         assert (8 * embed.weight.numpy()).std() == pytest.approx(1, rel=0.025)
 
 
-def test_no_two_blocks_start_alike():
+def test_no_two_blocks_start_equal():
     weights = [
         layer.linear1.weight.numpy()
         for stack in (small().encoder, small().decoder)
@@ -176,7 +177,7 @@ def test_no_two_blocks_start_alike():
 
 
 def reversing(device, steps):
-    """One after some steps, its sources, their targets, and the losses on the way."""
+    """A model after some steps, its sources, their targets, and the losses on the way."""
     rng = np.random.default_rng(SEED)
     words = rng.integers(3, 6, (27 * 2, 3))
     source = np.concatenate([words, np.full((54, 1), 2)], axis=1)
@@ -202,7 +203,7 @@ def reversing(device, steps):
 
 
 @pytest.mark.statistical
-def test_it_learns_to_reverse_three_words():
+def test_the_transformer_learns_to_reverse_three_words():
     model, source, target, _ = reversing("cpu", 80)
     written = model.translate(source, 4)
     assert written.shape == (54, 4) and (written == target[:, 1:]).mean() > 0.9
@@ -210,14 +211,14 @@ def test_it_learns_to_reverse_three_words():
 
 def test_every_device_takes_the_same_steps(device):
     taken = []
-    for place in ("cpu", device):
+    for target_device in ("cpu", device):
         tinycv.manual_seed(0)
-        taken.append(reversing(place, 8)[3])
+        taken.append(reversing(target_device, 8)[3])
     np.testing.assert_allclose(taken[1], taken[0], rtol=1e-4)
     assert taken[0][-1] < 0.9 * taken[0][0]
 
 
 @both_orders
-def test_the_whole_is_certified(norm_first):
+def test_the_whole_transformer_is_certified(norm_first):
     model = Transformer(5, 5, 4, 2, 1, 1, 6, 0.0, "gelu", norm_first)
     certify_layer(model, SOURCE[:2, 2:] % 5, TARGET[:2, :3] % 5)

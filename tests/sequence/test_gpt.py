@@ -1,5 +1,4 @@
-"""GPT: it knows nothing of the future, and goes on from a question as if question and answer were
-one text."""
+"""GPT: no score depends on later words, and an answer continues the question."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ def small(dropout=0.0):
     return GPT(6, 12, 8, 2, 2, dropout).eval()
 
 
-def test_no_word_knows_of_those_after_it(device):
+def test_no_score_depends_on_later_words(device):
     model, other = small().to(device), IDS.copy()
     other[:, 4:] = 5
     before, after = (model(Tensor(ids, device=device)).numpy() for ids in (IDS, other))
@@ -26,17 +25,17 @@ def test_no_word_knows_of_those_after_it(device):
     assert not np.allclose(before[:, 4:], after[:, 4:])
 
 
-def test_word_by_word_is_as_all_at_once(device):
+def test_word_by_word_equals_all_at_once(device):
     model, ids = small().to(device), Tensor(IDS, device=device)
     whole = log_softmax(model(ids)).numpy()
-    past = model.blocks.step(model.placed(ids[:, :2]), [None, None])[1]
+    past = model.blocks.step(model.embed_with_positions(ids[:, :2]), [None, None])[1]
     for t in range(2, 6):
         scores, past = model.step(ids[:, t], past)
         np.testing.assert_allclose(scores.numpy(), whole[:, t], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("beam", [1, 2])
-def test_an_answer_goes_on_from_the_question(device, beam):
+def test_an_answer_continues_the_question(device, beam):
     model = small().to(device)
     answer = model.translate(Tensor(IDS[:, :3], device=device), 5, beam)
     assert answer.dtype == np.int64 and answer.shape[0] == 2 and answer.shape[1] <= 5
@@ -46,18 +45,18 @@ def test_an_answer_goes_on_from_the_question(device, beam):
         assert (answer[:, 0] == first).all()
 
 
-def test_more_words_than_there_are_places_for_is_an_error():
+def test_more_words_than_max_length_are_refused():
     with pytest.raises(ValueError, match="positions for 12 tokens"):
         small()(np.full((1, 13), 3))
 
 
-def test_no_texts_and_one_word(device):
+def test_no_texts_and_single_words_work(device):
     model = small().to(device)
     assert model(Tensor(np.zeros((0, 3), np.int64), device=device)).shape == (0, 3, 6)
     assert model(Tensor(np.array([[1]]), device=device)).shape == (1, 1, 6)
 
 
-def test_dropout_falls_on_words_with_their_places(monkeypatch):
+def test_dropout_is_applied_to_words_with_positions(monkeypatch):
     fallen = []
     monkeypatch.setattr(
         gpt, "dropout", lambda x, share, training: fallen.append((x.shape, share, training)) or x

@@ -1,6 +1,6 @@
-"""Attention and what it may not see: NaN, inf and huge numbers in hidden keys, values and queries
-reach nothing; masks of floats are added, and learned. By the kernel, by the definition, in blocks,
-and by the text for a GPU."""
+"""Masks in attention: NaN, inf and huge numbers in hidden keys, values and queries reach nothing;
+float masks are added, and learned. For the kernel, the definition, blockwise attention, and the GPU
+kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tinycv.sequence import (
     scaled_dot_product_attention,
 )
 
-# NumPy's, of the overflow that some of them ask for
+# NumPy warns of the overflow that some of these tests cause on purpose
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 PAIR = PAIRS["scaled_dot_product_attention"]
 B, H, T, S, D = 2, 3, 5, 6, 4
@@ -47,8 +47,7 @@ def function(way, monkeypatch):
 
 
 def values_and_gradients(attend, q, k, v, weights, device="cpu", **options):
-    """The result, and the gradients of its weighted sum; rows of weight 0 are selected away by
-    where."""
+    """The result, and the gradients of its weighted sum; where() leaves out rows of weight 0."""
     leaves = [Tensor(x, device=device, requires_grad=True) for x in (q, k, v)]
     y = attend(*leaves, **options)
     counted = tinycv.where(Tensor(weights != 0, device=device), y, 0.0)
@@ -57,7 +56,7 @@ def values_and_gradients(attend, q, k, v, weights, device="cpu", **options):
 
 
 def drawn_mask(kind, rng):
-    """(bools as one sees them, (B, H, T, S); the options that say so)."""
+    """(bools (B, H, T, S), True where a query may look; the options that express them)."""
     everything = np.ones((B, H, T, S), bool)
     if kind == "padding":
         mask = length_mask(rng.integers(0, S + 1, B), S)
@@ -72,11 +71,11 @@ def drawn_mask(kind, rng):
     return everything & mask & causal_mask(T, S), {"attn_mask": mask, "is_causal": True}
 
 
-# ── what is hidden reaches nothing ───────────────────────────────────────────────────────────────
+# ── hidden numbers reach nothing ──────────────────────────────────────────────────────────────────
 
 
 def reaches_nothing(attend, kind, device, seed, fill):
-    """What a query may not see changes neither its answer nor any gradient."""
+    """What a query may not see changes neither its result nor any gradient."""
     rng = np.random.default_rng(seed)
     seen, options = drawn_mask(kind, rng)
     q, k, v = (
@@ -92,7 +91,7 @@ def reaches_nothing(attend, kind, device, seed, fill):
     bad_q[lost_query, entry] = fill
     bad_k[lost, entry] = fill
     bad_v[lost, entry] = fill
-    # queries that see none of it
+    # the queries that see none of the bad numbers
     clean = ~(lost_query | (seen & lost[:, :, None]).any(axis=-1))
     weights = np.where(clean | ~seen.any(axis=-1), draw(B, H, T, seed=5), 0)[..., None] * np.ones(
         D, np.float32
@@ -102,7 +101,7 @@ def reaches_nothing(attend, kind, device, seed, fill):
     counted = weights != 0
     np.testing.assert_allclose(found[0][counted], expected[0][counted], rtol=1e-5, atol=1e-6)
     for a, b in zip(found[1:], expected[1:], strict=True):
-        # a huge key that is seen is no NaN: only not by these
+        # a huge key that is visible is finite, so it may change these gradients
         if np.isfinite(fill):
             continue
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -121,7 +120,7 @@ all_kinds = pytest.mark.parametrize("kind", ["padding", "causal", "any", "floats
 @all_kinds
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 99), fill=st.sampled_from(HUGE))
-def test_what_a_query_may_not_see_changes_neither_its_answer_nor_any_gradient(
+def test_what_a_query_may_not_see_changes_neither_its_result_nor_any_gradient(
     way, kind, seed, fill
 ):
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -131,7 +130,7 @@ def test_what_a_query_may_not_see_changes_neither_its_answer_nor_any_gradient(
 @pytest.mark.parametrize("device", ["gpu"], indirect=True)
 @pytest.mark.parametrize("way", WAYS)
 @all_kinds
-def test_nor_does_it_on_a_gpu(way, kind, device, monkeypatch):
+def test_what_a_query_may_not_see_changes_nothing_on_a_gpu_either(way, kind, device, monkeypatch):
     attend = function(way, monkeypatch)
     for seed, fill in enumerate(HUGE):
         reaches_nothing(attend, kind, device, seed, fill)
@@ -139,7 +138,7 @@ def test_nor_does_it_on_a_gpu(way, kind, device, monkeypatch):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fill", HUGE)
-def test_padding_of_keys_is_as_if_it_were_not_there(way, fill, device, monkeypatch):
+def test_padding_of_keys_has_no_effect(way, fill, device, monkeypatch):
     attend, weights = function(way, monkeypatch), draw(1, H, T, D, seed=9)
     q, k, v = draw(1, H, T, D), draw(1, H, S, D, seed=1), draw(1, H, S, D, seed=2)
     short = values_and_gradients(attend, q, k[:, :, :4], v[:, :, :4], weights, device)
@@ -153,7 +152,7 @@ def test_padding_of_keys_is_as_if_it_were_not_there(way, fill, device, monkeypat
 
 
 @pytest.mark.parametrize("fill", HUGE[:3])
-def test_second_derivatives_do_not_see_it_either(fill, device):
+def test_hidden_keys_reach_no_second_derivative(fill, device):
     q, k, v = draw(1, 1, T, D), draw(1, 1, S, D, seed=1), draw(1, 1, S, D, seed=2)
     mask = np.arange(S) < 4
 
@@ -200,8 +199,9 @@ def test_nan_in_the_padding_of_a_layers_tokens_reaches_no_parameter(kind, fill, 
 
 @pytest.mark.parametrize("fill", HUGE)
 @pytest.mark.parametrize("kind", ["encoder", "pre-norm encoder", "decoder", "remembered", "step"])
-def test_what_stands_in_padding_reaches_no_parameter_of_a_block(kind, fill, device):
-    """Its own tokens, those of a memory, and a memory whose mask is known only when it is asked."""
+def test_the_content_of_the_padding_reaches_no_parameter_of_a_block(kind, fill, device):
+    """For the tokens of the block, for a memory, and for a memory whose mask comes later, in a
+    step."""
     mask = length_mask([4, 2], S)
     inside = mask[:, 0, 0][..., None]  # (B, S, 1)
     make = (
@@ -231,7 +231,7 @@ def test_what_stands_in_padding_reaches_no_parameter_of_a_block(kind, fill, devi
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_a_remembered_nan_that_is_seen_is_nan_and_its_answer_alone_reads_it(device):
+def test_a_visible_nan_in_the_memory_gives_nan_and_affects_no_other_result(device):
     layer, tokens = MultiheadAttention(12, 3).to(device), draw(2, S, 12, seed=1)
     tokens[0, 2, 5] = np.nan
     mask = length_mask([4, 2], S)
@@ -243,7 +243,7 @@ def test_a_remembered_nan_that_is_seen_is_nan_and_its_answer_alone_reads_it(devi
     assert np.isfinite(slope.numpy()).all()
 
 
-# ── masks of floats are added ────────────────────────────────────────────────────────────────────
+# ── float masks are added ─────────────────────────────────────────────────────────────────────────
 
 ADDED = {
     "relative": (H, T, S),
@@ -257,7 +257,7 @@ ADDED = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("shape", ADDED.values(), ids=ADDED)
-def test_a_mask_of_floats_is_added_to_the_scores_and_learned(
+def test_a_float_mask_is_added_to_the_scores_and_learned(
     way, shape, is_causal, device, monkeypatch
 ):
     attend = partial(function(way, monkeypatch), is_causal=is_causal)
@@ -276,7 +276,7 @@ def test_a_mask_of_floats_is_added_to_the_scores_and_learned(
     agree(attend, by_hand, q, k, v, added, device=device)
 
 
-def test_a_mask_of_floats_is_certified(device):
+def test_a_float_mask_is_certified(device):
     added = draw(H, T, S).astype(float)
     certify(
         PAIR, *(draw(1, H, n, D, seed=n).astype(float) for n in (T, S, S)), added, device=device
@@ -284,7 +284,7 @@ def test_a_mask_of_floats_is_certified(device):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_minus_inf_is_a_mask(way, device, monkeypatch):
+def test_minus_inf_in_a_float_mask_hides_the_key(way, device, monkeypatch):
     attend = function(way, monkeypatch)
     q, k, v = (Tensor(draw(B, H, n, D, seed=n), device=device) for n in (T, S, S))
     mask = np.random.default_rng(0).random((B, 1, T, S)) < 0.5
@@ -295,7 +295,7 @@ def test_minus_inf_is_a_mask(way, device, monkeypatch):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_lowest_float_is_no_mask_but_a_number_as_in_pytorch(way, device, monkeypatch):
+def test_the_lowest_float_is_added_like_any_number_as_in_pytorch(way, device, monkeypatch):
     attend = function(way, monkeypatch)
     q, k, v = (draw(1, 1, n, D, seed=n) for n in (T, S, S))
     lowest = np.zeros((T, S), np.float32)
@@ -304,14 +304,14 @@ def test_the_lowest_float_is_no_mask_but_a_number_as_in_pytorch(way, device, mon
     y, dq, dk, dv = values_and_gradients(
         attend, q, k, v, np.ones((1, 1, T, D), np.float32), device, attn_mask=lowest
     )
-    # all alike
+    # all scores are equal
     np.testing.assert_allclose(y[0, 0, 1], v[0, 0].mean(axis=0), rtol=1e-5, atol=1e-6)
     assert all(np.isfinite(g).all() for g in (y, dq, dk, dv))
 
 
 @pytest.mark.parametrize("layout", ["strided", "turned", "broadcast"])
 @pytest.mark.parametrize("floats", [False, True])
-def test_a_mask_may_lie_in_memory_as_it_likes(layout, floats, device):
+def test_a_mask_may_have_any_memory_layout(layout, floats, device):
     mask = np.random.default_rng(0).random((T, 2 * S)) < 0.7
     mask[:, 0] = True
     laid = {
@@ -327,7 +327,7 @@ def test_a_mask_may_lie_in_memory_as_it_likes(layout, floats, device):
     assert (a == b).all() and a.dtype == np.float32
 
 
-# ── doors ────────────────────────────────────────────────────────────────────────────────────────
+# ── wrong and empty arguments ────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_mask_that_does_not_broadcast_to_the_scores_is_named_with_both_shapes(
 
 
 @pytest.mark.parametrize("half", ["kernel", "definition"])
-def test_no_keys_give_zeros_and_no_queries_give_none(half, device):
+def test_no_keys_give_zeros_and_no_queries_give_an_empty_result(half, device):
     attend = PAIR if half == "kernel" else PAIR.definition
     for t, s, b in ((T, 0, B), (0, S, B), (T, S, 0)):
         for options in ({}, {"is_causal": True}, {"attn_mask": np.ones((t, s), bool)}):
@@ -357,7 +357,7 @@ def test_no_keys_give_zeros_and_no_queries_give_none(half, device):
             )
 
 
-def test_a_width_of_0_is_refused():
+def test_a_head_of_width_0_is_refused():
     with pytest.raises(ValueError, match="the width of a head, at least 1"):
         scaled_dot_product_attention(
             tinycv.ones(2, 3, 0), tinycv.ones(2, 3, 0), tinycv.ones(2, 3, 4)
@@ -382,7 +382,7 @@ def test_weights_of_a_query_that_may_look_nowhere_are_0(device):
         tinycv.sequence.TransformerDecoderLayer,
     ],
 )
-def test_batch_first_is_the_only_order(kind):
+def test_batch_first_false_is_refused(kind):
     kind(12, 3, batch_first=True)
     with pytest.raises(
         ValueError, match=rf"{kind.__name__}: batch_first is False; it must be True.*swapaxes"
@@ -401,7 +401,7 @@ def test_batch_first_is_the_only_order(kind):
     ],
     ids=["plain", "additive", "dot", "transformer"],
 )
-def test_the_vector_of_padding_reaches_no_loss_and_no_gradient(build, bad):
+def test_the_embedding_of_padding_reaches_no_loss_and_no_gradient(build, bad):
     source, target = np.array([[3, 4, 2], [4, 2, 0]]), np.array([[1, 3, 4, 2], [1, 2, 0, 0]])
     found = []
     for value in (0.0, bad):

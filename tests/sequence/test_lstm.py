@@ -1,5 +1,5 @@
-"""LSTM: its equations by hand, gates wide open and shut, and what it refuses. Layers and lengths:
-test_recurrent.py."""
+"""LSTM: its equations by hand, fully open and closed gates, and what it refuses. Layers and lengths
+are tested in test_recurrent.py."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def by_hand(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
     return y, last
 
 
-# ── the function ─────────────────────────────────────────────────────────────────────────────────
+# ── the function ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("t, b", [(T, B), (1, B), (T, 1), (1, 1)])
-def test_it_is_its_equations(device, t, b):
+def test_it_equals_its_equations(device, t, b):
     arrays = [X[:t, :b], H0[:b], C0[:b], *WEIGHTS]
-    for ours, expected in zip(lstm(*tensors(device, arrays)), by_hand(*arrays), strict=True):
-        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
+    for result, expected in zip(lstm(*tensors(device, arrays)), by_hand(*arrays), strict=True):
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_of_none_gives_none_and_gradients_of_zero(device):
+def test_an_empty_batch_gives_an_empty_result_and_zero_gradients(device):
     x, h, c, *weights = tensors(device, [X[:, :0], H0[:0], C0[:0], *WEIGHTS], requires_grad=True)
     y, c_n = lstm(x, h, c, *weights)
     assert (y.shape, c_n.shape) == ((T, 0, H), (0, H))
@@ -69,7 +69,7 @@ def test_a_batch_of_none_gives_none_and_gradients_of_zero(device):
     )
 
 
-def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequence_read_at_once(
+def test_reading_in_two_parts_and_passing_the_state_on_equals_reading_at_once(
     device,
 ):
     x, h, c, *weights = leaves = tensors(device, requires_grad=True)
@@ -84,16 +84,16 @@ def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequenc
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_step_sees_nothing_of_later_steps(device):
+def test_a_step_does_not_depend_on_later_steps(device):
     later = X.copy()
     later[3:] += 1
     y, z = (lstm(*tensors(device, [x, *ARRAYS[1:]]))[0].numpy() for x in (X, later))
     assert (y[:3] == z[:3]).all() and (y[3:] != z[3:]).any()
 
 
-def test_gates_wide_open_and_shut(device):
-    """Forget gate open, input gate shut: the cell is kept, whatever is read. The other way round:
-    it is replaced."""
+def test_an_open_forget_gate_keeps_the_cell_and_an_open_input_gate_replaces_it(device):
+    """With an open forget gate and a closed input gate, the cell is kept, whatever x is; with a
+    closed forget gate and an open input gate, it is replaced."""
     gate = np.repeat(np.array([-1, 1, 0, 0], np.float32), H)
     zeros = [np.zeros_like(w) for w in WEIGHTS]
     kept = lstm(*tensors(device, [X, H0, C0, *zeros[:2], 100 * gate, zeros[3]]))[1].numpy()
@@ -102,7 +102,7 @@ def test_gates_wide_open_and_shut(device):
 
 
 @pytest.mark.parametrize("steps", [1, 500])
-def test_long_sequences_stay_finite_there_and_back(device, steps):
+def test_long_sequences_stay_finite_forward_and_backward(device, steps):
     x = np.random.default_rng(1).normal(size=(steps, 2, WIDTH)).astype(np.float32)
     leaves = tensors(device, [x, H0[:2], C0[:2], *WEIGHTS], requires_grad=True)
     y, c_n = lstm(*leaves)
@@ -112,7 +112,7 @@ def test_long_sequences_stay_finite_there_and_back(device, steps):
     )
 
 
-def test_through_open_forget_gates_a_gradient_lives_for_500_steps(device):
+def test_a_gradient_survives_500_steps_through_open_forget_gates(device):
     layer = LSTM(WIDTH, H).to(device)
     layer.bias_ih_l0.data[H : 2 * H] = 100.0
     layer.weight_hh_l0.data[...] = 0  # so that the cell is the only path
@@ -125,7 +125,7 @@ def test_through_open_forget_gates_a_gradient_lives_for_500_steps(device):
 
 
 @pytest.mark.parametrize(
-    "place, shape, named",
+    "index, shape, named",
     [
         (1, (B, H + 1), "h0 is float32 (3, 7), should be float32 (3, 6)"),
         (2, (B + 1, H), "c0 is float32 (4, 6), should be float32 (3, 6)"),
@@ -137,15 +137,15 @@ def test_through_open_forget_gates_a_gradient_lives_for_500_steps(device):
         (0, (0, B, WIDTH), "at least one step"),
     ],
 )
-def test_an_array_of_another_shape_is_named(device, place, shape, named):
+def test_an_array_of_a_wrong_shape_is_named(device, index, shape, named):
     arrays = list(ARRAYS)
-    arrays[place] = np.zeros(shape, np.float32)
+    arrays[index] = np.zeros(shape, np.float32)
     with pytest.raises(ValueError) as caught:
         lstm(*tensors(device, arrays))
     assert named in str(caught.value) and str(caught.value).startswith("lstm: ")
 
 
-def test_an_array_of_another_float_type_widens_all(device):
+def test_one_float64_array_makes_the_results_float64(device):
     y, c = lstm(*tensors(device, [X, H0.astype(float), *ARRAYS[2:]]))
     assert y.dtype == np.float64 and c.dtype == np.float64
 
@@ -155,15 +155,15 @@ def test_an_array_of_another_float_type_widens_all(device):
     [lambda y, c: y, lambda y, c: c, lambda y, c: y[-1], lambda y, c: y[1] + c],
     ids=["y", "c_n", "last y", "both"],
 )
-def test_it_is_certified_whichever_result_is_used(used):
+def test_it_is_certified_whichever_result_the_loss_uses(used):
     certify(lambda *inputs: used(*lstm(*inputs)), *ARRAYS)
 
 
-# ── sequences of several lengths ─────────────────────────────────────────────────────────────────
+# ── sequences of different lengths ────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("half", ["kernel", "definition"])
-def test_where_a_sequence_is_over_both_its_states_stay_as_they_are(half, device):
+def test_after_the_end_of_a_sequence_hidden_state_and_cell_stay_as_they_are(half, device):
     # (T, B, 1)
     mask = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]], bool)[:, :, None]
     run = lstm if half == "kernel" else lstm.definition
@@ -176,7 +176,7 @@ def test_where_a_sequence_is_over_both_its_states_stay_as_they_are(half, device)
     np.testing.assert_allclose(c[:1], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_a_mask_of_ones_is_no_mask(device):
+def test_a_mask_of_ones_equals_no_mask(device):
     leaves = tensors(device, requires_grad=True)
     ones = Tensor(np.ones((T, B, 1), bool), device=device)
     for a, b in zip(lstm(*leaves), lstm(*leaves, ones), strict=True):
@@ -185,49 +185,49 @@ def test_a_mask_of_ones_is_no_mask(device):
         assert all((g.numpy() == h.numpy()).all() for g, h in zip(slopes, same, strict=True))
 
 
-# ── what the gates do ────────────────────────────────────────────────────────────────────────────
+# ── lstm_gates ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_the_gates_that_are_shown_are_those_of_the_lstm(device, batch_first):
+def test_lstm_gates_returns_the_gates_of_the_first_layer(device, batch_first):
     layer = LSTM(WIDTH, H, 2, bidirectional=True, batch_first=batch_first).to(device)
     first = LSTM(WIDTH, H, batch_first=batch_first).to(device)
     first.load_state_dict(layer.state_dict(), strict=False)
     x = Tensor(X.swapaxes(0, 1) if batch_first else X, device=device)
-    shown = {name: gate.numpy() for name, gate in lstm_gates(layer, x).items()}
+    gates = {name: gate.numpy() for name, gate in lstm_gates(layer, x).items()}
     y, (_, c) = first(x)
     if batch_first:
-        shown = {name: gate.swapaxes(0, 1) for name, gate in shown.items()}
+        gates = {name: gate.swapaxes(0, 1) for name, gate in gates.items()}
     np.testing.assert_allclose(
-        shown["hidden"],
+        gates["hidden"],
         y.numpy().swapaxes(0, 1) if batch_first else y.numpy(),
         rtol=1e-5,
         atol=1e-6,
     )
-    np.testing.assert_allclose(shown["cell"][-1], c.numpy()[0], rtol=1e-5, atol=1e-6)
-    before = np.concatenate([np.zeros((1, B, H), np.float32), shown["cell"][:-1]])
+    np.testing.assert_allclose(gates["cell"][-1], c.numpy()[0], rtol=1e-5, atol=1e-6)
+    before = np.concatenate([np.zeros((1, B, H), np.float32), gates["cell"][:-1]])
     np.testing.assert_allclose(
-        shown["forget_gate"] * before + shown["input_gate"] * shown["candidate"],
-        shown["cell"],
+        gates["forget_gate"] * before + gates["input_gate"] * gates["candidate"],
+        gates["cell"],
         rtol=1e-5,
         atol=1e-6,
     )
     np.testing.assert_allclose(
-        shown["output_gate"] * np.tanh(shown["cell"]), shown["hidden"], rtol=1e-5, atol=1e-6
+        gates["output_gate"] * np.tanh(gates["cell"]), gates["hidden"], rtol=1e-5, atol=1e-6
     )
 
 
-# ── gates that start open ────────────────────────────────────────────────────────────────────────
+# ── chrono_start ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_chrono_start_gives_every_cell_a_time_of_its_own_to_keep_its_content(device):
+def test_chrono_start_gives_every_cell_its_own_time_scale(device):
     layer = LSTM(WIDTH, 400, 2, bidirectional=True).to(device)
     before = {name: p.numpy() for name, p in layer.named_parameters()}
     chrono_start(layer, 51)
     after = {name: p.numpy() for name, p in layer.named_parameters()}
     for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
         bias = after["bias_ih" + suffix] + after["bias_hh" + suffix]
-        # f / (1 - f), the steps that a cell keeps
+        # f / (1 - f), the number of steps for which a cell keeps its content
         kept = np.exp(bias[400:800])
         assert (
             1 <= kept.min() < 3
@@ -239,7 +239,7 @@ def test_a_chrono_start_gives_every_cell_a_time_of_its_own_to_keep_its_content(d
     assert all((after[name] == before[name]).all() for name in after if "weight" in name)
 
 
-def test_a_chrono_start_without_biases_or_steps_is_refused():
+def test_chrono_start_refuses_a_layer_without_biases_and_zero_steps():
     with pytest.raises(ValueError, match="bias=False"):
         chrono_start(LSTM(WIDTH, H, bias=False), 10)
     with pytest.raises(ValueError, match="steps is 0; it must be a number, at least 1"):
@@ -247,7 +247,7 @@ def test_a_chrono_start_without_biases_or_steps_is_refused():
 
 
 @pytest.mark.parametrize("looked_at", [(), (0,), (1, 3), (T - 1,)], ids=str)
-def test_a_loss_that_looks_at_some_steps_alone_has_the_definitions_gradients(looked_at, device):
+def test_the_gradients_of_a_loss_on_some_steps_equal_those_of_the_definition(looked_at, device):
     found = []
     for function in (lstm, lstm.definition):
         arguments = tensors(device, [a.astype(np.float64) for a in ARRAYS], requires_grad=True)

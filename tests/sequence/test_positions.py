@@ -1,4 +1,4 @@
-"""Positions: the paper's formula, what it is good for, and tables that end."""
+"""Positional encodings: the formula of the paper, its properties, and learned tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def table(start, count, width):
     return sinusoidal(np, np.arange(start, start + count, dtype=float), width)
 
 
-def test_the_table_is_the_papers_formula():
+def test_the_table_equals_the_formula_of_the_paper():
     for pos, row in enumerate(table(0, 30, 6)):
         for i in range(3):
             angle = pos / 10000 ** (2 * i / 6)
@@ -29,7 +29,7 @@ def test_the_table_is_the_papers_formula():
             )
 
 
-def test_to_move_is_to_turn_each_pair_by_an_angle_that_does_not_depend_on_the_place():
+def test_a_shift_rotates_each_pair_by_an_angle_that_does_not_depend_on_the_position():
     here, there = (table(start, 40, 8).reshape(40, 4, 2) for start in (0, 7))
     for i in range(4):
         s, c = math.sin(7 / 10000 ** (i / 4)), math.cos(7 / 10000 ** (i / 4))
@@ -39,7 +39,7 @@ def test_to_move_is_to_turn_each_pair_by_an_angle_that_does_not_depend_on_the_pl
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int32, np.int64])
-def test_whole_numbers_become_floats_before_the_table_is_added(dtype, device):
+def test_integers_become_floats_before_the_table_is_added(dtype, device):
     x = np.ones((1, 5, 6), dtype)
     expected = SinusoidalPositions()(Tensor(x.astype(np.float64))).numpy()
     found = SinusoidalPositions()(Tensor(x, device=device)).numpy()
@@ -47,7 +47,7 @@ def test_whole_numbers_become_floats_before_the_table_is_added(dtype, device):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_every_place_of_ten_thousand_is_its_own():
+def test_ten_thousand_positions_are_all_different():
     places = table(0, 10000, 16)
     nearest = [np.linalg.norm(places[:i] - places[i], axis=1).min() for i in range(1, 10000, 301)]
     assert min(nearest) > 0.1
@@ -61,7 +61,7 @@ def test_an_odd_width_ends_with_a_sine():
 @pytest.mark.parametrize(
     "make", [SinusoidalPositions, lambda: LearnedPositions(9, 8)], ids=["sinusoidal", "learned"]
 )
-def test_a_sequence_in_two_pieces_gets_the_positions_of_the_whole(device, make):
+def test_a_sequence_in_two_pieces_gets_the_same_positions_as_the_whole(device, make):
     position, x = make(), Tensor(X, device=device)
     position.to(device)
     pieces = tinycv.concatenate([position(x[:, :2]), position(x[:, 2:], 2)], axis=1)
@@ -70,13 +70,13 @@ def test_a_sequence_in_two_pieces_gets_the_positions_of_the_whole(device, make):
     assert (whole.numpy() != X).any() and position(x[:, :0]).shape == (2, 0, 8)
 
 
-def test_places_far_out_are_as_exact_as_the_first():
+def test_distant_positions_are_as_exact_as_the_first():
     y = SinusoidalPositions()(Tensor(np.zeros((1, 1, 8), np.float32)), 123456).numpy()[0, 0]
     assert y[0] == pytest.approx(math.sin(123456), abs=1e-6)
 
 
-def test_beyond_the_last_learned_place_there_is_an_error_with_both_numbers():
-    with pytest.raises(ValueError, match="positions for 6 tokens, and these end at 7"):
+def test_a_position_beyond_the_learned_table_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="positions for 6 tokens, but x ends at 7"):
         LearnedPositions(6, 8)(Tensor(X), 2)
 
 

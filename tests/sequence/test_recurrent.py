@@ -1,5 +1,5 @@
 """What RNN, GRU and LSTM share: parameters, layers, directions, state, and batches of sequences of
-several lengths."""
+different lengths."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def same(a, b, rtol=1e-5, atol=1e-6):
     )
 
 
-# ── parameters, layers, directions ───────────────────────────────────────────────────────────────
+# ── parameters, layers, directions ────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.statistical
 @KINDS
-def test_parameters_have_pytorchs_names_and_shapes_and_start_within_their_bound(kind):
+def test_parameters_have_the_names_and_shapes_of_pytorch_and_start_within_their_bound(kind):
     found = dict(kind(WIDTH, 16, 2, bidirectional=True).named_parameters())
     rows, ways = kind.gates * 16, ("_l0", "_l0_reverse", "_l1", "_l1_reverse")
     assert {name: p.shape for name, p in found.items()} == {
@@ -51,7 +51,7 @@ def test_parameters_have_pytorchs_names_and_shapes_and_start_within_their_bound(
             "bias_hh": (rows,),
         }.items()
     }
-    # a bias of 16 draws is below a fifth of it once in 5^16
+    # all 16 entries of a bias lie below a fifth of the bound once in 5^16 draws
     for name, p in found.items():
         assert (0.15 if "weight" in name else 0.05) < np.abs(p.numpy()).max() <= 16**-0.5
 
@@ -71,11 +71,11 @@ def test_shapes(device, kind, options, width, places):
     y, state = kind(WIDTH, H, **options).to(device)(Tensor(X, device=device), lengths=LENGTHS)
     assert y.shape == (T, B, width) and [part.shape for part in parts(state)] == [
         (places, B, H)
-    ] * len(kind.parts)
+    ] * len(kind.state_names)
 
 
 @KINDS
-def test_batch_first_turns_input_and_output_alone(device, kind):
+def test_batch_first_swaps_the_axes_of_input_and_output_only(device, kind):
     layer, turned = kind(WIDTH, H, 2), kind(WIDTH, H, 2, batch_first=True)
     turned.load_state_dict(layer.state_dict())
     y, state = layer.to(device)(Tensor(X, device=device), lengths=LENGTHS)
@@ -85,17 +85,17 @@ def test_batch_first_turns_input_and_output_alone(device, kind):
 
 
 @KINDS
-def test_dropout_falls_between_layers_in_training_alone(device, kind):
+def test_dropout_is_applied_between_layers_and_only_in_training(device, kind):
     x = Tensor(X, device=device)
     layer, single = (kind(WIDTH, H, n, dropout=0.5).to(device) for n in (2, 1))
     assert (layer(x)[0].numpy() != layer(x)[0].numpy()).any()
     assert (layer.eval()(x)[0].numpy() == layer(x)[0].numpy()).all()
-    # between one layer and nothing there is none
+    # a single layer has no layer below it, so no dropout
     assert (single(x)[0].numpy() == single(x)[0].numpy()).all()
 
 
 @KINDS
-def test_the_second_direction_is_the_first_on_the_sequence_turned_round(device, kind):
+def test_the_backward_direction_equals_the_forward_one_on_the_reversed_sequence(device, kind):
     both, alone = kind(WIDTH, H, bidirectional=True).to(device), kind(WIDTH, H).to(device)
     alone.load_state_dict(
         {
@@ -111,13 +111,11 @@ def test_the_second_direction_is_the_first_on_the_sequence_turned_round(device, 
         same(a[1], b[0])
 
 
-# ── the state is passed, and never hidden ────────────────────────────────────────────────────────
+# ── the state is an argument and a result ─────────────────────────────────────────────────────────
 
 
 @KINDS
-def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequence_read_at_once(
-    device, kind
-):
+def test_reading_in_two_parts_and_passing_the_state_on_equals_reading_at_once(device, kind):
     layer, x = kind(WIDTH, H, 2).to(device), Tensor(X, device=device)
     y, state = layer(x)
     first, between = layer(x[:2])
@@ -127,14 +125,14 @@ def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequenc
 
 
 @KINDS
-def test_without_a_state_it_starts_from_zeros(device, kind):
+def test_without_a_state_a_layer_starts_from_zeros(device, kind):
     layer, x = kind(WIDTH, H, **ALL).to(device), Tensor(X, device=device)
-    zeros = [tinycv.zeros(4, B, H, device=device) for _ in kind.parts]
+    zeros = [tinycv.zeros(4, B, H, device=device) for _ in kind.state_names]
     same(layer(x)[0], layer(x, tuple(zeros) if len(zeros) > 1 else zeros[0])[0], 0, 0)
 
 
 @CELLS
-def test_a_cell_step_by_step_is_the_layer(device, kind, cell):
+def test_a_cell_step_by_step_equals_the_layer(device, kind, cell):
     layer, cell, x = kind(WIDTH, H).to(device), cell(WIDTH, H).to(device), Tensor(X, device=device)
     cell.load_state_dict({name.removesuffix("_l0"): p for name, p in layer.state_dict().items()})
     (y, last), state = layer(x), None
@@ -146,11 +144,12 @@ def test_a_cell_step_by_step_is_the_layer(device, kind, cell):
 
 
 @CELLS
-def test_a_state_of_another_shape_or_kind_is_refused(device, kind, cell):
+def test_a_state_of_a_wrong_shape_or_type_is_refused(device, kind, cell):
     good, bad = tinycv.zeros(2, B, H, device=device), tinycv.zeros(1, B, H, device=device)
-    x, many = Tensor(X, device=device), len(kind.parts)
+    x, many = Tensor(X, device=device), len(kind.state_names)
     with pytest.raises(
-        ValueError, match=rf"{kind.parts[-1]} is \(1, 3, 6\); it must be \(2, 3, 6\): \(layers"
+        ValueError,
+        match=rf"{kind.state_names[-1]} is \(1, 3, 6\); it must be \(2, 3, 6\): \(layers",
     ):
         kind(WIDTH, H, 2).to(device)(x, bad if many == 1 else (good, bad))
     with pytest.raises(
@@ -158,7 +157,7 @@ def test_a_state_of_another_shape_or_kind_is_refused(device, kind, cell):
     ):
         kind(WIDTH, H, 2).to(device)(x, good if many == 2 else (good, good))
     with pytest.raises(
-        ValueError, match=rf"{kind.parts[0]} is \(2, 3, 6\); it must be \(3, 6\): \(B, H\)"
+        ValueError, match=rf"{kind.state_names[0]} is \(2, 3, 6\); it must be \(3, 6\): \(B, H\)"
     ):
         cell(WIDTH, H).to(device)(x[0], good if many == 1 else (good, good))
     with pytest.raises(ValueError, match="num_layers is 0"):
@@ -167,48 +166,48 @@ def test_a_state_of_another_shape_or_kind_is_refused(device, kind, cell):
 
 @KINDS
 @pytest.mark.parametrize(
-    "shape, said",
+    "shape, words",
     [
         ((T, B, WIDTH + 1), r"weight_ih is float32 \(\d+, 4\), should be float32 \(\d+, 5\)"),
         ((T, WIDTH), "x has shape"),
         ((0, B, WIDTH), "at least one step"),
     ],
 )
-def test_an_input_of_another_shape_is_refused(device, kind, shape, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_input_of_a_wrong_shape_is_refused(device, kind, shape, words):
+    with pytest.raises(ValueError, match=words):
         kind(WIDTH, H).to(device)(tinycv.zeros(*shape, device=device))
 
 
 @KINDS
-def test_a_batch_of_none_gives_none(device, kind):
+def test_an_empty_batch_gives_an_empty_result(device, kind):
     y, state = kind(WIDTH, H, **ALL).to(device)(
         tinycv.zeros(T, 0, WIDTH, device=device), lengths=np.zeros(0, int)
     )
     assert y.shape == (T, 0, 2 * H) and parts(state)[0].shape == (4, 0, H)
 
 
-# ── lengths ──────────────────────────────────────────────────────────────────────────────────────
+# ── lengths ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @KINDS
 @pytest.mark.parametrize(
     "options", [{}, {"bidirectional": True}, ALL], ids=["plain", "both ways", "all"]
 )
-def test_a_padded_batch_is_its_sequences_one_by_one(device, kind, options):
+def test_a_padded_batch_equals_its_sequences_one_by_one(device, kind, options):
     layer, x = kind(WIDTH, H, **options).to(device), Tensor(X, device=device)
     y, state = layer(x, lengths=LENGTHS)
     for b, length in enumerate(LENGTHS):
-        alone, own = layer(x[:length, b : b + 1])
+        alone, final_state = layer(x[:length, b : b + 1])
         same(y[:length, b], alone[:, 0])
         assert (y[length:, b].numpy() == 0).all()
-        for a, c in zip(parts(state), parts(own), strict=True):
+        for a, c in zip(parts(state), parts(final_state), strict=True):
             same(a[:, b], c[:, 0])
 
 
 @KINDS
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(0, T), min_size=1, max_size=4), seed=st.integers(0, 9))
-def test_what_stands_in_the_padding_changes_nothing_and_gets_no_gradient(kind, lengths, seed):
+def test_the_content_of_the_padding_changes_nothing_and_gets_no_gradient(kind, lengths, seed):
     rng, layer = np.random.default_rng(seed), kind(2, 3, **ALL)
     x = rng.normal(size=(T, len(lengths), 2)).astype(np.float32)
     inside = np.arange(T)[:, None] < np.array(lengths)
@@ -230,11 +229,11 @@ PADDING = [np.nan, np.inf, -np.inf, 3e38]
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_nothing(
+def test_nan_in_the_padding_and_in_the_state_of_an_empty_sequence_reaches_nothing(
     kind, device, data
 ):
-    """Forward, every gradient, and (on the CPU) a gradient of gradients; layers, directions,
-    initial states."""
+    """Checks the results, every gradient, and (on the CPU) a gradient of gradients, over layers,
+    directions and initial states."""
     lengths = data.draw(st.lists(st.integers(0, T), min_size=1, max_size=4))
     options = {
         "num_layers": data.draw(st.integers(1, 2)),
@@ -262,7 +261,7 @@ def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_n
                 device=device,
                 requires_grad=True,
             )
-            for part in starts[: len(kind.parts)]
+            for part in starts[: len(kind.state_names)]
         ]
         y, state = layer(leaf, tuple(given) if len(given) > 1 else given[0], lengths=lengths)
         ends = [
@@ -281,9 +280,9 @@ def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_n
 
 
 @KINDS
-def test_a_sequence_of_no_steps_keeps_the_state_it_was_given(device, kind):
+def test_an_empty_sequence_keeps_its_initial_state(device, kind):
     layer, x = kind(WIDTH, H, 2, bidirectional=True).to(device), Tensor(X, device=device)
-    given = tuple(tinycv.randn(4, B, H, device=device) for _ in kind.parts)
+    given = tuple(tinycv.randn(4, B, H, device=device) for _ in kind.state_names)
     y, state = layer(x, given if len(given) > 1 else given[0], lengths=[0, 5, 1])
     assert not y.numpy()[:, 0].any()
     for before, after in zip(given, parts(state), strict=True):
@@ -293,7 +292,7 @@ def test_a_sequence_of_no_steps_keeps_the_state_it_was_given(device, kind):
 
 
 @KINDS
-def test_full_lengths_are_no_lengths(device, kind):
+def test_full_lengths_equal_no_lengths(device, kind):
     layer, x = kind(WIDTH, H, **ALL).to(device), Tensor(X, device=device)
     full = Tensor(np.array([T] * B), device=device)
     for a, b in zip(
@@ -305,7 +304,7 @@ def test_full_lengths_are_no_lengths(device, kind):
 
 
 @pytest.mark.parametrize("lengths", [[2, 5], [2, 5, 6], [-1, 5, 5], [1.0, 2.0, 3.0], 5], ids=str)
-def test_lengths_that_do_not_fit_are_named(device, lengths):
+def test_wrong_lengths_are_named(device, lengths):
     with pytest.raises(
         ValueError,
         match=rf"lengths is .*{lengths if lengths == 5 else lengths[0]}.*3 integers from 0 to 5",
@@ -314,7 +313,7 @@ def test_lengths_that_do_not_fit_are_named(device, lengths):
 
 
 @pytest.mark.parametrize("function, gates", [(rnn, 1), (gru, 3), (lstm, 4)])
-def test_a_mask_of_another_shape_or_dtype_is_named(device, function, gates):
+def test_a_mask_of_a_wrong_shape_or_dtype_is_named(device, function, gates):
     shapes = [(B, H)] * (2 if function is lstm else 1) + [
         (gates * H, WIDTH),
         (gates * H, H),
@@ -330,7 +329,7 @@ def test_a_mask_of_another_shape_or_dtype_is_named(device, function, gates):
             function(Tensor(X, device=device), *arrays, Tensor(mask, device=device))
 
 
-# ── the certificate ──────────────────────────────────────────────────────────────────────────────
+# ── the certificate ───────────────────────────────────────────────────────────────────────────────
 
 
 @KINDS
@@ -339,13 +338,13 @@ def test_a_mask_of_another_shape_or_dtype_is_named(device, function, gates):
     [({"bidirectional": True}, 2, None), (ALL, 4, [2, 1, 0])],
     ids=["whole", "of several lengths"],
 )
-def test_the_layer_is_certified_in_what_it_reads_in_its_state_and_in_its_parameters(
+def test_the_layer_is_certified_in_its_input_its_state_and_its_parameters(
     kind, options, places, lengths
 ):
     class Joined(kind):
         def forward(self, x, state):
             y, last = super().forward(
-                x, state if len(kind.parts) == 1 else (state, 0.5 * state), lengths
+                x, state if len(kind.state_names) == 1 else (state, 0.5 * state), lengths
             )
             return tinycv.concatenate(
                 [tinycv.concatenate(parts(last), axis=-1).reshape((-1,)), y.reshape((-1,))]

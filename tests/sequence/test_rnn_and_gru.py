@@ -1,4 +1,4 @@
-"""RNN and GRU: their equations by hand, why the first forgets, and how the second need not."""
+"""RNN and GRU: their equations by hand, why an RNN forgets, and how a GRU can avoid it."""
 
 from __future__ import annotations
 
@@ -51,23 +51,26 @@ def gru_by_hand(x, h, w, v, b, c):
 
 
 @pytest.mark.parametrize("function, by_hand, gates", [(rnn, rnn_by_hand, 1), (gru, gru_by_hand, 3)])
-def test_it_is_its_equations(device, function, by_hand, gates):
-    given = arrays(gates)
-    y = function(*(Tensor(a, device=device) for a in given))
-    np.testing.assert_allclose(y.numpy(), by_hand(*given), rtol=1e-4, atol=1e-5)
+def test_it_equals_its_equations(device, function, by_hand, gates):
+    arguments = arrays(gates)
+    y = function(*(Tensor(a, device=device) for a in arguments))
+    np.testing.assert_allclose(y.numpy(), by_hand(*arguments), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("function, gates", [(rnn, 1), (gru, 3)])
-def test_a_step_sees_nothing_of_later_steps(device, function, gates):
-    given = arrays(gates)
-    later = [given[0].copy(), *given[1:]]
+def test_a_step_does_not_depend_on_later_steps(device, function, gates):
+    arguments = arrays(gates)
+    later = [arguments[0].copy(), *arguments[1:]]
     later[0][2:] += 1
-    y, z = (function(*(Tensor(a, device=device) for a in each)).numpy() for each in (given, later))
+    y, z = (
+        function(*(Tensor(a, device=device) for a in inputs)).numpy()
+        for inputs in (arguments, later)
+    )
     assert (y[:2] == z[:2]).all() and (y[2:] != z[2:]).any()
 
 
 def slope_along(layer, steps, device):
-    """The largest |dh_T / dh_0|, summed over h_T."""
+    """The largest entry of |d(sum of h_T) / dh_0|."""
     h0 = tinycv.zeros(1, 1, H, device=device)
     h0.requires_grad = True
     _, h = layer.to(device)(tinycv.zeros(steps, 1, WIDTH, device=device), h0)
@@ -77,7 +80,7 @@ def slope_along(layer, steps, device):
 @pytest.mark.parametrize(
     "stretch, bounds", [(0.5, (0, 1e-8)), (1.0, (0.9, 1.1)), (1.5, (1e4, np.inf))]
 )
-def test_a_plain_networks_gradient_vanishes_lives_or_explodes_with_its_matrix(
+def test_the_gradient_of_an_rnn_vanishes_survives_or_explodes_with_its_matrix(
     device, stretch, bounds
 ):
     layer = RNN(WIDTH, H, bias=False)
@@ -91,18 +94,16 @@ def test_an_open_update_gate_keeps_state_and_gradient_for_500_steps(device):
     assert slope_along(layer, 500, device) == 1
 
 
-# ── where the error at the end is felt ───────────────────────────────────────────────────────────
+# ── state_gradients ───────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slopes(
-    device, batch_first
-):
+def test_state_gradients_of_an_rnn_are_products_of_its_matrix_and_slopes(device, batch_first):
     layer = RNN(WIDTH, H, batch_first=batch_first).to(device)
     x = RNG.normal(size=(T, B, WIDTH)).astype(np.float32)
-    given = Tensor(x.swapaxes(0, 1) if batch_first else x, device=device)
-    found = state_gradients(layer, given, lambda y: (y * y).sum()).numpy()
-    y = layer(given)[0].numpy()
+    inputs = Tensor(x.swapaxes(0, 1) if batch_first else x, device=device)
+    found = state_gradients(layer, inputs, lambda y: (y * y).sum()).numpy()
+    y = layer(inputs)[0].numpy()
     y, matrix = y.swapaxes(0, 1) if batch_first else y, layer.weight_hh_l0.numpy()
     slope = 2 * y[-1]
     for t in reversed(range(T)):
@@ -110,17 +111,15 @@ def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slop
         slope = ((1 - y[t] ** 2) * slope) @ matrix
 
 
-def test_the_gradients_along_a_network_that_reads_from_both_ends_are_refused():
-    with pytest.raises(ValueError, match="reads from both ends; make it with bidirectional=False"):
+def test_state_gradients_refuses_a_bidirectional_layer():
+    with pytest.raises(ValueError, match="reads from both ends; build it with bidirectional=False"):
         state_gradients(
             RNN(WIDTH, H, bidirectional=True), tinycv.zeros(T, B, WIDTH), lambda y: y.sum()
         )
 
 
 @pytest.mark.parametrize("kind, parts", [(GRU, 1), (LSTM, 2)])
-def test_the_gradients_along_a_network_are_those_of_every_part_of_every_layers_state(
-    device, kind, parts
-):
+def test_state_gradients_cover_h_and_c_of_every_layer(device, kind, parts):
     layer, x = kind(WIDTH, H, 2).to(device), tinycv.randn(T, B, WIDTH, device=device)
     found = state_gradients(layer, x, lambda y: y.sum()).numpy()
     between = layer(x[:2])[1]

@@ -1,5 +1,5 @@
-"""Seq2Seq: padding changes nothing, teacher forcing is the free run step by step, and a small one
-learns to reverse."""
+"""Seq2Seq: padding changes nothing, step by step equals teacher forcing, and a small model learns
+to reverse."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ def near(a, b):
 )
 def test_a_padded_batch_equals_its_sentences_one_by_one(device, kind, layers):
     model = make(kind, device, num_layers=layers)
-    together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
-    assert together.shape == (*TARGET.shape, 7)
+    batched = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
+    assert batched.shape == (*TARGET.shape, 7)
     for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
         alone = model(
             Tensor(np.array([source]), device=device), Tensor(np.array([target]), device=device)
         ).numpy()
-        near(together[i, : len(target)], alone[0])
+        near(batched[i, : len(target)], alone[0])
 
 
 @everywhere
-def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(device, kind):
+def test_loss_and_gradients_do_not_depend_on_the_amount_of_padding(device, kind):
     model, slopes = make(kind, device), []
     for more in (0, 3):
         source, target = (
@@ -103,23 +103,21 @@ def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(devi
 
 
 @everywhere
-def test_step_by_step_gives_what_the_whole_target_gave_and_state_goes_in_and_comes_out(
-    device, kind
-):
+def test_step_by_step_equals_the_whole_target_and_the_model_stores_no_state(device, kind):
     model = make(kind, device, num_layers=2)
     source, target = Tensor(SOURCE, device=device), Tensor(TARGET, device=device)
     scores, state = model(source, target), model.start(source)
     for t in range(TARGET.shape[1]):
         log_probs, after = model.step(target[:, t], state)
         again, _ = model.step(target[:, t], state)
-        # the step before was not remembered
+        # the model did not store the step before
         assert (log_probs.numpy() == again.numpy()).all()
         near(log_probs.numpy(), log_softmax(scores[:, t]).numpy())
         state = after
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_score_knows_nothing_of_later_target_symbols_but_all_of_the_source(kind):
+def test_a_score_depends_on_the_whole_source_but_not_on_later_target_symbols(kind):
     model, later, other = make(kind), TARGET.copy(), SOURCE.copy()
     later[:, 2:] = 4
     other[:, 0] = 5
@@ -132,15 +130,15 @@ def test_a_score_knows_nothing_of_later_target_symbols_but_all_of_the_source(kin
 
 
 @everywhere
-def test_running_free_it_reads_what_it_wrote(device, kind):
-    """A score knows nothing of later symbols, so the whole answer may be read at once."""
+def test_the_free_running_model_reads_what_it_wrote(device, kind):
+    """No score depends on later symbols, so the whole answer can be read at once."""
     model, source = make(kind, device), Tensor(SOURCE, device=device)
     written = model.translate(source, max_length=9)
     read = np.concatenate([np.full((3, 1), SOS), written[:, :-1]], axis=1)
     scores = model(source, Tensor(read, device=device)).numpy()
     # PAD and SOS are never written
-    for row, likeliest in zip(written.tolist(), EOS + scores[..., EOS:].argmax(-1), strict=True):
-        expected = likeliest.tolist()
+    for row, best in zip(written.tolist(), EOS + scores[..., EOS:].argmax(-1), strict=True):
+        expected = best.tolist()
         if EOS in expected:
             expected = expected[: expected.index(EOS) + 1]
         assert len(expected) == 9 or expected[-1] == EOS
@@ -148,9 +146,9 @@ def test_running_free_it_reads_what_it_wrote(device, kind):
 
 
 @everywhere
-def test_what_a_beam_finds_is_as_likely_as_it_says(device, kind):
-    """So each unfinished answer was continued from its own state, whichever place in the beam it
-    had moved to."""
+def test_the_scores_of_a_beam_are_the_log_probabilities_of_its_answers(device, kind):
+    """So each unfinished answer was continued from its own state, although it may have moved within
+    the beam."""
     model, source = make(kind, device, num_layers=2), Tensor(SOURCE, device=device)
     found, likely = beam_search(model.step, model.start(source), 3, 5, beam=3, length_penalty=0.0)
     read = np.concatenate([np.full((3, 1), SOS), found[:, :-1]], axis=1)
@@ -161,7 +159,7 @@ def test_what_a_beam_finds_is_as_likely_as_it_says(device, kind):
 
 
 @pytest.mark.parametrize("kind", LOOKING)
-def test_alignments_are_the_weights_of_the_free_run_and_never_fall_on_padding(device, kind):
+def test_alignments_are_the_weights_of_free_running_and_are_0_on_padding(device, kind):
     model, source = make(kind, device), Tensor(SOURCE, device=device)
     written = model.translate(source, max_length=4)
     weights = model.alignments(source, written)
@@ -175,7 +173,7 @@ def test_alignments_are_the_weights_of_the_free_run_and_never_fall_on_padding(de
         read = written[:, t : t + 1]
 
 
-def test_location_aware_attention_is_told_where_it_looked_one_step_before():
+def test_location_aware_attention_receives_the_weights_of_the_previous_step():
     model = make("location, lstm")
     source, sos = Tensor(SOURCE), Tensor(np.full((3, 1), SOS))
     _, state, weights = model.decoder(sos, model.start(source))
@@ -189,7 +187,7 @@ def test_location_aware_attention_is_told_where_it_looked_one_step_before():
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_without_attention_all_that_passes_is_the_last_state(cell):
+def test_without_attention_the_decoder_receives_only_the_last_state(cell):
     model = Seq2Seq(8, 7, 4, 6, cell=cell)
     state = model.start(Tensor(SOURCE))
     parts = state["state"] if cell == "lstm" else (state["state"],)
@@ -198,7 +196,7 @@ def test_without_attention_all_that_passes_is_the_last_state(cell):
     near(parts[0].numpy()[:, 0], last)
 
 
-def test_two_directions_share_the_width_and_hand_over_the_last_state_of_each():
+def test_two_directions_share_the_width_and_both_last_states_are_passed_on():
     model = Seq2Seq(8, 7, 4, 6, bidirectional=True, attention="dot")
     memory, (h, _), _ = model.encoder(Tensor(SOURCE))
     for i, source in enumerate(SOURCES):
@@ -209,7 +207,7 @@ def test_two_directions_share_the_width_and_hand_over_the_last_state_of_each():
 
 
 def reversing(device, steps):
-    """A small one after some steps, its sources and their targets."""
+    """A small model after some steps, its sources and their targets."""
     rows = [[a, b, c] for a in (3, 4, 5) for b in (3, 4, 5) for c in (3, 4, 5)]
     source = Tensor(np.array([row + [EOS] for row in rows]), device=device)
     target = np.array([[SOS, *row[::-1], EOS] for row in rows])
@@ -248,10 +246,12 @@ def test_every_device_takes_the_same_steps(device):
     ],
     ids=["Seq2Seq", "GPT", "Transformer"],
 )
-def test_a_beam_is_as_wide_as_it_was_asked_to_be(make, monkeypatch):
+def test_translate_and_exact_match_pass_the_beam_width_on(make, monkeypatch):
     model = make().eval()
     monkeypatch.setattr(
-        sys.modules["tinycv.sequence.decode"], "beam_search", lambda *asked: (asked[2:], None)
+        sys.modules["tinycv.sequence.decode"],
+        "beam_search",
+        lambda *arguments: (arguments[2:], None),
     )
     assert model.translate(Tensor(SOURCE), 5, beam=7) == (3, 5, 7)
     monkeypatch.setattr(
@@ -263,7 +263,7 @@ def test_a_beam_is_as_wide_as_it_was_asked_to_be(make, monkeypatch):
     assert exact_match(model, pairs, beam=7).all() and not exact_match(model, pairs, beam=6).any()
 
 
-def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
+def test_an_answer_is_correct_only_if_it_matches_to_the_last_symbol(device):
     model, words = make("general, gru", device), Vocabulary("abcde")
     written = model.translate(Tensor(SOURCE, device=device), max_length=6)
     truth = np.pad(written, ((0, 0), (1, 6 - written.shape[1])))
@@ -293,7 +293,7 @@ def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
         "abc",
     ],
 )
-def test_an_answer_of_another_shape_is_no_answer(answer):
+def test_an_answer_of_a_wrong_shape_is_refused(answer):
     class Model(tinycv.nn.Linear):
         def translate(self, source, max_length, beam=1):
             return answer
@@ -310,9 +310,9 @@ def test_an_answer_of_another_shape_is_no_answer(answer):
     st.lists(st.lists(st.sampled_from([PAD, 3, 4]), min_size=5, max_size=5), min_size=1, max_size=3)
 )
 def test_a_source_with_padding_before_a_symbol_is_refused(rows):
-    """Padded on the left, or with a hole: the last symbols would go unread."""
+    """With padding on the left, or a gap in the middle, the last symbols would not be read."""
     source, model = np.array(rows), Seq2Seq(8, 7, 2, 2)
-    # sorted keeps the order
+    # sorted is stable, so it only moves PAD to the end
     ended = all(row == sorted(row, key=lambda symbol: symbol == PAD) for row in rows)
     if ended:
         assert model(source, np.full((len(rows), 1), SOS)).shape == (len(rows), 1, 7)
@@ -323,14 +323,14 @@ def test_a_source_with_padding_before_a_symbol_is_refused(rows):
         model(source, np.full((len(rows), 1), SOS))
 
 
-def test_so_it_is_on_a_gpu(cp):
+def test_padding_before_a_symbol_is_refused_on_a_gpu_too(cp):
     with pytest.raises(ValueError, match="Encoder: source: row 1 has PAD"):
         make("dot, lstm, both ways", "gpu").translate(
             Tensor(np.array([[3, 4, 2], [0, 4, 2]]), device="gpu"), 3
         )
 
 
-def test_label_smoothing_asks_for_a_share_of_every_symbol_at_every_place_that_counts():
+def test_label_smoothing_gives_every_symbol_a_share_at_every_position_that_counts():
     model, counted = make("dot, lstm, both ways"), TARGET[:, 1:] != PAD
     log_p = log_softmax(model(Tensor(SOURCE), Tensor(TARGET[:, :-1]))).numpy()
     plain, smooth = (
@@ -343,7 +343,7 @@ def test_label_smoothing_asks_for_a_share_of_every_symbol_at_every_place_that_co
 
 
 @pytest.mark.parametrize("kind", ["additive, lstm", "location, lstm"])
-def test_where_to_look_is_asked_with_the_state_of_the_last_layer(kind):
+def test_the_query_is_the_state_of_the_last_layer(kind):
     model, sos = make(kind, num_layers=2), Tensor(np.full((3, 1), SOS))
     before, looked = model.start(Tensor(SOURCE)), []
     for moved in ([0, 0], [1, 0], [0, 1]):
@@ -353,7 +353,7 @@ def test_where_to_look_is_asked_with_the_state_of_the_last_layer(kind):
     assert (looked[0] == looked[1]).all() and (looked[0] != looked[2])[:1].all()
 
 
-def test_dropout_falls_on_what_recurrent_layers_read_and_on_what_scores_are_made_of(monkeypatch):
+def test_dropout_is_applied_to_the_inputs_of_recurrent_layers_and_of_the_output_layer(monkeypatch):
     fallen = []
     monkeypatch.setattr(
         seq2seq,
@@ -367,7 +367,7 @@ def test_dropout_falls_on_what_recurrent_layers_read_and_on_what_scores_are_made
 
 
 @everywhere
-def test_dropout_changes_the_scores_in_training_alone(device, kind):
+def test_dropout_changes_the_scores_only_in_training(device, kind):
     model, inputs = (
         make(kind, device, dropout=0.5),
         (Tensor(SOURCE, device=device), Tensor(TARGET, device=device)),
@@ -377,7 +377,7 @@ def test_dropout_changes_the_scores_in_training_alone(device, kind):
     assert (model(*inputs).numpy() == model(*inputs).numpy()).all()
 
 
-def test_no_sentences_give_no_scores_and_a_single_symbol_is_enough():
+def test_no_sentences_give_no_scores_and_one_symbol_is_enough():
     for attention in (None, "additive", "location", "general"):
         model = Seq2Seq(8, 7, 4, 6, attention=attention)
         assert model(Tensor(np.zeros((0, 3), int)), Tensor(np.zeros((0, 2), int))).shape == (
@@ -390,7 +390,7 @@ def test_no_sentences_give_no_scores_and_a_single_symbol_is_enough():
         ).all()
 
 
-def test_what_it_cannot_do_it_refuses_by_name():
+def test_wrong_options_and_empty_sentences_are_refused_by_name():
     with pytest.raises(
         ValueError, match=r"attention is 'cosine'.*'additive', 'dot', 'general', 'location'"
     ):
@@ -402,12 +402,12 @@ def test_what_it_cannot_do_it_refuses_by_name():
     for source, target in ((SOURCE[:, :0], TARGET), (SOURCE, TARGET[:, :0])):
         with pytest.raises(ValueError, match=r"has shape \(3, 0\), no symbol at all"):
             Seq2Seq(8, 7, 4, 6, attention="location")(Tensor(source), Tensor(target))
-    with pytest.raises(ValueError, match="no attention, so it looks nowhere"):
+    with pytest.raises(ValueError, match="no attention, so it has no weights"):
         Seq2Seq(8, 7, 4, 6).alignments(Tensor(SOURCE), TARGET)
 
 
 @pytest.mark.parametrize("kind", FEW)
-def test_the_whole_of_it_is_certified_to_second_order(kind):
+def test_the_whole_model_is_certified_to_second_order(kind):
     class Sizes(Seq2Seq):
         def __init__(self):
             super().__init__(8, 7, embedding_dim=2, hidden_size=2, **KINDS[kind])

@@ -1,5 +1,5 @@
-"""Wrong calls of everything public in tinycv.sequence: the error names who was called and the
-argument, in words."""
+"""Wrong calls of everything public in tinycv.sequence: the error names the function and the
+argument in a plain sentence."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ LAYER, DECODER_LAYER = (
     sequence.TransformerDecoderLayer(4, 2, 8),
 )
 
-# A good call of each, which every argument of is then replaced in.
+# A correct call of each; the test replaces one argument after another.
 GOOD = {
     "AdditiveAttention": {"query_size": 3, "memory_size": 4, "attention_size": 5},
     "Decoder": {
@@ -187,7 +187,7 @@ GOOD = {
         "loss": lambda y: (y * y).sum(),
     },
 }
-# What an error may be named by, where an argument is passed on to another that refuses it.
+# Other names that an error may start with, where an argument is passed on to another function.
 ALSO = {
     "Seq2Seq": ("Encoder", "Decoder"),
     "GPT": ("TransformerEncoderLayer", "MultiheadAttention", "num_layers"),
@@ -204,8 +204,8 @@ ALSO = {
 
 
 def within_reason(function, name):
-    """The function, but for numbers that would keep it busy for ever, or fill the memory: these are
-    right calls."""
+    """The function, except for numbers with which it would run for ever or fill the memory: such
+    calls are correct, so they count as refused here."""
 
     def call(**arguments):
         if any(isinstance(value, int) and value > 10**9 for value in arguments.values()):
@@ -228,7 +228,7 @@ def test_every_public_name_has_a_good_call_here():
 
 @pytest.mark.parametrize("name", sorted(GOOD))
 @pytest.mark.filterwarnings("ignore")
-def test_a_wrong_argument_gets_a_sentence(name):
+def test_a_wrong_argument_raises_a_plain_sentence(name):
     found = riddles(
         within_reason(getattr(sequence, name), name), GOOD[name], name, *ALSO.get(name, ())
     )
@@ -339,7 +339,7 @@ CALLED = (
 
 @pytest.mark.parametrize("name", sorted(CALLS))
 @pytest.mark.filterwarnings("ignore")
-def test_a_wrong_call_of_a_layer_gets_a_sentence(name):
+def test_a_wrong_call_of_a_layer_raises_a_plain_sentence(name):
     layer, good = CALLS[name]
     layer(**good)
     found = riddles(layer, good, name, *CALLED)
@@ -348,7 +348,7 @@ def test_a_wrong_call_of_a_layer_gets_a_sentence(name):
 
 @pytest.mark.parametrize("name", ["Transformer", "Seq2Seq", "GPT"])
 @pytest.mark.filterwarnings("ignore")
-def test_a_wrong_translation_gets_a_sentence(name):
+def test_a_wrong_call_of_translate_raises_a_plain_sentence(name):
     layer, _ = CALLS[name]
     good = {"question" if name == "GPT" else "source": ids(B, T), "max_length": 2, "beam": 2}
     found = riddles(
@@ -363,7 +363,7 @@ def test_a_wrong_translation_gets_a_sentence(name):
     assert not found, "\n".join(found)
 
 
-def test_sizes_of_numpy_are_sizes():
+def test_numpy_integers_are_accepted_as_sizes():
     two, four = np.int64(2), np.int64(4)
     assert sequence.MultiheadAttention(four, two).in_proj_weight.shape == (12, 4)
     assert sequence.LSTM(four, two, two).weight_hh_l1.shape == (8, 2)
@@ -371,7 +371,7 @@ def test_sizes_of_numpy_are_sizes():
     sequence.GPT(np.int64(7), np.int64(8), four, two, two)(ids(B, T))
 
 
-def test_heads_that_do_not_divide_and_dropout_beyond_one():
+def test_a_width_not_divisible_by_the_heads_and_dropout_above_1_are_refused():
     for heads in (0, -1, 3):
         with pytest.raises(ValueError, match="MultiheadAttention: .*num_heads"):
             sequence.MultiheadAttention(4, heads)
@@ -392,7 +392,7 @@ def test_a_token_outside_the_vocabulary_is_named(bad):
 
 
 @pytest.mark.parametrize("kind", [sequence.LearnedPositions(8, 4), sequence.SinusoidalPositions()])
-def test_a_place_before_the_first_is_refused(kind):
+def test_a_negative_position_is_refused(kind):
     with pytest.raises(
         ValueError,
         match=rf"{type(kind).__name__}: start is -1; it must be a whole number, at least 0",
@@ -453,11 +453,11 @@ CHAT = sequence.Transformer(7, 7, 4, 2, 1, 1, 8)
     [None, "abc", 2, np.int64(2), [], {}, object(), np.ones((2, 2)), [None], MASKED],
     ids=lambda bad: type(bad).__name__,
 )
-def test_what_goes_from_step_to_step_is_named_where_it_is_wrong(name, bad):
+def test_a_wrong_state_between_steps_is_named(name, bad):
     call, good = METHODS[name]
     call(good)
     if bad is None and name.endswith("follow: past"):
-        return  # there is none yet
+        return  # None is correct: there is no past yet
     with pytest.raises((TypeError, ValueError), match=f"^{name} "):
         call(bad)
 
@@ -475,7 +475,7 @@ def test_what_goes_from_step_to_step_is_named_where_it_is_wrong(name, bad):
 @pytest.mark.parametrize(
     "keys", ["abc", 2, np.int64(2), np.ones(3), floats(B, S + 1, 3), floats(B + 1, S, 3), []]
 )
-def test_keys_that_are_not_of_this_memory_are_refused(attention, keys):
+def test_keys_of_another_memory_are_refused(attention, keys):
     with pytest.raises((TypeError, ValueError), match=f"^{type(attention).__name__}: keys is"):
         attention(floats(B, T, E), floats(B, S, E), keys=keys)
 
@@ -500,7 +500,7 @@ def test_keys_that_are_not_of_this_memory_are_refused(attention, keys):
         ),
     ],
 )
-def test_masked_arrays_and_whole_numbers_are_named(call, message):
+def test_masked_arrays_and_integers_are_named(call, message):
     with pytest.raises(TypeError, match=message):
         call()
 
@@ -560,7 +560,7 @@ def test_more_layers_than_any_machine_runs_are_refused_at_once(call):
     ],
     ids=["causal t", "causal s", "length s", "batch", "max_length", "beam", "all of them"],
 )
-def test_what_fits_into_no_memory_is_refused_at_once(call, words):
+def test_masks_and_searches_too_large_for_memory_are_refused_at_once(call, words):
     with pytest.raises(ValueError, match=words):
         call()
 
@@ -611,7 +611,7 @@ STATES = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(STATES))
-def test_a_state_that_start_did_not_return_gets_a_sentence(name):
+def test_a_state_that_start_did_not_return_raises_a_plain_sentence(name):
     model, tokens = STATES[name], np.array([1, 1])
     state = model.start(ids(B, S))
     model.step(tokens, state)
@@ -619,7 +619,7 @@ def test_a_state_that_start_did_not_return_gets_a_sentence(name):
     for entry in state:
         with pytest.raises(ValueError, match=f"has no '{entry}'; it must be the dict that start"):
             model.step(tokens, {k: v for k, v in state.items() if k != entry})
-        if entry not in ("mask", "last"):  # which may be None
+        if entry not in ("mask", "last"):  # these two may be None
             with pytest.raises((TypeError, ValueError), match="it must be"):
                 model.step(tokens, {**state, entry: None})
         found = riddles(
@@ -638,7 +638,7 @@ def test_a_state_that_start_did_not_return_gets_a_sentence(name):
     assert not riddles(lambda state: model.step(tokens, state), {"state": state}, *owner)
 
 
-def test_what_remember_did_not_return_is_not_recalled():
+def test_recall_refuses_what_remember_did_not_return():
     layer = sequence.MultiheadAttention(4, 2)
     remembered, query = layer.remember(floats(B, S, 4)), floats(B, T, 4)
     layer.recall(query, remembered)
@@ -654,7 +654,7 @@ def test_what_remember_did_not_return_is_not_recalled():
             layer.recall(wrong, remembered)
 
 
-def test_gpt_steps_from_what_its_blocks_kept():
+def test_gpt_steps_from_the_cache_of_its_blocks():
     model = sequence.GPT(7, 8, 4, 2, 2).eval()
     _, past = model.step(np.array([1, 1]), [None, None])
     model.step(np.array([3, 4]), past)

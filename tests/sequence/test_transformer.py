@@ -1,5 +1,5 @@
-"""The blocks and their stacks: where the norms stand, what masks hide, when dropout drops, what a
-step keeps."""
+"""Transformer blocks and stacks: the positions of the norms, masks, dropout, and step-by-step
+writing."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def decoder_block(norm_first=False, activation="relu", dropout=0.0):
     return TransformerDecoderLayer(8, 2, 16, dropout, activation, norm_first)
 
 
-def told_apart(layer):
-    """All norms start as 1 and 0: now each has numbers of its own, so that it shows which of them
-    stands where."""
+def with_different_norms(layer):
+    """Gives each norm its own numbers (all start as 1 and 0), so that a test can tell which norm is
+    used where."""
     for p in layer.parameters():
         p.data = p.data + 0.3 * tinycv.randn(*p.shape).data
     return layer
 
 
 def test_post_norm_normalises_each_sum(device):
-    layer, x = told_apart(block()).to(device), Tensor(X, device=device)
+    layer, x = with_different_norms(block()).to(device), Tensor(X, device=device)
     middle = layer.norm1(x + layer.self_attn(x))
     assert (
         layer(x).numpy()
@@ -54,20 +54,20 @@ def test_post_norm_normalises_each_sum(device):
 
 
 def test_pre_norm_normalises_inside_the_branch(device):
-    layer, x = told_apart(block(norm_first=True)).to(device), Tensor(X, device=device)
+    layer, x = with_different_norms(block(norm_first=True)).to(device), Tensor(X, device=device)
     middle = x + layer.self_attn(layer.norm1(x))
     end = middle + layer.linear2(layer.linear1(layer.norm2(middle)).relu())
     assert (layer(x).numpy() == end.numpy()).all()
 
 
-def test_a_pre_norm_block_whose_branches_are_silent_is_the_identity(device):
+def test_a_pre_norm_block_whose_branches_return_0_is_the_identity(device):
     layer = block(norm_first=True).to(device)
     for last in (layer.self_attn.out_proj, layer.linear2):
         last.load_state_dict({name: np.zeros(t.shape) for name, t in last.state_dict().items()})
     assert (layer(Tensor(X, device=device)).numpy() == X).all()
 
 
-def test_what_leaves_a_post_norm_block_has_mean_0_and_variance_1(device):
+def test_the_output_of_a_post_norm_block_has_mean_0_and_variance_1(device):
     y = block().to(device)(Tensor(100 * X, device=device)).numpy()
     np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-6)
     np.testing.assert_allclose(y.var(axis=-1), 1, rtol=1e-3)
@@ -83,7 +83,7 @@ def test_a_causal_block_keeps_the_future_out_of_the_past(device, norm_first):
 
 
 @pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
-def test_the_causal_mask_given_as_a_mask_does_the_same(device, norm_first):
+def test_is_causal_equals_the_causal_mask(device, norm_first):
     layer, x = block(norm_first).to(device), Tensor(X, device=device)
     assert (layer(x, causal_mask(5)).numpy() == layer(x, is_causal=True).numpy()).all()
 
@@ -98,7 +98,7 @@ def test_without_a_mask_permuting_tokens_permutes_the_result(device):
     )
 
 
-def test_dropout_changes_the_result_in_training_alone(device):
+def test_dropout_changes_the_result_only_in_training(device):
     layer, x = block(dropout=0.5).to(device), Tensor(X, device=device)
     assert (layer(x).numpy() != layer(x).numpy()).any()
     layer.eval()
@@ -110,9 +110,9 @@ def test_dropout_changes_the_result_in_training_alone(device):
     [(block, [8, 16, 8]), (decoder_block, [8, 8, 16, 8])],
     ids=["encoder", "decoder"],
 )
-def test_dropout_falls_on_every_branch_and_on_the_middle_of_the_mlp(monkeypatch, make, widths):
-    """Vaswani et al. 2017, section 5.4: before a branch is added. The middle of the MLP is
-    PyTorch's."""
+def test_dropout_is_applied_to_every_branch_and_inside_the_mlp(monkeypatch, make, widths):
+    """Dropout before a branch is added: Vaswani et al. 2017, section 5.4. Dropout inside the MLP
+    follows PyTorch."""
     fallen = []
     for module in (attention, transformer):
         monkeypatch.setattr(
@@ -135,7 +135,7 @@ def test_the_block_is_certified(norm_first):
     certify_layer(block(norm_first, "gelu"), X)
 
 
-# ── the decoder block ────────────────────────────────────────────────────────────────────────────
+# ── the decoder block ─────────────────────────────────────────────────────────────────────────────
 
 PADDING = length_mask([4, 2], 4)
 both_orders = pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
@@ -147,19 +147,19 @@ def decoder(norm_first=False):
 
 def test_a_post_norm_decoder_block_normalises_each_of_three_sums(device):
     layer, x, memory = (
-        t.to(device) for t in (told_apart(decoder_block()), Tensor(X), Tensor(MEMORY))
+        t.to(device) for t in (with_different_norms(decoder_block()), Tensor(X), Tensor(MEMORY))
     )
     first = layer.norm1(x + layer.self_attn(x, is_causal=True))
     second = layer.norm2(first + layer.multihead_attn(first, memory, attn_mask=PADDING))
     third = layer.norm3(second + layer.linear2(layer.linear1(second).relu()))
-    ours = layer(x, memory, memory_mask=PADDING, tgt_is_causal=True)
-    np.testing.assert_allclose(ours.numpy(), third.numpy(), rtol=1e-4, atol=1e-5)
+    result = layer(x, memory, memory_mask=PADDING, tgt_is_causal=True)
+    np.testing.assert_allclose(result.numpy(), third.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_pre_norm_decoder_block_normalises_inside_each_of_three_branches(device):
     layer, x, memory = (
         t.to(device)
-        for t in (told_apart(decoder_block(norm_first=True)), Tensor(X), Tensor(MEMORY))
+        for t in (with_different_norms(decoder_block(norm_first=True)), Tensor(X), Tensor(MEMORY))
     )
     first = x + layer.self_attn(layer.norm1(x))
     second = first + layer.multihead_attn(layer.norm2(first), memory)
@@ -168,7 +168,7 @@ def test_a_pre_norm_decoder_block_normalises_inside_each_of_three_branches(devic
 
 
 @both_orders
-def test_a_decoder_asks_its_memory_and_not_the_padding_of_it(device, norm_first):
+def test_a_decoder_attends_to_its_memory_but_not_to_the_padding(device, norm_first):
     layer, x = decoder_block(norm_first).to(device), Tensor(X, device=device)
     hidden, shown = MEMORY.copy(), MEMORY.copy()
     hidden[1, 2:] += SHIFT[1]
@@ -182,9 +182,9 @@ def test_a_decoder_asks_its_memory_and_not_the_padding_of_it(device, norm_first)
 
 
 @both_orders
-def test_a_stack_step_by_step_is_the_stack_at_once(device, norm_first):
+def test_a_decoder_step_by_step_equals_the_decoder_at_once(device, norm_first):
     stack, x, memory = (
-        t.to(device) for t in (told_apart(decoder(norm_first)), Tensor(X), Tensor(MEMORY))
+        t.to(device) for t in (with_different_norms(decoder(norm_first)), Tensor(X), Tensor(MEMORY))
     )
     whole = stack(x, memory, memory_mask=PADDING, tgt_is_causal=True).numpy()
     remembered, past = stack.remember(memory), [None] * 3
@@ -194,9 +194,9 @@ def test_a_stack_step_by_step_is_the_stack_at_once(device, norm_first):
 
 
 @both_orders
-def test_a_causal_encoder_step_by_step_is_the_encoder_at_once(device, norm_first):
+def test_a_causal_encoder_step_by_step_equals_the_encoder_at_once(device, norm_first):
     stack, x = (
-        told_apart(TransformerEncoder(block(norm_first), 2)).to(device),
+        with_different_norms(TransformerEncoder(block(norm_first), 2)).to(device),
         Tensor(X, device=device),
     )
     whole, past = stack(x, is_causal=True).numpy(), [None, None]
@@ -206,8 +206,8 @@ def test_a_causal_encoder_step_by_step_is_the_encoder_at_once(device, norm_first
 
 
 @both_orders
-def test_the_maps_of_a_block_are_of_what_the_blocks_before_it_made(norm_first):
-    stack, x = told_apart(TransformerEncoder(block(norm_first), 2)), Tensor(X)
+def test_the_maps_of_a_block_are_computed_from_the_output_of_the_blocks_before(norm_first):
+    stack, x = with_different_norms(TransformerEncoder(block(norm_first), 2)), Tensor(X)
     for found, shown in zip(
         stack.attention_maps(x, is_causal=True),
         (x, stack.layers[0](x, is_causal=True)),
@@ -217,12 +217,12 @@ def test_the_maps_of_a_block_are_of_what_the_blocks_before_it_made(norm_first):
         near(found.numpy(), layer.weights(shown, is_causal=True).numpy())
 
 
-def test_every_norm_of_a_block_has_the_eps_that_was_asked_for():
+def test_every_norm_of_a_block_has_the_given_eps():
     layer = TransformerDecoderLayer(8, 2, 16, layer_norm_eps=0.5)
     assert [norm.eps for norm in (layer.norm1, layer.norm2, layer.norm3)] == [0.5] * 3
 
 
-def test_names_in_a_stack_are_pytorchs():
+def test_names_in_a_stack_follow_pytorch():
     names = set(decoder().state_dict())
     assert {
         "layers.0.self_attn.in_proj_weight",
@@ -233,7 +233,7 @@ def test_names_in_a_stack_are_pytorchs():
     } <= names and len(names) == 3 * (4 + 4 + 4 + 6) + 2
 
 
-def test_a_stack_leaves_the_block_that_it_was_made_from_alone():
+def test_a_stack_does_not_change_the_block_it_copies():
     original = block()
     before = {name: t.numpy().copy() for name, t in original.state_dict().items()}
     stack = TransformerEncoder(original, 2)

@@ -27,7 +27,7 @@ print(model.num_parameters(), int(peaks[0]) * 1024 if peaks else usage * unit)
 """
 
 
-def test_vit_b_16_has_its_published_number_of_parameters_and_looks_at_an_image_in_less_than_1_gb():
+def test_vit_b_16_has_the_published_number_of_parameters_and_runs_in_less_than_1_gb():
     done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
     parameters, peak = map(int, done.stdout.split())
     assert parameters == 86_567_656  # torchvision's ViT_B_16_Weights, "num_params"

@@ -1,5 +1,5 @@
-"""``python -m tinycv.vision.classify``: the photo as the library would have prepared it, five
-names, clear errors."""
+"""``python -m tinycv.vision.classify``: photos are prepared as in each library, five classes are
+printed, and errors are clear."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinycv.engine.backend import resolve
 from tinycv.nn.functional import softmax
 from tinycv.vision import ViT, load_vit, save_vit
 from tinycv.vision.classify import classify, main, prepared
-from tinycv.vision.weights import HABITS, IMAGENET
+from tinycv.vision.weights import IMAGENET, LIBRARY_DEFAULTS
 
 LABELS = ["palace", "tree", "lake", "flower", "boat", "sky", "Zürich"]
 SIZE = 32
@@ -57,8 +57,8 @@ def refused(*arguments):
 
 
 def by_hand(layout):
-    """China as each library prepares it for 32 pixels, written out with the numbers of its
-    rules."""
+    """The photo china.png as each library prepares it for 32 pixels, with the numbers written
+    out."""
     array, (mean, std) = Image.fromarray(load_sample_image("china.jpg")), ((0.5,) * 3, (0.5,) * 3)
     if layout == "huggingface":
         array = array.resize((32, 32), Image.Resampling.BILINEAR)
@@ -74,26 +74,26 @@ def by_hand(layout):
     return ((np.asarray(array) / 255 - mean) / std).transpose(2, 0, 1).astype(np.float32)
 
 
-@pytest.mark.parametrize("layout", HABITS)
-def test_the_photo_is_prepared_as_the_library_does(layout, photo):
+@pytest.mark.parametrize("layout", LIBRARY_DEFAULTS)
+def test_the_photo_is_prepared_as_in_each_library(layout, photo):
     np.testing.assert_allclose(
-        prepared(photo, SIZE, 3, vars(HABITS[layout])), by_hand(layout), atol=1e-6
+        prepared(photo, SIZE, 3, vars(LIBRARY_DEFAULTS[layout])), by_hand(layout), atol=1e-6
     )
 
 
-def test_the_five_likeliest_classes_are_printed_with_their_probabilities(photo, weights, capsys):
+def test_the_five_most_likely_classes_are_printed_with_their_probabilities(photo, weights, capsys):
     head, *lines = printed(capsys, photo, "--weights", weights)
     scores = load_vit(weights)[0](Tensor(by_hand("torchvision")[None]))
     chances = softmax(scores).numpy()[0]
     assert lines == [f"{100 * chances[i]:5.1f} %  {LABELS[i]}" for i in np.argsort(-chances)[:5]]
     assert chances.max() - chances.min() > 0.02
     assert head == (
-        f"{weights}: a ViT in torchvision's layout, 2 blocks of width 16, 2 heads (a note in the "
-        "file), 32 x 32 pixels"
+        f"{weights}: a ViT in the layout of torchvision, 2 blocks of width 16, 2 heads (a note in "
+        "the file), 32 x 32 pixels"
     )
 
 
-def test_classes_are_found_on_a_device(weights, device):
+def test_classify_works_on_every_device(weights, device):
     model, image = load_vit(weights)[0], by_hand("timm")
     on_cpu = classify(model, image, 3)
     elsewhere = classify(model.to(resolve(device)), image, 3, device)
@@ -101,7 +101,7 @@ def test_classes_are_found_on_a_device(weights, device):
     np.testing.assert_allclose([p for _, p in elsewhere], [p for _, p in on_cpu], rtol=1e-4)
 
 
-def test_labels_come_from_a_list_too_and_classes_without_names_have_numbers(
+def test_labels_can_come_from_a_list_and_classes_without_names_have_numbers(
     photo, tmp_path, capsys
 ):
     weights, names = write(tmp_path, labels=None), tmp_path / "names.txt"
@@ -114,7 +114,7 @@ def test_labels_come_from_a_list_too_and_classes_without_names_have_numbers(
     )
 
 
-def test_what_is_given_wins_over_the_note_and_the_note_over_the_librarys_habits(
+def test_options_override_the_note_and_the_note_overrides_the_defaults_of_the_library(
     photo, tmp_path, capsys
 ):
     plain = write(tmp_path)
@@ -141,14 +141,14 @@ def test_what_is_given_wins_over_the_note_and_the_note_over_the_librarys_habits(
     assert given == printed(capsys, photo, "--weights", noted) != habit
 
 
-def test_the_image_may_be_read_at_another_size(photo, weights, capsys):
+def test_the_image_can_be_read_at_another_size(photo, weights, capsys):
     assert (
         "48 x 48 pixels"
         in printed(capsys, photo, "--weights", weights, "--image-size", 48, "--top", 1)[0]
     )
 
 
-def test_it_runs_as_a_module_and_warns_of_nothing(photo, weights):
+def test_it_runs_as_a_module_without_warnings(photo, weights):
     done = subprocess.run(
         [
             sys.executable,
@@ -169,29 +169,29 @@ def test_it_runs_as_a_module_and_warns_of_nothing(photo, weights):
     assert len(done.stdout.splitlines()) == 8
 
 
-def test_a_console_without_a_labels_letters_prints_the_others(photo, weights, capsys, monkeypatch):
+def test_letters_that_the_console_lacks_are_replaced(photo, weights, capsys, monkeypatch):
     monkeypatch.setattr(type(sys.stdout), "encoding", "ascii", raising=False)
     assert any(
         line.endswith("Z?rich") for line in printed(capsys, photo, "--weights", weights, "--top", 7)
     )
 
 
-# ── errors ───────────────────────────────────────────────────────────────────────────────────────
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_cannot_be_read_is_refused_in_one_line(photo, weights, tmp_path):
+def test_files_that_cannot_be_read_are_refused_in_one_line(photo, weights, tmp_path):
     words, short = tmp_path / "words.jpg", tmp_path / "short.txt"
     words.write_text("no picture")
     short.write_text("one\ntwo\n")
     (tmp_path / "latin.txt").write_bytes(b"\xe9\n" * 7)
-    for arguments, said in [
+    for arguments, message in [
         ((tmp_path / "none.jpg", "--weights", weights), "none.jpg: there is no such file"),
         ((words, "--weights", weights), "words.jpg: not an image"),
         ((photo, "--weights", tmp_path / "none.pt"), "none.pt: cannot be read"),
         ((photo, "--weights", photo), "not a safetensors file, but a PNG picture"),
         (
             (photo, "--weights", weights, "--labels", short),
-            "short.txt: 2 lines; the model knows 7 classes",
+            "short.txt: 2 lines; the model has 7 classes",
         ),
         (
             (photo, "--weights", weights, "--labels", tmp_path / "none.txt"),
@@ -202,17 +202,17 @@ def test_what_cannot_be_read_is_refused_in_one_line(photo, weights, tmp_path):
             (photo, "--weights", weights, "--mean", 0),
             "mean [0.0] and std (0.229, 0.224, 0.225) must be 3 numbers each",
         ),
-        ((photo, "--weights", weights, "--std", 1, 0, 1), "above 0: give --mean and --std"),
+        ((photo, "--weights", weights, "--std", 1, 0, 1), "above 0: pass --mean and --std"),
         ((photo, "--weights", weights, "--crop", 2), "crop is 2.0"),
         (
             (photo, "--weights", weights, "--heads", 3),
             "3 heads (from the argument) cannot share a width of 16",
         ),
         ((photo, "--weights", weights, "--image-size", 33), "image_size 33 does not divide"),
-        ((photo, "--weights", weights, "--top", 0), "--top 0: at least 1"),
+        ((photo, "--weights", weights, "--top", 0), "--top 0: it must be at least 1"),
         ((photo, "--weights", weights, "--device", "moon"), "moon"),
     ]:
-        assert said in refused(*arguments), arguments
+        assert message in refused(*arguments), arguments
 
 
 def test_a_model_of_two_channels_is_refused(photo, tmp_path):

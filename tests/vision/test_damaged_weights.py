@@ -1,5 +1,4 @@
-"""Files of weights that were damaged at random: a clear error, or the weights as they were; no
-crash, no hang."""
+"""Randomly damaged weight files: a clear error, or the correct weights; no crash and no hang."""
 
 from __future__ import annotations
 
@@ -14,11 +13,11 @@ from tinycv.training import checkpoint
 from tinycv.training.checkpoint import CheckpointError
 from tinycv.vision import ViT, load_vit, save_vit
 
-COUNT = 200  # damages of each kind of file
+COUNT = 200  # damaged copies of each kind of file
 
 
 def weights(folder):
-    """A tiny ViT, as safetensors and as .pt: {ending: the file's bytes}, and its weights."""
+    """A tiny ViT as safetensors and as .pt: {suffix: the bytes of the file}, and its weights."""
     tinycv.manual_seed(0)
     save_vit(folder / "a.safetensors", ViT(4, 2, 3, 1, 4, 1, 2, 5))
     arrays, _ = checkpoint.load(folder / "a.safetensors")
@@ -30,7 +29,7 @@ def weights(folder):
 
 
 def flipped(data, rng):
-    """One to three bits turned over, most often where the file describes itself."""
+    """The bytes with one to three bits flipped, most often where the file describes itself."""
     for _ in range(rng.integers(1, 4)):
         data[place(data, rng)] ^= 1 << int(rng.integers(8))
     return data
@@ -56,14 +55,14 @@ def inserted_or_taken_out(data, rng):
 
 
 def place(data, rng):
-    """In the first or last 1500 bytes two times of three: there are header, pickle and
-    directory."""
+    """A random position, two times out of three in the first or last 1500 bytes, where header,
+    pickle and directory are."""
     anywhere, near = int(rng.integers(len(data))), int(rng.integers(min(1500, len(data))))
     return (anywhere, near, len(data) - 1 - near)[rng.integers(3)]
 
 
 def swapped_in_safetensors(data, rng):
-    """Two entries of the header change places, sizes, types, or names."""
+    """The file with the offsets, sizes, types or names of two header entries exchanged."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     a, b = rng.choice([name for name in header if name != "__metadata__"], 2, replace=False)
@@ -79,7 +78,7 @@ def swapped_in_safetensors(data, rng):
 
 
 def swapped_in_pt(data, rng):
-    """Two names in the zip's directory, or two storages' bytes, change places."""
+    """The file with two names in the zip directory, or the bytes of two storages, exchanged."""
     names = [f"archive/data/{i}".encode() for i in rng.choice(10, 2, replace=False)]
     places = [data.rindex(name) if rng.random() < 0.5 else data.index(name) for name in names]
     for at, name in zip(places, reversed(names), strict=True):
@@ -94,7 +93,7 @@ DAMAGES = {
 
 
 def outcome(path, data):
-    """None if the file was refused in one line that names it, else the weights."""
+    """None if the file was refused in one line that names it; otherwise the weights."""
     path.write_bytes(data)
     try:
         model, _ = load_vit(path, heads=2)
@@ -125,9 +124,9 @@ def test_a_damaged_file_is_refused_or_loaded_as_it_was(ending, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
-def test_a_damaged_pickle_whose_checksum_is_right_is_refused_or_gives_arrays(tmp_path):
-    """The machine itself is given programs that make no sense. (What a sensible one would run:
-    tests/training/test_torch_file.py.)"""
+def test_a_damaged_pickle_with_a_correct_checksum_is_refused_or_gives_arrays(tmp_path):
+    """Here the pickle reader gets programs that make no sense. For programs that do, see
+    tests/training/test_torch_file.py."""
     _, arrays = weights(tmp_path)
     whole = program({name: tensor(str(i), a.shape) for i, (name, a) in enumerate(arrays.items())})
     path, rng, refused = tmp_path / "b.pt", np.random.default_rng(1), 0
@@ -137,7 +136,7 @@ def test_a_damaged_pickle_whose_checksum_is_right_is_refused_or_gives_arrays(tmp
         )
         try:
             loaded, _ = checkpoint.load(path)
-            # every number is in reach
+            # every number can be read; none lies outside the file
             assert all(len(a.tobytes()) == a.nbytes for a in loaded.values())
         except CheckpointError as error:
             refused += 1

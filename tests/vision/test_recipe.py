@@ -1,5 +1,5 @@
-"""The recipe by which small classifiers are trained: which weights decay, what is left at the end,
-and that it learns."""
+"""The recipe for small classifiers: which weights decay, which weights it leaves at the end, and
+that it learns."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("make", [SMALL_CONV, SMALL_VIT], ids=["conv net",
 
 
 @both
-def test_matrices_and_windows_decay_and_nothing_else_and_nothing_is_left_out(make):
+def test_only_matrices_and_convolutions_decay_and_every_weight_is_in_a_group(make):
     model = make()
     names = {p: name for name, p in model.named_parameters()}
     decay, others = (
@@ -36,7 +36,7 @@ def test_matrices_and_windows_decay_and_nothing_else_and_nothing_is_left_out(mak
 
 @pytest.mark.statistical
 @both
-def test_it_learns_digits_and_says_how_well(make):
+def test_it_learns_digits_and_reports_the_accuracy(make):
     model = make()
     before = accuracy(model.eval(), IMAGES, LABELS)
     history = train_classifier(model, IMAGES, LABELS, 30, seed=SEED, held_out=(IMAGES, LABELS))
@@ -46,7 +46,7 @@ def test_it_learns_digits_and_says_how_well(make):
 
 
 @both
-def test_every_device_takes_the_same_steps_and_says_the_same(make, device):
+def test_every_device_takes_the_same_steps_and_reports_the_same(make, device):
     images, labels, taken = IMAGES[:64], LABELS[:64], []
     for place in ("cpu", device):
         tinycv.manual_seed(0)
@@ -64,7 +64,7 @@ def test_every_device_takes_the_same_steps_and_says_the_same(make, device):
 
 @pytest.mark.statistical
 @both
-def test_in_halves_it_learns_as_well(make):
+def test_it_learns_in_float16_too(make):
     model = make()
     before = accuracy(model.eval(), IMAGES, LABELS)
     train_classifier(model, IMAGES, LABELS, 30, seed=SEED, half=True)
@@ -73,7 +73,7 @@ def test_in_halves_it_learns_as_well(make):
 
 
 @pytest.mark.statistical
-def test_it_learns_from_images_that_are_changed_and_mixed():
+def test_it_learns_from_augmented_and_mixed_images():
     transform = partial(random_affine, degrees=5, translate=0.05)
     model = SMALL_CONV(width=8)
     train_classifier(
@@ -82,7 +82,7 @@ def test_it_learns_from_images_that_are_changed_and_mixed():
     assert accuracy(model, IMAGES, LABELS) > 0.7
 
 
-def test_a_training_that_was_stopped_goes_on_and_ends_with_the_same_weights(tmp_path):
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path):
     def trained(epochs, name):
         tinycv.manual_seed(0)
         model = SMALL_CONV()
@@ -91,14 +91,14 @@ def test_a_training_that_was_stopped_goes_on_and_ends_with_the_same_weights(tmp_
         )
         return model.state_dict()
 
-    # the second finds all done
+    # the second run finds everything done
     at_once, twice = trained(2, None), [trained(2, "kept") for _ in range(2)][1]
     assert (tmp_path / "kept").exists()
     for name, tensor in at_once.items():
         assert (tensor.numpy() == twice[name].numpy()).all(), name
 
 
-def test_probabilities_come_for_all_images_however_many_are_asked_at_a_time(device):
+def test_probabilities_do_not_depend_on_the_batch_size(device):
     model = SMALL_VIT().to(device).eval()
     every = probabilities(model, IMAGES[:10])
     assert every.shape == (10, 10)
@@ -106,7 +106,7 @@ def test_probabilities_come_for_all_images_however_many_are_asked_at_a_time(devi
     near(probabilities(model, IMAGES[:10], batch_size=3), every, rtol=1e-4)
 
 
-def test_accuracy_is_the_share_that_is_right():
+def test_accuracy_is_the_share_of_correct_classes():
     model = SMALL_CONV().eval()
     guess = probabilities(model, IMAGES[:8]).argmax(axis=1)
     assert accuracy(model, IMAGES[:8], np.where(np.arange(8) < 6, guess, guess + 1)) == 0.75

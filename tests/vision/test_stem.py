@@ -1,4 +1,4 @@
-"""The convolutional stem: its tokens, what each of them sees, and a ViT that begins with it."""
+"""The convolutional stem: its tokens, the window that each of them sees, and a ViT with a stem."""
 
 import numpy as np
 import pytest
@@ -35,19 +35,21 @@ def small(**options):
     )
 
 
-# ── tokens ───────────────────────────────────────────────────────────────────────────────────────
+# ── tokens ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     "height, width, tokens", [(28, 28, 16), (32, 32, 16), (8, 8, 1), (1, 9, 2), (33, 8, 5)]
 )
-def test_three_halvings_leave_one_token_per_eight_pixels_rounded_up(device, height, width, tokens):
+def test_three_convolutions_give_one_token_per_eight_pixels_rounded_up(
+    device, height, width, tokens
+):
     stem = ConvStem(1, (2, 3, 4), dim=5).to(device)
     images = Tensor(np.ones((2, 1, height, width), np.float32), device=device)
     assert stem(images).shape == (2, tokens, 5)
 
 
-def test_a_stem_is_convolutions_norms_and_relus_and_then_a_projection(device):
+def test_a_stem_is_convolutions_norms_and_relus_followed_by_a_projection(device):
     stem = ConvStem(2, (3, 4), dim=5).to(device).eval()
     for norm in stem.norms:
         norm.running_mean.data = norm.running_mean.data + 0.1  # from 0
@@ -66,7 +68,7 @@ def test_a_stem_is_convolutions_norms_and_relus_and_then_a_projection(device):
     )
 
 
-def test_a_token_sees_a_window_that_overlaps_with_those_of_its_neighbours_and_nothing_beyond():
+def test_a_token_sees_exactly_its_window_which_overlaps_with_its_neighbours():
     stem = ConvStem(1, (2, 2, 2), dim=3).to("float64")
     image = Tensor(RNG.normal(size=(2, 1, 32, 32)), requires_grad=True)
     stem.eval()(image).reshape((2, 4, 4, 3))[0, 1, 2].sum().backward()
@@ -77,7 +79,7 @@ def test_a_token_sees_a_window_that_overlaps_with_those_of_its_neighbours_and_no
     assert len(rows) > 8 and len(columns) > 8
 
 
-# ── a ViT that begins with one ───────────────────────────────────────────────────────────────────
+# ── a ViT with a stem ─────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
@@ -96,7 +98,7 @@ def test_after_training_an_image_does_not_depend_on_its_batch(device):
     np.testing.assert_allclose(alone, model(images).numpy()[:1], rtol=1e-4, atol=1e-6)
 
 
-def test_without_a_stem_the_names_of_the_weights_are_as_they_were():
+def test_without_a_stem_the_names_of_the_weights_do_not_change():
     plain = ViT(image_size=6, patch_size=2, num_classes=3, depth=1)
     assert {name for name in plain.state_dict() if not name.startswith("blocks.0.")} == {
         "patch_embed.weight",
@@ -112,7 +114,7 @@ def test_without_a_stem_the_names_of_the_weights_are_as_they_were():
         small().load_state_dict(plain.state_dict())
 
 
-def test_its_weights_are_saved_and_loaded_by_name_with_the_running_statistics(tmp_path):
+def test_a_stem_is_saved_and_loaded_by_name_with_its_running_statistics(tmp_path):
     model, other = small(), small()
     model(Tensor(IMAGES))
     save_model(tmp_path / "a.safetensors", model)
@@ -120,7 +122,7 @@ def test_its_weights_are_saved_and_loaded_by_name_with_the_running_statistics(tm
     assert (model.eval()(Tensor(IMAGES)).numpy() == other.eval()(Tensor(IMAGES)).numpy()).all()
 
 
-def test_windows_and_matrices_of_the_stem_decay_and_its_norms_do_not():
+def test_convolutions_and_matrices_of_the_stem_decay_and_its_norms_do_not():
     model = small()
     names = {p: name for name, p in model.named_parameters() if name.startswith("patch_embed")}
     decay, others = (
@@ -132,7 +134,7 @@ def test_windows_and_matrices_of_the_stem_decay_and_its_norms_do_not():
         "patch_embed.convs.1.weight",
         "patch_embed.project.weight",
     }
-    assert len(others) == 2 * 2 + 1  # of two norms, and one bias
+    assert len(others) == 2 * 2 + 1  # weight and bias of two norms, and the bias of the projection
 
 
 def test_steps_on_a_fixed_batch_lower_the_loss_and_every_parameter_gets_a_gradient(device):
@@ -152,7 +154,7 @@ def test_steps_on_a_fixed_batch_lower_the_loss_and_every_parameter_gets_a_gradie
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "after"])
 def test_the_stem_is_certified(training):
-    # Drawn so that no corner of a ReLU lies within a finite difference, as for 5 draws in 6.
+    # A seed for which no kink of a ReLU lies within a finite difference, as for 5 seeds in 6.
     tinycv.manual_seed(2)
     certify_layer(
         ConvStem(2, (2, 2), dim=2).train(training),
@@ -160,7 +162,7 @@ def test_the_stem_is_certified(training):
     )
 
 
-# ── what is refused ──────────────────────────────────────────────────────────────────────────────
+# ── wrong arguments ───────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -174,18 +176,18 @@ def test_the_stem_is_certified(training):
         (1, (), "widths is empty"),
     ],
 )
-def test_widths_that_do_not_fit_are_refused_in_words(patch_size, stem, message):
+def test_wrong_widths_are_refused_in_words(patch_size, stem, message):
     with pytest.raises((TypeError, ValueError), match=message):
         ViT(image_size=28, patch_size=patch_size, num_classes=10, stem=stem)
 
 
-def test_wrong_arguments_of_a_stem_get_a_sentence():
-    too_large = "Maximum allowed dimension exceeded"  # by NumPy, of 10^30 channels
+def test_wrong_arguments_of_a_stem_raise_a_plain_sentence():
+    too_large = "Maximum allowed dimension exceeded"  # the error of NumPy for 10^30 channels
     assert not riddles(ConvStem, {"channels": 1, "widths": (2, 3), "dim": 4}, "ConvStem", too_large)
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 10, 10), (2, 10, 10), (4, 2, 10)])
-def test_images_of_other_channels_are_refused_with_both_shapes(shape):
+def test_images_with_a_wrong_number_of_channels_are_refused_with_both_shapes(shape):
     with pytest.raises(ValueError) as caught:
         ConvStem(2, (3,), 4)(Tensor(np.ones(shape, np.float32)))
     assert str(shape) in str(caught.value) and "(B, 2, H, W)" in str(caught.value)

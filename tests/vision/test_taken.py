@@ -1,5 +1,5 @@
-"""What the chapter takes: anything that holds the images; labels that are classes; no NaN that
-counts as an answer."""
+"""What the vision chapter accepts: images in any container, labels that are classes, and no NaN as
+a result."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ both = pytest.mark.parametrize("name", MODELS)
 
 @both
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_what_holds_the_images_does_not_matter(name, holder):
+def test_images_may_be_in_any_container(name, holder):
     model, held = MODELS[name]().eval(), HOLDERS[holder](X)
     np.testing.assert_allclose(
         model(held).numpy(), model(tinycv.tensor(np.array(held, np.float32))).numpy(), atol=1e-5
@@ -53,7 +53,7 @@ def test_masked_images_and_bytes_are_refused(name):
         (np.ma.masked_array(X, X > 0.5), "masked array"),
         ((255 * X).astype(np.uint8), "divide bytes by 255"),
         (X.astype(complex), "complex"),
-        (X > 0.5, "bool; it takes floats"),
+        (X > 0.5, "bool; they must be floats"),
         (X.astype(str), "<U32"),
     ):
         with pytest.raises(TypeError, match=f"{name}: images .*{words}"):
@@ -68,7 +68,7 @@ def test_masked_images_and_bytes_are_refused(name):
     p=st.integers(1, 4),
     kind=st.sampled_from(["u1", "i8", "f2", "f4", "?"]),
 )
-def test_patches_of_any_dtype_are_cut_and_put_together(b, c, rows, columns, p, kind):
+def test_patchify_and_unpatchify_work_for_any_dtype(b, c, rows, columns, p, kind):
     x = np.random.default_rng(0).integers(0, 200, (b, c, rows * p, columns * p)).astype(kind)
     patches = patchify(x, np.int64(p))
     assert patches.shape == (b, rows * columns, c * p * p) and patches.dtype == x.dtype
@@ -107,7 +107,7 @@ def test_sizes_of_numpy_build_the_same_vit():
 
 
 class Says(nn.Module):
-    """Says what it is given, as scores; of 9 and above it says NaN."""
+    """Returns its input as scores, with NaN for 9 and above."""
 
     def __init__(self):
         self.head = nn.Linear(1, 3)
@@ -116,15 +116,17 @@ class Says(nn.Module):
         return tinycv.where(x < 9, x, np.nan)
 
 
-def test_scores_of_nan_are_no_answer():
+def test_nan_scores_are_refused_or_count_as_wrong():
     scores = np.eye(3, dtype=np.float32)
     assert accuracy(Says(), scores, np.arange(3)) == 1
-    # argmax would say class 0, which is right
+    # argmax of NaN would be class 0, which happens to be correct
     scores[0] = 9
     assert accuracy(Says(), scores, np.arange(3)) == pytest.approx(2 / 3)
     model = ViT(8, 4, 3, 2, 8, 1, 2)
     model.head.weight.data = np.full(model.head.weight.shape, np.nan, np.float32)
-    with pytest.raises(ValueError, match="classify: the model's scores of this image are NaN"):
+    with pytest.raises(
+        ValueError, match="classify: the scores of the model for this image are NaN"
+    ):
         classify(model, X[0])
 
 
@@ -139,7 +141,7 @@ def test_scores_of_nan_are_no_answer():
         (np.eye(3), TypeError, "class numbers"),
     ],
 )
-def test_labels_that_are_no_classes_of_the_images_are_refused(labels, kind, words):
+def test_labels_that_do_not_fit_the_images_or_classes_are_refused(labels, kind, words):
     model = ViT(8, 4, 3, 2, 8, 1, 2)
     order = np.tile(np.arange(4), (3, 1))
     for call in (
@@ -152,40 +154,40 @@ def test_labels_that_are_no_classes_of_the_images_are_refused(labels, kind, word
             call()
 
 
-def test_maps_may_be_arrays_and_patches_that_look_at_cls_alone_have_no_distance():
+def test_maps_may_be_arrays_and_patches_that_attend_only_to_cls_have_no_distance():
     maps = np.full((2, 2, 5, 5), 0.2, np.float32)
     for function in (attention_rollout, cls_attention, lambda maps: attention_distance(maps, 4)):
         np.testing.assert_array_equal(function([maps]), function([tinycv.tensor(maps)]))
     plain = attention_distance([maps], 4)
-    # in head 0 one patch sees no other
+    # in head 0, one patch attends only to CLS
     maps[:, 0, 2] = [1, 0, 0, 0, 0]
-    maps[:, 1] = [1, 0, 0, 0, 0]  # in head 1 none does
+    maps[:, 1] = [1, 0, 0, 0, 0]  # in head 1, all patches do
     found = attention_distance([maps], 4)
     assert found[0, 0] == pytest.approx(plain[0, 0]) and np.isnan(found[0, 1])
 
 
 def test_ranks_of_nan_are_refused():
-    with pytest.raises(ValueError, match="spearman: a or b holds NaN"):
+    with pytest.raises(ValueError, match="spearman: a or b contains NaN"):
         spearman([1, 2, np.nan], [1, 2, 3])
     assert spearman([1, 2, np.inf], [1, 2, 3]) == pytest.approx(1)
 
 
-def test_no_image_at_all_has_no_probabilities():
+def test_probabilities_of_no_images_are_refused():
     with pytest.raises(ValueError, match="at least one image"):
         probabilities(ViT(8, 4, 3, 2, 8, 1, 2), X[:0])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_no_share_of_images_that_are_not_finite_is_right(value):
+def test_accuracy_of_images_that_are_not_finite_is_refused(value):
     images = np.eye(3, dtype=np.float32)
     images[1, 2] = value
     with pytest.raises(
-        ValueError, match=r"accuracy: images of shape \(3, 3\): 1 of them hold NaN or infinity"
+        ValueError, match=r"accuracy: images of shape \(3, 3\): 1 of them contain NaN or infinity"
     ):
         accuracy(Says(), images, np.arange(3))
-    # their sum is infinite, they are not
+    # the sum of these images is infinite, but the images are finite
     huge = np.full((2, 3, 8, 8), np.finfo(np.float64).max)
-    with pytest.raises(ValueError, match="1 of them hold NaN"):
+    with pytest.raises(ValueError, match="1 of them contain NaN"):
         train_classifier(
             ViT(8, 4, 3, 3, 8, 1, 2),
             np.where(np.arange(2)[:, None, None, None], huge, value),

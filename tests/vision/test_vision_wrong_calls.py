@@ -1,5 +1,5 @@
-"""Wrong calls of everything public in tinycv.vision: each ends in one plain sentence; and what
-holds the images does not matter."""
+"""Wrong calls of everything public in tinycv.vision: each raises one plain sentence, whatever
+container holds the images."""
 
 import inspect
 
@@ -48,8 +48,7 @@ def equal_chances(images):
 
 
 def trained(model, images, labels, epochs, seed, transform, mix, batch_size, held_out, half):
-    """train_classifier; a model that was given is built anew, as half precision would stay in
-    it."""
+    """train_classifier with a new model each time, because a model stays in half precision."""
     model = vit() if model is MODEL else model
     return vision.train_classifier(
         model,

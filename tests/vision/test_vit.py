@@ -1,4 +1,4 @@
-"""The Vision Transformer: the order of patches, what CLS reads, and that it learns."""
+"""The Vision Transformer: the order of patches, what CLS depends on, and that it learns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small(depth=2, **options):
     )
 
 
-# ── patches ──────────────────────────────────────────────────────────────────────────────────────
+# ── patches ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_patches_are_read_row_by_row_from_the_top_left(device):
@@ -55,15 +55,15 @@ def test_a_patch_is_flattened_by_channel_then_row_then_column(device):
 
 
 def test_an_image_that_does_not_divide_into_patches_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="image of 6 x 7 does not divide into patches of 3 x 3"):
+    with pytest.raises(ValueError, match="image of 6 x 7 cannot be divided into patches of 3 x 3"):
         patchify(IMAGES[:, :, :, [0, 1, 2, 3, 4, 5, 5]], 3)
 
 
-# ── sizes ────────────────────────────────────────────────────────────────────────────────────────
+# ── sizes ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_vit_whose_patches_do_not_fill_the_image_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="image_size 28 .* patch_size 5: 3 pixels"):
+def test_a_vit_whose_patches_do_not_fill_the_image_is_refused():
+    with pytest.raises(ValueError, match="image_size 28 .* patch_size 5, but 3 pixels"):
         ViT(image_size=28, patch_size=5, num_classes=10)
 
 
@@ -90,11 +90,11 @@ def test_an_image_does_not_depend_on_its_batch(device):
     )
 
 
-# ── what CLS reads ───────────────────────────────────────────────────────────────────────────────
+# ── CLS and maps ──────────────────────────────────────────────────────────────────────────────────
 
 
 def rearranged(images, order):
-    """The 2 x 2 patches of 6 x 6 images in another order."""
+    """6 x 6 images with their 2 x 2 patches in another order."""
     cut = (
         images.reshape(-1, 2, 3, 2, 3, 2)
         .transpose(0, 2, 4, 1, 3, 5)
@@ -103,7 +103,7 @@ def rearranged(images, order):
     return cut.reshape(-1, 3, 3, 2, 2, 2).transpose(0, 3, 1, 4, 2, 5).reshape(images.shape)
 
 
-def test_patches_that_move_together_with_their_positions_leave_cls_as_it_was(device):
+def test_permuting_patches_with_their_positions_does_not_change_cls(device):
     model, order = small().to(device), RNG.permutation(9)
     before = model(Tensor(IMAGES, device=device)).numpy()
     model.pos_embed.data = model.pos_embed.data[:, [0, *(1 + order)]]
@@ -115,9 +115,9 @@ def test_patches_that_move_together_with_their_positions_leave_cls_as_it_was(dev
     )
 
 
-def test_patches_that_move_without_their_positions_change_the_scores(device):
+def test_permuting_patches_without_their_positions_changes_the_scores(device):
     model, order = small().to(device), RNG.permutation(9)
-    # positions start at 0.02, too quiet to be sure
+    # positions start with a deviation of 0.02, which could be too small to see
     model.pos_embed.data = 50 * model.pos_embed.data
     assert not np.allclose(
         model(Tensor(IMAGES, device=device)).numpy(),
@@ -132,17 +132,17 @@ def test_every_patch_reaches_the_scores(device):
     assert (np.abs(patchify(images.grad, 2).numpy()).max(axis=-1) > 0).all()
 
 
-def test_the_mean_of_the_patches_is_read_where_it_is_asked_for(device):
+def test_pool_mean_reads_the_mean_of_the_patches(device):
     model, images = small(pool="mean").to(device), Tensor(IMAGES, device=device)
     mean = model.tokens(images)[:, 1:].mean(axis=1)
     near(model(images).numpy(), model.head(mean).numpy())
     by_cls = small().to(device)
-    # the same parameters, another place to read
+    # the same parameters, but reading CLS
     by_cls.load_state_dict(model.state_dict())
     assert not np.allclose(model(images).numpy(), by_cls(images).numpy(), atol=1e-3)
 
 
-def test_another_pool_is_refused_with_its_name():
+def test_an_unknown_pool_is_refused_with_its_name():
     with pytest.raises(ValueError, match="ViT: pool is 'max'; it must be one of 'cls', 'mean'"):
         small(pool="max")
 
@@ -166,12 +166,12 @@ def test_attention_maps_are_the_weights_that_the_values_were_averaged_with(devic
     model, images = small().to(device), Tensor(IMAGES, device=device)
     x, attend = model.embed(images), model.blocks[0].self_attn
     read = model.blocks[0].norm1(x)
-    values = attend.apart(attend.project(read, None, None)[2])
-    by_map = attend.out_proj(attend.together(model.attention_maps(images)[0] @ values))
+    values = attend.split_heads(attend.project(read, None, None)[2])
+    by_map = attend.out_proj(attend.merge_heads(model.attention_maps(images)[0] @ values))
     np.testing.assert_allclose(attend(read).numpy(), by_map.numpy(), rtol=1e-4, atol=1e-6)
 
 
-# ── learning ─────────────────────────────────────────────────────────────────────────────────────
+# ── learning ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def steps(model, device, count, rate, dtype="float32"):
@@ -209,7 +209,7 @@ def test_it_learns_with_dropout_too():
     assert cross_entropy(model.eval()(x), labels).item() / before < 0.7
 
 
-def test_trained_with_dropout_it_answers_steadily(device):
+def test_a_model_trained_with_dropout_is_deterministic_in_eval_mode(device):
     model, x = small(dropout=0.1).to(device), Tensor(IMAGES, device=device)
     steps(model.train(), device, count=3, rate=0.02)
     trained, again, first, second = [
@@ -242,7 +242,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(device):
 @pytest.mark.parametrize("pool, depth", [("cls", 2), ("mean", 1)])
 def test_the_whole_network_is_certified(pool, depth):
     model = small(pool=pool, depth=depth)
-    # away from 0.02, where everything is nearly linear
+    # larger than 0.02, where everything is almost linear
     for p in (model.cls_token, model.pos_embed):
         p.data = 20 * p.data
     certify_layer(model, IMAGES[:2])

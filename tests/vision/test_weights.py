@@ -1,5 +1,4 @@
-"""Weights of other libraries: what is wrong with a file is said in its own names, and nothing
-half-loaded comes out."""
+"""Weights of other libraries: errors use the names in the file, and no model is loaded in part."""
 
 from __future__ import annotations
 
@@ -44,7 +43,8 @@ def path(tmp_path):
 
 
 def foreign(path, layout="timm", model=None, **change):
-    """A file without our note, some entries changed by a function, or left out for None."""
+    """A file without the note of tinycv, with some entries changed by a function, or left out if it
+    is None."""
     save_vit(path, model or small(), layout)
     arrays, _ = checkpoint.load(path)
     for name, how in change.items():
@@ -55,7 +55,7 @@ def foreign(path, layout="timm", model=None, **change):
     return path
 
 
-# ── the table ────────────────────────────────────────────────────────────────────────────────────
+# ── the table ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @LAYOUT
@@ -67,7 +67,7 @@ def test_the_table_has_a_row_for_every_weight_of_a_vit(layout):
 
 
 @LAYOUT
-def test_no_name_stands_for_two_parts(layout):
+def test_no_library_name_occurs_twice(layout):
     names = [name for _, _, parts in rows(layout, 3) for name in parts]
     assert len(names) == len(set(names))
 
@@ -76,11 +76,11 @@ def test_the_table_has_five_columns():
     assert {len(line.split()) for line in TABLE.strip().splitlines()} == {5}
 
 
-# ── there and back ───────────────────────────────────────────────────────────────────────────────
+# ── save and load ─────────────────────────────────────────────────────────────────────────────────
 
 
 @LAYOUT
-def test_a_model_comes_back_bit_for_bit_with_what_was_noted(layout, path):
+def test_a_saved_model_is_loaded_bit_for_bit_with_its_note(layout, path):
     model, labels = small(layer_norm_eps=1e-3), ["cat", "dog", "Zebra ü"]
     save_vit(path, model, layout, labels=labels, mean=[0.1, 0.2], std=[1.0, 2.0])
     again, about = load_vit(path)
@@ -94,16 +94,14 @@ def test_a_model_comes_back_bit_for_bit_with_what_was_noted(layout, path):
     )
 
 
-def test_a_model_on_a_device_is_saved(path, device):
+def test_a_model_can_be_saved_from_every_device(path, device):
     save_vit(path, small().to(device), "huggingface")
     assert load_vit(path)[0].head.weight.shape == (3, 8)
 
 
 @LAYOUT
-def test_a_model_that_reads_the_mean_of_the_patches_is_not_saved_as_one_that_reads_cls(
-    layout, path
-):
-    with pytest.raises(ValueError, match="pool 'mean': .* read the class off CLS"):
+def test_save_vit_refuses_a_model_with_pool_mean(layout, path):
+    with pytest.raises(ValueError, match="pool 'mean': .* read the class from CLS"):
         save_vit(path, small(pool="mean"), layout)
     assert not path.exists()
 
@@ -115,12 +113,12 @@ def test_a_layout_that_is_not_in_the_table_is_refused(path):
         save_vit(path, small(), "keras")
 
 
-# ── what no shape tells: heads, epsilon, labels ──────────────────────────────────────────────────
+# ── what no shape shows: heads, epsilon, labels ───────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("layout", ["timm", "torchvision"])
 @pytest.mark.parametrize("dim, heads", [(64, 1), (192, 3), (1280, 16)])
-def test_heads_follow_the_rule_where_nobody_says(layout, dim, heads, path):
+def test_heads_follow_the_rule_if_nothing_else_says(layout, dim, heads, path):
     model = small(dim=dim, depth=1, mlp_dim=2)
     model, about = load_vit(foreign(path, layout, model))
     assert about["heads"] == model.blocks[0].self_attn.num_heads == heads
@@ -128,15 +126,15 @@ def test_heads_follow_the_rule_where_nobody_says(layout, dim, heads, path):
 
 
 @pytest.mark.parametrize("layout, dim", [("timm", 8), ("torchvision", 8), ("huggingface", 64)])
-def test_where_no_rule_holds_heads_are_asked_for(layout, dim, path):
+def test_if_no_rule_applies_the_error_says_to_pass_heads(layout, dim, path):
     with pytest.raises(
-        CheckpointError, match=rf"how many heads share the width of {dim}: give heads="
+        CheckpointError, match=rf"how many heads share the width of {dim}: pass heads="
     ):
         load_vit(foreign(path, layout, small(dim=dim)))
 
 
 @pytest.mark.parametrize("heads", [-2, 2.0, True, "2"])
-def test_heads_that_are_no_number_of_heads_are_refused(heads, path):
+def test_wrong_values_of_heads_are_refused(heads, path):
     with pytest.raises(
         (TypeError, ValueError), match="load_vit: heads is .* whole number, at least 0"
     ):
@@ -155,7 +153,7 @@ def config(path, **content):
     (path.parent / "config.json").write_text(json.dumps(content))
 
 
-def test_hugging_faces_config_beside_the_file_says_heads_epsilon_and_labels(path):
+def test_the_config_of_hugging_face_gives_heads_epsilon_and_labels(path):
     foreign(path, "huggingface")
     config(
         path,
@@ -178,13 +176,13 @@ def test_hugging_faces_config_beside_the_file_says_heads_epsilon_and_labels(path
         ({"num_attention_heads": "2"}, "'2' heads"),
         (
             {"num_attention_heads": 2, "hidden_act": "relu"},
-            "activation is 'relu'; this ViT has gelu",
+            "activation of the MLP is 'relu'; this ViT has gelu",
         ),
         (
             {"num_attention_heads": 2, "layer_norm_eps": "no"},
-            "layer_norm_eps is no, no small number",
+            "layer_norm_eps is no; it must be between 0 and 1",
         ),
-        ({"num_attention_heads": 2, "id2label": {"0": "a"}}, "labels are no list of 3 words"),
+        ({"num_attention_heads": 2, "id2label": {"0": "a"}}, "labels must be a list of 3 words"),
         (
             {"num_attention_heads": 2, "id2label": {"a": "0"}},
             "not the config.json of a ViT: KeyError: '0'",
@@ -203,13 +201,13 @@ def test_a_config_that_makes_no_sense_is_refused(content, words, path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("[" + "[]," * 2_000_000 + "[]]", "its 6000004 letters have more values"),
-        (" " * 8_000_001, "it has 8000001 bytes, and 8000000 are the most"),
+        ("[" + "[]," * 2_000_000 + "[]]", "its 6000004 characters hold more values"),
+        (" " * 8_000_001, "it has 8000001 bytes; the most is 8000000"),
         ("[" * 100_000, "RecursionError"),
         (None, "it is not an ordinary file"),
     ],
 )
-def test_a_config_that_would_cost_much_or_be_waited_for_is_refused(content, words, path):
+def test_a_config_that_is_huge_or_a_pipe_is_refused(content, words, path):
     foreign(path, "huggingface")
     beside = path.parent / "config.json"
     os.mkfifo(beside) if content is None else beside.write_text(content)
@@ -244,7 +242,7 @@ def test_a_model_with_a_nan_is_not_saved_over_a_good_file(layout, path):
         save_vit(f"{path}/", small(), layout)
 
 
-def test_a_config_beside_a_file_of_another_layout_is_not_asked(path):
+def test_a_config_beside_a_file_of_another_layout_is_ignored(path):
     foreign(path, "timm")
     config(path, nonsense=1)
     assert load_vit(path, heads=2)[1]["heads"] == 2
@@ -253,8 +251,8 @@ def test_a_config_beside_a_file_of_another_layout_is_not_asked(path):
 @pytest.mark.parametrize(
     "note, words",
     [
-        ({"labels": ["a"]}, "labels are no list of 3 words"),
-        ({"labels": "abc"}, "labels are no list"),
+        ({"labels": ["a"]}, "labels must be a list of 3 words"),
+        ({"labels": "abc"}, "labels must be a list"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0"),
         ({"heads": 3}, "3 heads .from a note in the file. cannot"),
         ({"mean": 0.5}, "crop, mean, std are .* two lists"),
@@ -262,7 +260,7 @@ def test_a_config_beside_a_file_of_another_layout_is_not_asked(path):
         ({"crop": "all"}, "crop, mean, std are"),
     ],
 )
-def test_a_note_that_does_not_fit_is_refused(note, words, path):
+def test_a_wrong_note_is_refused(note, words, path):
     save_vit(path, small())
     arrays, state = checkpoint.load(path)
     checkpoint.save(path, arrays, state | note)
@@ -270,7 +268,7 @@ def test_a_note_that_does_not_fit_is_refused(note, words, path):
         load_vit(path)
 
 
-# ── files that hold something else ───────────────────────────────────────────────────────────────
+# ── wrong files ───────────────────────────────────────────────────────────────────────────────────
 
 
 def grown(a):
@@ -278,7 +276,7 @@ def grown(a):
 
 
 @LAYOUT
-def test_everything_that_is_wrong_is_listed_at_once_in_the_files_own_names(layout, path):
+def test_all_problems_are_listed_at_once_by_the_names_in_the_file(layout, path):
     head = HEAD[layout]
     foreign(
         path,
@@ -292,19 +290,19 @@ def test_everything_that_is_wrong_is_listed_at_once_in_the_files_own_names(layou
     )
     with pytest.raises(CheckpointError) as caught:
         load_vit(path, heads=2)
-    said = str(caught.value)
-    assert said.startswith(
-        f"{path}: no whole ViT in {layout}'s layout; missing: {head}.bias; unexpected: "
+    message = str(caught.value)
+    assert message.startswith(
+        f"{path}: no complete ViT in the layout of {layout}; missing: {head}.bias; unexpected: "
     )
     assert (
-        "stranger" in said
-        and f"of another shape: {head}.weight is (3, 5), should be (3, 8)" in said
+        "stranger" in message
+        and f"of another shape: {head}.weight is (3, 5), should be (3, 8)" in message
     )
-    assert "not of real numbers: counter (int64)" in said
+    assert "not of real numbers: counter (int64)" in message
 
 
 @LAYOUT
-def test_every_single_tensor_is_missed_when_it_is_not_there(layout, path):
+def test_every_missing_tensor_is_reported(layout, path):
     save_vit(path, small(), layout)
     whole, _ = checkpoint.load(path)
     for name in whole:
@@ -315,7 +313,7 @@ def test_every_single_tensor_is_missed_when_it_is_not_there(layout, path):
 
 
 @LAYOUT
-def test_every_single_tensor_of_another_shape_is_noticed(layout, path):
+def test_every_tensor_of_a_wrong_shape_is_reported(layout, path):
     save_vit(path, small(), layout)
     whole, _ = checkpoint.load(path)
     for name, a in whole.items():
@@ -325,7 +323,7 @@ def test_every_single_tensor_of_another_shape_is_noticed(layout, path):
 
 
 @LAYOUT
-def test_a_nan_is_refused_by_the_name_of_its_tensor(layout, path):
+def test_a_nan_is_refused_with_the_name_of_its_tensor(layout, path):
     foreign(path, layout, **{f"{HEAD[layout]}.weight": lambda a: a * np.float32("nan")})
     with pytest.raises(CheckpointError, match=rf"NaN: {HEAD[layout]}.weight$"):
         load_vit(path, heads=2)
@@ -359,12 +357,12 @@ def test_a_nan_is_refused_by_the_name_of_its_tensor(layout, path):
         ({"head.bias": lambda a: a.astype(np.int32)}, r"not of real numbers: head.bias \(int32\)"),
     ],
 )
-def test_a_file_that_is_nearly_a_vit_is_refused_with_what_is_wrong(change, words, path):
+def test_a_file_that_is_almost_a_vit_is_refused_with_the_reason(change, words, path):
     with pytest.raises(CheckpointError, match=words):
         load_vit(foreign(path, "timm", **change), heads=2)
 
 
-def test_a_file_of_another_model_is_refused_with_names_of_what_it_holds(path):
+def test_a_file_of_another_model_is_refused_with_the_names_in_it(path):
     safetensors.numpy.save_file({f"layer{i}.weight": np.ones(2) for i in range(10)}, path)
     with pytest.raises(
         CheckpointError,
@@ -373,16 +371,16 @@ def test_a_file_of_another_model_is_refused_with_names_of_what_it_holds(path):
         load_vit(path)
 
 
-def test_our_own_names_are_answered_with_how_to_load_them(path):
+def test_a_file_of_save_model_is_refused_with_how_to_load_it(path):
     checkpoint.save_model(path, small())
     with pytest.raises(
         CheckpointError,
-        match=r"a file of save_model goes into a model that you build, by load_model",
+        match=r"to read a file of save_model, build the model yourself and call load_model",
     ):
         load_vit(path)
 
 
-def test_a_shape_that_no_memory_holds_costs_none(path):
+def test_a_shape_too_large_for_memory_is_refused_without_allocating(path):
     with pytest.raises(CheckpointError, match="of another shape"):
         load_vit(
             foreign(path, "timm", **{"cls_token": lambda a: np.zeros((1, 1, 100_000), np.float32)}),
@@ -390,7 +388,7 @@ def test_a_shape_that_no_memory_holds_costs_none(path):
         )
 
 
-# ── another image size ───────────────────────────────────────────────────────────────────────────
+# ── another image size ────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_model_for_another_image_size_reads_images_of_that_size(path):
@@ -415,12 +413,12 @@ def test_an_image_size_that_patches_do_not_fill_is_refused(image_size, words, pa
 
 
 @pytest.mark.parametrize("old, new", [(1, 4), (3, 7), (14, 24), (24, 14)])
-def test_resizing_keeps_a_constant_and_inside_the_edges_a_ramp(old, new):
+def test_resizing_keeps_a_constant_and_nearly_keeps_a_ramp_away_from_the_edges(old, new):
     mix = bicubic(old, new)
     np.testing.assert_allclose(mix.sum(axis=1), 1, rtol=1e-12)
     places = (np.arange(new) + 0.5) * old / new - 0.5
     inside = (places >= 1) & (places <= old - 2)
-    # a = -0.75 is near linear
+    # with a = -0.75 the interpolation is nearly linear
     np.testing.assert_allclose((mix @ np.arange(old))[inside], places[inside], atol=1 / 4)
     np.testing.assert_allclose(bicubic(old, old), np.eye(old), atol=1e-12)
 

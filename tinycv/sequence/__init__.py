@@ -1,11 +1,43 @@
-"""Chapter 1, sequences: rnn.py (one matrix that carries what is remembered), lstm.py (a memory that
-is read and written step by step), gru.py (the same with two gates), recurrent.py (what these three
-share: layers, directions, lengths), align.py (a decoder that looks back at its encoder), seq2seq.py
-(encoder and decoder), translation.py (how such models are trained and judged), decode.py (greedy
-and beam search), attention.py (scaled dot-product, multi-head), masks.py (which keys a query may
-look at), blockwise.py (attention over thousands of tokens), positions.py (where a token stands),
-transformer.py (the blocks and their stacks), encoder_decoder.py (the Transformer entire), gpt.py (a
-decoder alone). inputs.py: what they refuse."""
+"""Chapter 1, sequences: RNN, LSTM, GRU, seq2seq, attention, the Transformer and GPT.
+
+The files, in reading order:
+
+    rnn.py              RNN: one matrix carries the state from step to step
+    lstm.py             LSTM: gates decide what the cell keeps
+    lstm_kernel.py      the fast LSTM on bare arrays (skip it at first)
+    gru.py              GRU: two gates, no separate cell
+    recurrent.py        what these three share: layers, directions, sequences of different lengths
+    align.py            Bahdanau, Luong and location-aware attention
+    seq2seq.py          recurrent encoder and decoder, with or without attention
+    translation.py      teacher-forcing loss and exact match
+    decode.py           greedy decoding and beam search
+    attention.py        scaled dot-product attention and multi-head attention
+    masks.py            causal, padding and additive masks
+    blockwise.py        FlashAttention-style attention for thousands of tokens (skip it at first)
+    positions.py        sinusoidal and learned positional encodings
+    transformer.py      Transformer encoder and decoder blocks, and stacks of them
+    encoder_decoder.py  the Transformer of "Attention Is All You Need"
+    gpt.py              GPT: a decoder-only Transformer
+    inputs.py           argument checks, which raise the errors of this chapter
+
+Symbols and names, with their shapes:
+
+    B, T, S     batch size, number of steps (or target tokens, queries), number of source tokens
+                (or keys)
+    I, H        in recurrent layers: width of the input, width of the hidden state
+    h, c        hidden state and cell of a recurrent layer, (B, H) each; ``state`` is h, or (h, c)
+    i, f, g, o  LSTM: input gate, forget gate, candidate, output gate, (B, H) each
+    y           what a layer returns; for a recurrent layer, h of every step, (T, B, H)
+    E, H, D     in Transformers: width of a token, number of heads, width of a head, E = H D
+    q, k, v     queries (B, H, T, D), keys and values (B, H, S, D)
+    memory      the encoder output (PyTorch calls it memory), (B, S, E), or (B, S, H) in seq2seq
+    mask        bool, True where a query *may* look (in recurrent.py: while a sequence is running)
+    past        the key-value cache: keys and values of the tokens before
+    SOS, EOS, PAD   start of sentence, end of sentence, padding (data/text.py)
+
+``pull(g)`` in a kernel returns the gradients of the arguments; there g is the gradient of the
+result.
+"""
 
 from tinycv.sequence.align import (
     AdditiveAttention,

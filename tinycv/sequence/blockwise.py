@@ -1,21 +1,25 @@
-"""Attention without its N x N matrix: block by block, each block of scores small enough to stay in
-a cache.
+"""FlashAttention-style blockwise attention: exact attention without storing the matrix of all
+scores, for thousands of tokens.
 
-Softmax needs a maximum and a sum over all keys, but both can be carried along (Milakov & Gimelshein
-2018, algorithm 3): when a block of keys brings the maximum from m to m', what was summed so far is
-worth exp(m - m') of what it was.
+Each block of scores is small enough to stay in a cache.  Softmax needs the maximum and the sum over
+all keys, but both can be updated block by block (online softmax; Milakov & Gimelshein 2018,
+algorithm 3): when a block of keys raises the maximum from m to m', the sums so far are multiplied
+by exp(m - m').
 
     for each block of queries:   m, l, y = -inf, 0, 0
-        for each block of keys:  m' = max(m, max s)    p = exp(s - m')    l = l exp(m - m') + Σ p
+        for each block of keys:  m' = max(m, max score)     p = exp(score - m')
+                                 l = l exp(m - m') + Σ p
                                  y = y exp(m - m') + p v
-        y / l,  and for the way back two numbers for each query, m and l
+        the result is y / l;  m and l of each query are kept for the backward pass
 
-The way back computes p = exp(s - m) / l again (Dao et al. 2022, FlashAttention, algorithms 1 and 4;
-FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with T + S, not with T S.
-On a CPU it takes about as long as keeping p, once p falls out of the cache.
+Here m is the maximum so far, p are the unnormalised weights of a block, and l is their sum so far.
+The backward pass computes the weights exp(score - m) / l again (Dao et al. 2022, FlashAttention,
+algorithms 1 and 4; FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with
+T + S, not with T S.  On a CPU this takes about as long as storing all weights, once they no longer
+fit into the cache.
 
-Read before: attention.py, whose definition this must equal.
-Shapes: ... batch and heads, T queries, S keys, D and Dv widths.
+Read first: attention.py, whose definition this must equal.
+Shapes: ... batch and heads, T queries, S keys, D width of q and k, Dv width of v.
 """
 
 from __future__ import annotations
@@ -23,21 +27,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import product
 from math import inf, prod, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinycv.engine.backend import Array
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 
-# Scores of one block: on a CPU 256 x 512 floats, half a megabyte, which is a core's second cache; a
-# GPU needs more work at once.
+# (queries, keys) in one block. On a CPU, 256 x 512 floats are half a megabyte, the size of the
+# second-level cache of a core. A GPU needs larger blocks to be busy.
 CPU_BLOCK, GPU_BLOCK = (256, 512), (4096, 4096)
 
 
 class Blocks:
-    """How the scores (..., T, S) are cut: parts of the batch, blocks of queries, and the keys each
-    of these may see."""
+    """How the scores (..., T, S) are divided: into parts of the batch, blocks of queries (rows),
+    and blocks of the keys that these may see (columns)."""
 
     def __init__(
         self,
@@ -61,34 +65,34 @@ class Blocks:
         self.mask: Any = None if mask is None else xp.broadcast_to(mask, shape)
         self.added: Any = None if added is None else xp.broadcast_to(added, shape)
         self.dtype = xp.result_type(q, k, v)
-        self.queries, self.keys = CPU_BLOCK if xp is np else GPU_BLOCK
-        most = self.queries * self.keys
-        self.parts = list(
-            parts(lead, most // max(1, min(self.t, self.queries) * min(self.s, self.keys)))
-        )
-        self.most = most
+        self.query_block, self.key_block = CPU_BLOCK if xp is np else GPU_BLOCK
+        self.block_size = self.query_block * self.key_block  # scores in one block
+        # Small matrices of scores share a block: as many as fit.
+        matrix_size = min(self.t, self.query_block) * min(self.s, self.key_block)
+        self.parts = list(batch_parts(lead, self.block_size // max(1, matrix_size)))
 
     def rows(self) -> Iterator[slice]:
-        """The blocks of queries."""
-        return cuts(self.t, self.queries)
+        """The blocks of queries, as slices of 0 ... T."""
+        return slices(self.t, self.query_block)
 
     def columns(self, rows: slice) -> Iterator[slice]:
-        """The blocks of keys that some of these queries may look at."""
-        return cuts(min(self.s, rows.stop) if self.is_causal else self.s, self.keys)
+        """The blocks of keys, as slices of 0 ... S. With a causal mask, blocks that lie after all
+        of these queries are left out."""
+        return slices(min(self.s, rows.stop) if self.is_causal else self.s, self.key_block)
 
     def scratch(self) -> Array:
-        """Memory for one block, used by one after another."""
-        return self.xp.empty(self.most, self.dtype)
+        """Memory for one block of scores, which all blocks use in turn."""
+        return self.xp.empty(self.block_size, self.dtype)
 
-    def finish(self, score: Array, part: tuple, rows: slice, columns: slice) -> None:
-        """What is added to the scores of one block; and -inf in place of those that must not be
-        seen."""
+    def add_and_mask(self, score: Array, part: tuple, rows: slice, columns: slice) -> None:
+        """Adds the additive mask to the scores of one block, and sets hidden scores to -inf, both
+        in place."""
         xp = self.xp
         if self.added is not None:
             score += self.added[part][..., rows, columns]
         if self.mask is not None:
             xp.copyto(score, -inf, where=~self.mask[part][..., rows, columns])
-        # else the whole block is in the past
+        # If the last key of the block is not after the first query, no key is after any query.
         if self.is_causal and columns.stop - 1 > rows.start:
             later = (
                 xp.arange(columns.start, columns.stop) > xp.arange(rows.start, rows.stop)[:, None]
@@ -96,22 +100,23 @@ class Blocks:
             xp.copyto(score, -inf, where=later)
 
 
-def cuts(n: int, step: int) -> Iterator[slice]:
+def slices(n: int, step: int) -> Iterator[slice]:
     """0 ... n in slices of at most ``step``."""
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
-def parts(lead: tuple, most: int) -> Iterator[tuple]:
-    """Indices that cut the leading axes into parts of at most ``most`` matrices, or of one."""
+def batch_parts(lead: tuple, most: int) -> Iterator[tuple]:
+    """Indices that divide the leading axes into parts of at most ``most`` matrices, but at least
+    one."""
     steps = []
     for n in reversed(lead):
         steps.insert(0, max(1, min(n, most)))
         most //= steps[0]
-    return product(*[list(cuts(n, step)) for n, step in zip(lead, steps, strict=True)])
+    return product(*[list(slices(n, step)) for n, step in zip(lead, steps, strict=True)])
 
 
-def times(xp: Any, a: Array, b: Array, scratch: Array) -> Array:
-    """a @ bᵀ, (..., N, D), (..., M, D) -> (..., N, M), in the memory of ``scratch``."""
+def product_into(xp: Any, a: Array, b: Array, scratch: Array) -> Array:
+    """a @ bᵀ, (..., N, D) and (..., M, D) to (..., N, M), in the memory of ``scratch``."""
     shape = (*a.shape[:-1], b.shape[-2])
     return xp.matmul(a, b.swapaxes(-1, -2), out=scratch[: prod(shape)].reshape(shape))
 
@@ -126,92 +131,112 @@ def blockwise(
     is_causal: bool = False,
     guarded: bool = False,
 ) -> tuple[Array, Callable]:
-    """(y, pull), as a kernel of scaled_dot_product_attention; mask (bools) and added on the device
-    of q. All of q, k and v are finite (masks.py); guarded: they may be so large that products of
-    them overflow."""
+    """(y, pull), as the kernel of scaled_dot_product_attention needs it. mask (bool) and added are
+    on the device of q. q, k and v are finite (masks.py); guarded: they may be so large that their
+    products overflow."""
     blocks = Blocks(xp, q, k, v, mask, added, is_causal, guarded)
-    y, top, total = forward(xp, blocks)
-    return y, lambda g: backward(xp, blocks, y, top, total, g)
+    y, maxima, sums = forward(xp, blocks)
+    return y, lambda g: backward(xp, blocks, y, maxima, sums, g)
 
 
 def forward(xp: Any, blocks: Blocks) -> tuple[Array, Array, Array]:
-    """y (..., T, Dv), each query's greatest score and its sum of exp(score - greatest), (..., T, 1)
-    each."""
+    """y (..., T, Dv), and of each query its largest score m and its sum l of exp(score - m), (...,
+    T, 1) each."""
     q, k, v, scratch = blocks.q, blocks.k, blocks.v, blocks.scratch()
-    y, tops, totals = (xp.empty((*q.shape[:-1], n), blocks.dtype) for n in (v.shape[-1], 1, 1))
+    lead = q.shape[:-1]  # (..., T)
+    y = xp.empty((*lead, v.shape[-1]), blocks.dtype)
+    maxima = xp.empty((*lead, 1), blocks.dtype)
+    sums = xp.empty((*lead, 1), blocks.dtype)
     for part in blocks.parts:
         for rows in blocks.rows():
-            asked = q[part][..., rows, :] * blocks.scale
-            top, total, mean = xp.full((*asked.shape[:-1], 1), -inf, blocks.dtype), 0.0, 0.0
+            queries = q[part][..., rows, :] * blocks.scale
+            maximum = xp.full((*queries.shape[:-1], 1), -inf, blocks.dtype)
+            total, weighted_sum = 0.0, 0.0
             for columns in blocks.columns(rows):
-                p = times(xp, asked, k[part][..., columns, :], scratch)
-                blocks.finish(p, part, rows, columns)
-                before, top = top, xp.maximum(top, max_last(xp, p))
-                # of a row that has seen nothing: exp(-inf - 0) is 0
-                below = xp.where(top == -inf, 0.0, top)
-                p -= below
+                p = product_into(xp, queries, k[part][..., columns, :], scratch)
+                blocks.add_and_mask(p, part, rows, columns)
+                old_maximum, maximum = maximum, xp.maximum(maximum, max_last(xp, p))
+                # A row that has seen only hidden keys so far has the maximum -inf. It subtracts 0
+                # instead, because -inf - (-inf) is NaN, whereas exp(-inf - 0) is 0.
+                subtracted = xp.where(maximum == -inf, 0.0, maximum)
+                p -= subtracted
                 xp.exp(p, out=p)
-                fade = xp.exp(before - below)
-                total = total * fade + sum_last(xp, p)
-                mean = mean * fade + p @ v[part][..., columns, :]
+                decay = xp.exp(old_maximum - subtracted)
+                total = total * decay + sum_last(xp, p)
+                weighted_sum = weighted_sum * decay + p @ v[part][..., columns, :]
             total = xp.where(total == 0, 1.0, total)
-            y[part][..., rows, :] = mean / total
-            tops[part][..., rows, :], totals[part][..., rows, :] = below, total
-    return y, tops, totals
+            y[part][..., rows, :] = weighted_sum / total
+            maxima[part][..., rows, :], sums[part][..., rows, :] = subtracted, total
+    return y, maxima, sums
 
 
-def backward(xp: Any, blocks: Blocks, y: Array, tops: Array, totals: Array, g: Array) -> tuple:
-    """dq, dk, dv, and a function that returns the gradient of what was added.  The division by l is
-    g's.  Two subtractions ride along in products that are made anyway, of vectors one longer:
+def backward(xp: Any, blocks: Blocks, y: Array, maxima: Array, sums: Array, g: Array) -> tuple:
+    """dq, dk, dv, and a function that returns the gradient of the additive mask.
 
-        s - m = [q, -m] · [k, 1]          dp - Σ g y = [g, -Σ g y] · [v, 1]
+    Dividing p by l is the same as dividing g by l, which is smaller.  Two subtractions cost nothing
+    extra if they are part of products that are needed anyway, of vectors one element longer:
+
+        score - m = [q, -m] · [k, 1]      dp - Σ g y = [g, -Σ g y] · [v, 1]
     """
     q, k, v = blocks.q, blocks.k, blocks.v
     dq, dk, dv = (xp.zeros(x.shape, blocks.dtype) for x in (q, k, v))
     for part in blocks.parts:
         dk_part, dv_part, dq_part = dk[part], dv[part], dq[part]
-        for rows, columns, p, ds, got, asked in walk(xp, blocks, part, y, tops, totals, g):
-            dv_part[..., columns, :] += p.swapaxes(-1, -2) @ got
-            dk_part[..., columns, :] += ds.swapaxes(-1, -2) @ asked
-            dq_part[..., rows, :] += ds @ k[part][..., columns, :]
+        for block in score_gradient_blocks(xp, blocks, part, y, maxima, sums, g):
+            rows, columns = block.rows, block.columns
+            dv_part[..., columns, :] += block.p.swapaxes(-1, -2) @ block.scaled_g
+            dk_part[..., columns, :] += block.ds.swapaxes(-1, -2) @ block.queries
+            dq_part[..., rows, :] += block.ds @ k[part][..., columns, :]
         dq_part *= blocks.scale
-    return dq, dk, dv, lambda: to_added(xp, blocks, y, tops, totals, g)
+    return dq, dk, dv, lambda: to_added(xp, blocks, y, maxima, sums, g)
 
 
-def walk(
-    xp: Any, blocks: Blocks, part: tuple, y: Array, tops: Array, totals: Array, g: Array
-) -> Iterator[tuple]:
-    """Block by block of one part: its rows and columns, p l, dL/d(score), and of its queries g / l
-    and q scaled."""
-    scratch, other = blocks.scratch(), blocks.scratch()
-    keys, values = (longer(xp, x[part], 1.0) for x in (blocks.k, blocks.v))
+class ScoreGradients(NamedTuple):
+    """What the backward pass computes for one block of scores."""
+
+    rows: slice  # its queries
+    columns: slice  # its keys
+    p: Array  # exp(score - m), the weights times l
+    ds: Array  # dL/d(score)
+    scaled_g: Array  # g / l of its queries
+    queries: Array  # q / √D of its queries
+
+
+def score_gradient_blocks(
+    xp: Any, blocks: Blocks, part: tuple, y: Array, maxima: Array, sums: Array, g: Array
+) -> Iterator[ScoreGradients]:
+    """The gradients of the scores of one part of the batch, block by block. Each block overwrites
+    the arrays p and ds of the one before."""
+    p_scratch, ds_scratch = blocks.scratch(), blocks.scratch()
+    keys, values = (append_column(xp, x[part], 1.0) for x in (blocks.k, blocks.v))
     for rows in blocks.rows():
-        asked = blocks.q[part][..., rows, :] * blocks.scale
-        got = g[part][..., rows, :] / totals[part][..., rows, :]
-        asked_longer = longer(xp, asked, -tops[part][..., rows, :])
-        got_longer = longer(xp, got, -dot_last(xp, got, y[part][..., rows, :]))
+        queries = blocks.q[part][..., rows, :] * blocks.scale
+        scaled_g = g[part][..., rows, :] / sums[part][..., rows, :]
+        extended_queries = append_column(xp, queries, -maxima[part][..., rows, :])
+        extended_g = append_column(xp, scaled_g, -dot_last(xp, scaled_g, y[part][..., rows, :]))
         for columns in blocks.columns(rows):
-            p = times(xp, asked_longer, keys[..., columns, :], scratch)
-            blocks.finish(p, part, rows, columns)
+            p = product_into(xp, extended_queries, keys[..., columns, :], p_scratch)
+            blocks.add_and_mask(p, part, rows, columns)
             xp.exp(p, out=p)
-            ds = times(xp, got_longer, values[..., columns, :], other)
+            ds = product_into(xp, extended_g, values[..., columns, :], ds_scratch)
             if blocks.guarded:
+                # Hidden values may be so huge that ds is infinite, and infinity * 0 is NaN.
                 xp.copyto(ds, 0, where=p == 0)
             ds *= p
-            yield rows, columns, p, ds, got, asked
+            yield ScoreGradients(rows, columns, p, ds, scaled_g, queries)
 
 
-def to_added(xp: Any, blocks: Blocks, y: Array, tops: Array, totals: Array, g: Array) -> Array:
-    """The gradient of what was added to the scores, (..., T, S)."""
-    found = xp.zeros(blocks.added.shape, blocks.dtype)
+def to_added(xp: Any, blocks: Blocks, y: Array, maxima: Array, sums: Array, g: Array) -> Array:
+    """The gradient of the additive mask, (..., T, S)."""
+    gradient = xp.zeros(blocks.added.shape, blocks.dtype)
     for part in blocks.parts:
-        for rows, columns, _, ds, _, _ in walk(xp, blocks, part, y, tops, totals, g):
-            found[part][..., rows, columns] = ds
-    return found.astype(blocks.added.dtype)
+        for block in score_gradient_blocks(xp, blocks, part, y, maxima, sums, g):
+            gradient[part][..., block.rows, block.columns] = block.ds
+    return gradient.astype(blocks.added.dtype)
 
 
-def longer(xp: Any, x: Array, last: Array | float) -> Array:
-    """(..., N, D) -> (..., N, D + 1), with ``last`` behind each vector."""
+def append_column(xp: Any, x: Array, last: Array | float) -> Array:
+    """(..., N, D) to (..., N, D + 1): each vector extended by ``last``."""
     y = xp.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
     y[..., :-1], y[..., -1:] = x, last
     return y

@@ -1,17 +1,20 @@
-"""The Transformer entire: an encoder reads the source, a decoder writes the target, and looks back
-at every word read.
+"""The Transformer ("Attention Is All You Need"): an encoder reads the source sentence, a decoder
+writes the target word by word, with cross-attention to the encoder output.
 
     memory = encoder(embed(source) √d + PE)      Vaswani et al. 2017, figure 1, sections 3.4 and 3.5
     p(y_t | y_<t, source) = softmax(W decoder(embed(y_<t) √d + PE, memory))
 
-In training the decoder is given the true words before each place (teacher forcing), all places at
-once: the causal mask keeps each from its own answer.  In use it is given what it has itself
-written, word by word.  Two tricks of the paper's section 5 are elsewhere: label smoothing (5.4) in
-nn/losses.py, the learning rate (eq. 3) in optim.warmup_inverse_sqrt.
+*memory* is the encoder output; the name comes from PyTorch.
 
-Read before: data/text.py, transformer.py, positions.py, decode.py.
-Seen at work: demos/05_transformer.py.
-Shapes: B batch, S source tokens, T target tokens, E width, V words of the target.
+In training the decoder reads the correct words before each position (teacher forcing), at all
+positions at once.  The causal mask hides from each position the word that it has to predict.  In
+use the decoder reads the words that it has written itself, one at a time.  Two methods of section 5
+of the paper are in other files: label smoothing (5.4) in nn/losses.py, and the learning rate (eq.
+3) in optim.warmup_inverse_sqrt.
+
+Read first: data/text.py, transformer.py, positions.py, decode.py.
+Demo: demos/05_transformer.py.
+Shapes: B batch, S source tokens, T target tokens, E width, V number of target words.
 """
 
 from __future__ import annotations
@@ -31,7 +34,14 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.inputs import Ids, batch_leads, length_of, some, some_last, state_of
+from tinycv.sequence.inputs import (
+    Ids,
+    check_ids,
+    check_last_tokens,
+    length_of,
+    require_batch_first,
+    state_of,
+)
 from tinycv.sequence.masks import padding_mask, without_padding
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
@@ -43,14 +53,15 @@ from tinycv.sequence.transformer import (
 
 
 class Transformer(Module):
-    """Source ids (B, S) and target ids (B, T) to scores for each next word of the target (B, T, V).
+    """Takes source ids (B, S) and target ids (B, T), and returns scores for the next word at each
+    target position, (B, T, V).
 
-    source_words, target_words: how many words either side has, PAD (id 0), SOS and EOS among them
-    (data/text.py). The rest, and the names ``encoder.*`` and ``decoder.*``, are
-    torch.nn.Transformer's, so its weights load by name.
-    differs: from PyTorch's, which starts at vectors and ends at vectors, this has embeddings,
-    positions and scores; from the paper, no weights are shared between them, and each stack ends
-    with a norm in post-norm too, as PyTorch's.
+    source_words, target_words: the number of words of each vocabulary, including PAD (id 0), SOS
+    and EOS (data/text.py). The other arguments, and the names ``encoder.*`` and ``decoder.*``,
+    follow torch.nn.Transformer, so its weights load by name.
+    differs from PyTorch: torch.nn.Transformer maps vectors to vectors, while this class includes
+    embeddings, positions and scores. differs from the paper: embeddings and output layer share no
+    weights, and, as in PyTorch, each stack ends with a norm, also with post-norm.
     """
 
     def __init__(
@@ -68,7 +79,7 @@ class Transformer(Module):
         *,
         batch_first: bool = True,
     ):
-        batch_leads(batch_first, "Transformer")
+        require_batch_first(batch_first, "Transformer")
         source_words = size(source_words, "Transformer: source_words", 1)
         target_words = size(target_words, "Transformer: target_words", 1)
         d_model = size(d_model, "Transformer: d_model", 1)
@@ -93,43 +104,42 @@ class Transformer(Module):
         self.dropout = dropout
 
     def forward(self, source: Ids, target: Ids) -> Tensor:
-        """Returns (B, T, V): row t is about the word after target[:, t]. Padding is 0, at the end,
-        on both sides.
+        """Returns (B, T, V): row t scores the word after target[:, t]. In source and target, the
+        padding (id 0) comes at the end.
 
-        The target needs no padding mask: it comes last, so the causal mask hides it from all words.
+        The target needs no padding mask: its padding comes last, so the causal mask hides it from
+        all words.
         """
-        some(target, "Transformer: target", 0)
+        check_ids(target, "Transformer: target", 0)
         memory, mask = self.encode(source)
-        return self.out(
-            self.decoder(
-                self.placed(self.target_embed, target), memory, memory_mask=mask, tgt_is_causal=True
-            )
-        )
+        embedded = self.embed_with_positions(self.target_embed, target)
+        return self.out(self.decoder(embedded, memory, memory_mask=mask, tgt_is_causal=True))
 
     def encode(self, source: Ids) -> tuple[Tensor, np.ndarray]:
-        """The memory (B, S, E), and the mask (B, 1, 1, S) of where it is not padding."""
-        some(source, "Transformer: source", 0)
+        """The encoder output (B, S, E), and its mask (B, 1, 1, S), False on padding."""
+        check_ids(source, "Transformer: source", 0)
         mask = padding_mask(source)
-        return self.encoder(self.placed(self.source_embed, source), mask), mask
+        return self.encoder(self.embed_with_positions(self.source_embed, source), mask), mask
 
-    def placed(self, embed: Embedding, ids: Ids, start: int = 0) -> Tensor:
-        """What a stack reads: a vector for each word, with its place written in. (B, T, E)"""
+    def embed_with_positions(self, embed: Embedding, ids: Ids, start: int = 0) -> Tensor:
+        """The input of a stack: embed(ids) √d + PE, (B, T, E). start: the position of the first
+        word."""
         x = without_padding(embed(ids), ids)
         return dropout(self.position(sqrt(x.shape[-1]) * x, start), self.dropout, self.training)
 
-    # -- writing, word by word --------------------------------------------------------------------
+    # -- writing word by word ---------------------------------------------------------------------
 
     def translate(self, source: Ids, max_length: int, beam: int = 1) -> np.ndarray:
-        """The target's ids (B, <= max_length), NumPy, with EOS and without SOS: the likeliest word
-        each time, or the likeliest of ``beam`` sentences that are kept. To be called in evaluation
-        (``model.eval()``): dropout is no help.
+        """The ids of the target, a NumPy array (B, <= max_length), with EOS and without SOS. beam
+        1: the most likely word at each step; a larger beam: beam search (decode.py). Call
+        ``model.eval()`` first, to switch dropout off.
         """
         with no_grad():
             return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
     def start(self, source: Ids) -> dict:
-        """What is known before the first word: the memory, as each block keeps it, and nothing
-        written."""
+        """The state before the first word: the keys and values of the encoder output in each block,
+        its mask, and an empty cache of target tokens."""
         memory, mask = self.encode(source)
         return {
             "remembered": self.decoder.remember(memory),
@@ -138,36 +148,36 @@ class Transformer(Module):
         }
 
     def step(self, tokens: Ids, state: dict) -> tuple[Tensor, dict]:
-        """tokens (B,), the last written. Returns log p of the next (B, V), and the state after
-        it."""
-        some_last(tokens, "Transformer.step: tokens")
+        """tokens (B,): the words written last. Returns log p of the next ones (B, V), and the next
+        state."""
+        check_last_tokens(tokens, "Transformer.step: tokens")
         past = state_of(state, "Transformer.step: state", "remembered", "mask", "past")["past"]
         start = length_of("Transformer.step", self.decoder.layers, past, tokens.shape[0])
-        x = self.placed(self.target_embed, tokens[:, None], start)  # (B, 1, E)
+        x = self.embed_with_positions(self.target_embed, tokens[:, None], start)  # (B, 1, E)
         y, past = self.decoder.step(x, state["remembered"], past, state["mask"])
         return log_softmax(self.out(y[:, 0])), {**state, "past": past}
 
     # -- for pictures -----------------------------------------------------------------------------
 
     def attention_maps(self, source: Ids, target: Ids) -> dict[str, list[Tensor]]:
-        """Where each head of each block looks, query by key: "encoder" (B, H, S, S), "decoder" (B,
-        H, T, T) and "cross" (B, H, T, S), which is what the word after target[:, t] was made
-        from."""
-        some(target, "Transformer.attention_maps: target", 0)
+        """The attention weights of each block, query by key: "encoder" (B, H, S, S), "decoder" (B,
+        H, T, T) and "cross" (B, H, T, S). Row t of "cross" belongs to the word after
+        target[:, t]."""
+        check_ids(target, "Transformer.attention_maps: target", 0)
         with no_grad():
-            seen = self.encoder.attention_maps(
-                self.placed(self.source_embed, source), padding_mask(source)
+            encoder_maps = self.encoder.attention_maps(
+                self.embed_with_positions(self.source_embed, source), padding_mask(source)
             )
             memory, mask = self.encode(source)
-            own, cross = self.decoder.attention_maps(
-                self.placed(self.target_embed, target), memory, mask
+            decoder_maps, cross_maps = self.decoder.attention_maps(
+                self.embed_with_positions(self.target_embed, target), memory, mask
             )
-        return {"encoder": seen, "decoder": own, "cross": cross}
+        return {"encoder": encoder_maps, "decoder": decoder_maps, "cross": cross_maps}
 
 
 def embedding(words: int, d_model: int) -> Embedding:
-    """An Embedding that starts as N(0, 1/d): times √d, its entries are then as large as those of
-    PE."""
+    """An Embedding that starts from N(0, 1/d), so that after multiplying by √d its entries are
+    about as large as those of PE."""
     embed = Embedding(words, d_model)
     embed.weight = init.normal((words, d_model), std=d_model**-0.5)
     return embed

@@ -1,15 +1,15 @@
-"""GPT: the Transformer without an encoder. Question and answer are one text, and each word is
-guessed from those before.
+"""GPT (decoder-only Transformer): question and answer are one text, and each word is predicted from
+the words before it.
 
     p(x_1 ... x_T) = Π_t p(x_t | x_1 ... x_(t-1))                   Radford et al. 2018, eq. 1
     p(x_t | ...) = softmax(LN(blocks(W[x_<t] + positions)) Wᵀ)      ibid., eq. 2
                                                                     pre-norm: Radford et al. 2019
 
-The blocks are encoder blocks under a causal mask: what makes a decoder is the mask.  What the
-blocks look at to answer is the question itself, so there is no cross-attention.
+The blocks are encoder blocks with a causal mask: the mask is what makes them a decoder.  The
+question is part of the text that they attend to, so no cross-attention is needed.
 
-Read before: transformer.py, positions.py, decode.py.   Seen at work: demos/05_transformer.py.
-Shapes: B batch, T tokens, E width, V words.
+Read first: transformer.py, positions.py, decode.py.   Demo: demos/05_transformer.py.
+Shapes: B batch, T tokens, E width, V number of words.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.inputs import Ids, length_of, some, some_last
+from tinycv.sequence.inputs import Ids, check_ids, check_last_tokens, length_of
 from tinycv.sequence.positions import LearnedPositions
 from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer
 
 
 class GPT(Module):
-    """Ids (B, T) to scores for each next word (B, T, V).
+    """Takes ids (B, T) and returns scores for the next word at each position, (B, T, V).
 
-    words: V, with PAD, SOS and EOS among them (data/text.py). max_length: the most tokens of
-    question and answer together. The MLP is 4 d_model wide. One table W of words serves as
-    embedding and as output.
+    words: V, including PAD, SOS and EOS (data/text.py). max_length: the maximum length of question
+    and answer together. The MLP is 4 d_model wide. The same table W is used for the embedding and
+    for the output.
     """
 
     def __init__(
@@ -63,31 +63,34 @@ class GPT(Module):
         self.dropout = dropout
 
     def forward(self, ids: Ids) -> Tensor:
-        """Returns (B, T, V): row t is about the word after ids[:, t], and knows nothing of it."""
-        some(ids, "GPT: ids", 0)
-        return linear(self.blocks(self.placed(ids), is_causal=True), self.embed.weight)
+        """Returns (B, T, V): row t scores the word after ids[:, t], from ids[:, : t + 1] alone."""
+        check_ids(ids, "GPT: ids", 0)
+        x = self.blocks(self.embed_with_positions(ids), is_causal=True)  # (B, T, E)
+        return linear(x, self.embed.weight)
 
-    def placed(self, ids: Ids, start: int = 0) -> Tensor:  # (B, T) -> (B, T, E)
+    def embed_with_positions(self, ids: Ids, start: int = 0) -> Tensor:  # (B, T) -> (B, T, E)
         return dropout(self.position(self.embed(ids), start), self.dropout, self.training)
 
     def translate(self, question: Ids, max_length: int, beam: int = 1) -> np.ndarray:
-        """What follows the question (B, T) and SOS: ids (B, <= max_length), NumPy, with EOS and
-        without SOS. (So named, though both are one language, because what asks other models asks
-        this one too: ``exact_match``.)
+        """The continuation of the question (B, T) and SOS: ids, a NumPy array (B, <= max_length),
+        with EOS and without SOS. The method is called translate, although there is only one
+        language, so that ``exact_match`` can evaluate this model like the others.
 
-        Every question has its full length: a question padded at its end would be answered after the
-        padding.
+        All questions must have the same length T, without padding: after a padded question, the
+        model would continue the padding.
         """
-        some(question, "GPT.translate: question", 0)
+        check_ids(question, "GPT.translate: question", 0)
         with no_grad():
-            past = self.blocks.step(self.placed(question), [None] * len(self.blocks.layers))[1]
+            empty_past = [None] * len(self.blocks.layers)
+            _, past = self.blocks.step(self.embed_with_positions(question), empty_past)
             return written(self.step, past, question.shape[0], max_length, beam)
 
     def step(self, tokens: Ids, past: list) -> tuple[Tensor, list]:
-        """tokens (B,), the last written; past: what the blocks kept of those before. Returns log p
-        of the next (B, V) and the past with this one at its end."""
-        some_last(tokens, "GPT.step: tokens")
+        """tokens (B,): the words written last; past: the cached keys and values of the words before
+        them, one entry per block. Returns log p of the next words (B, V), and the past with these
+        tokens appended."""
+        check_last_tokens(tokens, "GPT.step: tokens")
         start = length_of("GPT.step", self.blocks.layers, past, tokens.shape[0])
-        # (B, 1, E)
-        y, past = self.blocks.step(self.placed(tokens[:, None], start), past)
+        x = self.embed_with_positions(tokens[:, None], start)  # (B, 1, E)
+        y, past = self.blocks.step(x, past)
         return log_softmax(linear(y[:, 0], self.embed.weight)), past

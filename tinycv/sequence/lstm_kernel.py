@@ -1,20 +1,25 @@
-"""The LSTM's kernel on bare arrays: the sequence forward, and the walk back along it. lstm.py is
-what it must equal.
+"""LSTM kernel on bare arrays: all steps forward, then all steps backward. It must equal the
+definition in lstm.py.
 
-Everything is kept as columns, (4H, B) in place of (B, 4H). One product then makes all gates of a
-step, and each gate lies in one piece of memory, through which NumPy runs several times faster than
-through pieces of rows. The product is of [W_h W_x b] with the column [h; x; 1]: no sum is left to
-do, forward or back. A step's block of memory holds
+Everything is stored as columns: (4H, B) instead of (B, 4H).  Then all gates of a step come from one
+product, and each gate is one contiguous piece of memory, which NumPy processes several times faster
+than pieces of rows.  The product is [W_h W_x b] times the column [h; x; 1], so nothing is left to
+add, neither forward nor backward.
 
-    o, i, f, g, c        g the candidate, c the cell before:
-                         then i g and f c are one product, of [i; f] and [g; c]
+    columns   (T + 1, H + I + 1, B)   [h; x; 1] as step t reads them
+    blocks    (T + 1, 5, H, B)        o, i, f, g, c of step t: the gates, the candidate g, and the
+                                      cell c *before* the step. Step t writes c' into block t + 1
 
-PyTorch's order, i, f, g, o, is rolled on by one. One tanh makes all gates, since σ(z) = (1 + tanh(z
-/ 2)) / 2: the weights of o, i and f are halved.
+PyTorch orders the gates i, f, g, o.  Rolled on by one they are o, i, f, g, and c follows.  In this
+order [i; f] lies beside [g; c], so one multiplication of two slices gives both i g and f c, whose
+sum is c'.  The three sigmoids o, i and f are neighbours too.
 
-Where a sequence is over, o, i and g are set to 0 and f to 1: then the cell stays as it is. h, which
-is not made of the h before, has to be carried, forward and back. x counts as 0 there, and so does
-every slope of the gates.
+One tanh computes all gates, since σ(z) = (1 + tanh(z / 2)) / 2: the weights of o, i and f are
+halved.
+
+After a sequence has ended, o, i and g are set to 0 and f to 1, so that the cell stays as it is.
+h is not computed from the h before it, so it has to be copied, forward and backward.  There x
+counts as 0, and so does every gradient of the gates.
 """
 
 from __future__ import annotations
@@ -23,141 +28,160 @@ from functools import cache
 
 import numpy as np
 
-from tinycv.engine.reduce import BLOCK, blocks
+from tinycv.engine.reduce import BLOCK
+from tinycv.engine.reduce import blocks as slices_of_steps
+
+# Positions in a block, on its axis of 5.
+OUTPUT, INPUT, FORGET, CANDIDATE, CELL = range(5)
+SIGMOIDS = slice(OUTPUT, CANDIDATE)  # o, i, f
+INPUT_AND_FORGET = slice(INPUT, CANDIDATE)  # [i; f], the factors of ...
+CANDIDATE_AND_CELL = slice(CANDIDATE, CELL + 1)  # ... [g; c]
+OUTPUT_AND_INPUT = slice(OUTPUT, FORGET)  # o, i
+GATES = slice(OUTPUT, CELL)  # o, i, f, g
 
 
-def forward(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
-    """Every column, (T + 1, H + I + 1, B), the last with h alone; every block; tanh of every cell;
-    where sequences are over, (T, B) or None."""
+def forward_steps(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
+    """Returns columns (T + 1, H + I + 1, B), of which the last holds only h; blocks (T + 1, 5, H,
+    B), of which the last holds only c; tanh of the cell after each step, (T, H, B); and where a
+    sequence has ended, bool (T, B), or None without a mask."""
     (steps, batch, width), hidden, dtype = x.shape, h0.shape[1], x.dtype
-    weight = joined(xp, weight_ih, weight_hh, bias_ih, bias_hh)
-    # [h; x; 1] before each step
-    column = xp.empty((steps + 1, hidden + width + 1, batch), dtype)
+    weight = joined_weight(xp, weight_ih, weight_hh, bias_ih, bias_hh)
     x = x if mask is None else xp.where(mask, x, 0)
-    column[0, :hidden], column[:-1, hidden:-1], column[:, -1] = h0.T, x.swapaxes(1, 2), 1
-    block = xp.empty((steps + 1, 5, hidden, batch), dtype)
-    shown = xp.empty((steps, hidden, batch), dtype)
-    block[0, 4], flat = c0.T, block.reshape(steps + 1, 5 * hidden, batch)
-    parts, over = xp.empty((2, hidden, batch), dtype), None if mask is None else ~mask[..., 0]
-    for t, (before, now, gates, after, tanh_c, h) in enumerate(
-        zip(
-            column,
-            block,
-            flat[:, : 4 * hidden],
-            block[1:, 4],
-            shown,
-            column[1:, :hidden],
-            strict=False,
-        )
-    ):
-        xp.matmul(weight, before, out=gates)
+    ended = None if mask is None else ~mask[..., 0]
+
+    columns = xp.empty((steps + 1, hidden + width + 1, batch), dtype)
+    columns[0, :hidden] = h0.T
+    columns[:-1, hidden:-1] = x.swapaxes(1, 2)
+    columns[:, -1] = 1
+    blocks = xp.empty((steps + 1, 5, hidden, batch), dtype)
+    blocks[0, CELL] = c0.T
+    # The same memory, with the gates of a step stacked on one axis, as the product writes them.
+    stacked_gates = blocks.reshape(steps + 1, 5 * hidden, batch)[:, : 4 * hidden]
+    tanh_cells = xp.empty((steps, hidden, batch), dtype)
+    summands = xp.empty((2, hidden, batch), dtype)  # i g and f c
+
+    for t in range(steps):
+        column, block, gates = columns[t], blocks[t], stacked_gates[t]
+        next_c, tanh_c, next_h = blocks[t + 1, CELL], tanh_cells[t], columns[t + 1, :hidden]
+        xp.matmul(weight, column, out=gates)
         xp.tanh(gates, out=gates)
-        sigmoids = now[:3]
+        sigmoids = block[SIGMOIDS]
         sigmoids *= 0.5
         sigmoids += 0.5
-        if over is not None:
-            xp.copyto(now[:2], 0, where=over[t])
-            xp.copyto(now[2], 1, where=over[t])
-            # the candidate is NaN where h is
-            xp.copyto(now[3], 0, where=over[t])
-        xp.multiply(now[1:3], now[3:5], out=parts)
-        xp.add(parts[0], parts[1], out=after)
-        xp.tanh(after, out=tanh_c)
-        xp.multiply(now[0], tanh_c, out=h)
-        if over is not None:
-            xp.copyto(h, before[:hidden], where=over[t])
-    return column, block, shown, over
+        if ended is not None:
+            xp.copyto(block[OUTPUT_AND_INPUT], 0, where=ended[t])
+            xp.copyto(block[FORGET], 1, where=ended[t])
+            # Where h is NaN the candidate is NaN, and 0 * NaN would make the cell NaN.
+            xp.copyto(block[CANDIDATE], 0, where=ended[t])
+        xp.multiply(block[INPUT_AND_FORGET], block[CANDIDATE_AND_CELL], out=summands)
+        xp.add(summands[0], summands[1], out=next_c)
+        xp.tanh(next_c, out=tanh_c)
+        xp.multiply(block[OUTPUT], tanh_c, out=next_h)
+        if ended is not None:
+            xp.copyto(next_h, column[:hidden], where=ended[t])
+    return columns, blocks, tanh_cells, ended
 
 
-def joined(xp, weight_ih, weight_hh, bias_ih, bias_hh):
-    """[W_h W_x b], (4H, H + I + 1), in the block's order, halved for the gates that are
-    sigmoids."""
+def joined_weight(xp, weight_ih, weight_hh, bias_ih, bias_hh):
+    """[W_h W_x b], (4H, H + I + 1), with the rows in the order o, i, f, g; the rows of the three
+    sigmoids are halved."""
     (rows, hidden), width = weight_hh.shape, weight_ih.shape[1]
     weight = xp.zeros((rows, hidden + width + 1), weight_hh.dtype)
     weight[:, :hidden], weight[:, hidden:-1] = weight_hh, weight_ih
     for bias in (bias_ih, bias_hh):
         if bias is not None:
             weight[:, -1] += bias
-    weight = xp.roll(weight, hidden, axis=0)
+    weight = xp.roll(weight, hidden, axis=0)  # i, f, g, o -> o, i, f, g
     weight[: 3 * hidden] *= 0.5
     return weight
 
 
-def back(xp, g, block, shown, over, weight_hh):
-    """(dL/d(what enters the gates), dL/dh0, dL/dc0), in columns; the first (4H, T, B), in the
-    block's order."""
+def backward_steps(xp, g, blocks, tanh_cells, ended, weight_hh):
+    """Returns dL/d(inputs of the gates' activations), (4H, T, B) in the order o, i, f, g; dL/dh0
+    and dL/dc0, (H, B) each. g: the gradients of y and c_n."""
     dy, dc_n = g
-    steps, hidden, batch = shown.shape
-    told = (
-        [False] * steps
-        if dy is None
-        else dy.any(axis=(1, 2)).tolist()
-        if xp is np
-        else [True] * steps
-    )
-    rows = xp.empty((4 * hidden, steps, batch), shown.dtype)
-    dh, by_h = xp.zeros((hidden, batch), rows.dtype), xp.empty((hidden, batch), rows.dtype)
+    steps, hidden, batch = tanh_cells.shape
+    nonzero = steps_with_gradient(xp, dy, steps)
+    d_gates = xp.empty((4 * hidden, steps, batch), tanh_cells.dtype)
+    dh = xp.zeros((hidden, batch), d_gates.dtype)
+    dc_through_h = xp.empty((hidden, batch), d_gates.dtype)
     dc = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy()
-    across = xp.roll(weight_hh, hidden, axis=0).T.copy()
-    for at in reversed(blocks(xp, steps, 4 * hidden * batch, 4 * BLOCK)):
-        d, to_c = slopes(xp, block[:-1][at], shown[at])
-        if over is not None:
-            xp.copyto(to_c, 0, where=over[at][:, None])  # NaN where c is not finite
-        for t in reversed(range(steps)[at]):
-            now = d[t - at.start]
-            if dy is not None and told[t]:  # often the last step alone is
+    weight_to_h = xp.roll(weight_hh, hidden, axis=0).T.copy()
+    # A few steps at once: what the steps of a chunk do not need from each other is computed for
+    # all of them by ``local_slopes``, in arrays that are small enough to stay in the cache.
+    for chunk in reversed(slices_of_steps(xp, steps, 4 * hidden * batch, 4 * BLOCK)):
+        d, dh_dc = local_slopes(xp, blocks[:-1][chunk], tanh_cells[chunk])
+        if ended is not None:
+            xp.copyto(dh_dc, 0, where=ended[chunk][:, None])  # it is NaN where c is not finite
+        for t in reversed(range(steps)[chunk]):
+            d_step = d[t - chunk.start]  # (4, H, B)
+            if dy is not None and nonzero[t]:
                 dh += dy[t].T
-            dc += xp.multiply(dh, to_c[t - at.start], out=by_h)
-            now[0] *= dh
-            now[1:] *= dc
-            dc *= block[t, 2]
-            carried = None if over is None else xp.where(over[t], dh, 0)
-            if over is not None:
-                xp.copyto(now, 0, where=over[t])
-            xp.matmul(across, now.reshape(4 * hidden, batch), out=dh)
-            if over is not None:
+            dc += xp.multiply(dh, dh_dc[t - chunk.start], out=dc_through_h)
+            d_step[OUTPUT] *= dh
+            d_step[INPUT:] *= dc
+            dc *= blocks[t, FORGET]
+            carried = None if ended is None else xp.where(ended[t], dh, 0)
+            if ended is not None:
+                xp.copyto(d_step, 0, where=ended[t])
+            xp.matmul(weight_to_h, d_step.reshape(4 * hidden, batch), out=dh)
+            if ended is not None:
                 dh += carried
-        # now, while it is in the cache
-        rows[:, at] = d.reshape(len(d), 4 * hidden, batch).swapaxes(0, 1)
-    return rows, dh, dc
+        # Copied here, chunk by chunk, because d is still in the cache.
+        d_gates[:, chunk] = d.reshape(len(d), 4 * hidden, batch).swapaxes(0, 1)
+    return d_gates, dh, dc
 
 
-def slopes(xp, block, shown):
-    """What does not depend on the step after, for some steps at once: dL/d(what enters the gates)
-    as it is where dh and dc are 1, and dh/dc."""
-    gates = block[:, :4]
+def steps_with_gradient(xp, dy, steps):
+    """For each step, False if its dy is known to be all zeros. A loss on the last step alone is
+    common, and then the other steps need no addition. A GPU would have to be waited for, so there
+    every step counts."""
+    if dy is None:
+        return [False] * steps
+    if xp is np:
+        return dy.any(axis=(1, 2)).tolist()
+    return [True] * steps
+
+
+def local_slopes(xp, blocks, tanh_cells):
+    """The derivatives of some steps that do not depend on later steps: dL/d(inputs of the gates'
+    activations) as it would be if dh and dc were 1, (steps, 4, H, B), and dh'/dc', (steps, H,
+    B)."""
+    gates = blocks[:, GATES]
     d = gates * gates
-    xp.subtract(gates[:, :3], d[:, :3], out=d[:, :3])  # σ' = σ - σ²
-    xp.subtract(1, d[:, 3], out=d[:, 3])  # tanh' = 1 - tanh²
-    d[:, 0] *= shown  # do = tanh(c) dh
-    d[:, 1:3] *= block[:, 3:]  # di = g dc,    df = c dc
-    d[:, 3] *= gates[:, 1]  # dg = i dc
-    to_c = shown * shown
-    xp.subtract(1, to_c, out=to_c)
-    to_c *= gates[:, 0]  # dh/dc = o tanh'(c)
-    return d, to_c
+    xp.subtract(gates[:, SIGMOIDS], d[:, SIGMOIDS], out=d[:, SIGMOIDS])  # σ' = σ - σ²
+    xp.subtract(1, d[:, CANDIDATE], out=d[:, CANDIDATE])  # tanh' = 1 - tanh²
+    d[:, OUTPUT] *= tanh_cells  # do = tanh(c') dh
+    d[:, INPUT_AND_FORGET] *= blocks[:, CANDIDATE_AND_CELL]  # di = g dc,    df = c dc
+    d[:, CANDIDATE] *= gates[:, INPUT]  # dg = i dc
+    dh_dc = tanh_cells * tanh_cells
+    xp.subtract(1, dh_dc, out=dh_dc)
+    dh_dc *= gates[:, OUTPUT]  # dh'/dc' = o tanh'(c')
+    return d, dh_dc
 
 
-def to_arguments(xp, rows, column, weight_ih, over):
-    """Functions that return dL/dx, dL/dweight_ih, dL/dweight_hh and dL/dbias, from rows (4H, T, B)
-    of ``back``."""
-    (gates, steps, batch), hidden, width = rows.shape, rows.shape[0] // 4, weight_ih.shape[1]
-    flat = rows.reshape(gates, steps * batch)
+def argument_gradients(xp, d_gates, columns, weight_ih, ended):
+    """Four functions that return dL/dx, dL/dweight_ih, dL/dweight_hh and dL/dbias. d_gates (4H, T,
+    B) comes from ``backward_steps``."""
+    (rows, steps, batch), width = d_gates.shape, weight_ih.shape[1]
+    hidden = rows // 4
+    flat = d_gates.reshape(rows, steps * batch)
 
     def to_x():
         return (flat.T @ xp.roll(weight_ih, hidden, axis=0)).reshape(steps, batch, width)
 
     @cache
-    # all three are one product, as on the way forward
-    def to_weights():
-        seen = xp.ascontiguousarray(column[:-1].swapaxes(1, 2))  # (T, B, H + I + 1)
-        if over is not None:
-            xp.copyto(seen, 0, where=over[..., None])  # h may be NaN there
-        return xp.roll(flat @ seen.reshape(steps * batch, hidden + width + 1), -hidden, axis=0)
+    def to_joined_weight():
+        """The gradient of [W_h W_x b], as one product; rolled back to the order i, f, g, o."""
+        inputs = xp.ascontiguousarray(columns[:-1].swapaxes(1, 2))  # (T, B, H + I + 1)
+        if ended is not None:
+            xp.copyto(inputs, 0, where=ended[..., None])  # h may be NaN there
+        inputs = inputs.reshape(steps * batch, hidden + width + 1)
+        return xp.roll(flat @ inputs, -hidden, axis=0)
 
     return (
         to_x,
-        lambda: to_weights()[:, hidden:-1],
-        lambda: to_weights()[:, :hidden],
-        lambda: to_weights()[:, -1],
+        lambda: to_joined_weight()[:, hidden:-1],
+        lambda: to_joined_weight()[:, :hidden],
+        lambda: to_joined_weight()[:, -1],
     )

@@ -1,17 +1,16 @@
-"""Masks: which keys a query may look at, what is added to its scores, and what is kept away from
-it.
+"""Attention masks: causal, padding and additive masks, and how NaN in hidden tokens is kept out.
 
     causal      query t may look at keys 0 ... t                    causal_mask, or is_causal=True
-    padding     no query may look at filled places   padding_mask (of ids), length_mask (of lengths)
-    added   a number for each score: ALiBi, relative positions  a mask of floats; -inf hides the key
+    padding     no query may look at padding         padding_mask (of ids), length_mask (of lengths)
+    additive    a float is added to each score (ALiBi, relative positions); -inf hides the key
 
-What a query may not look at is selected away, and never multiplied by a weight of 0: 0 * NaN is
-NaN. A product of matrices multiplies everything by something, so before it numbers that are not
-finite become 0 (``finite_part``). A block of a Transformer also norms its tokens, and there a huge
-number is as bad as NaN (``NORMED``). Afterwards a query that was allowed to see one of them gets
-NaN, and passes no gradient (``answers``).
+A hidden key is excluded by selection, not by a weight of 0, because 0 * NaN is NaN.  A matrix
+product multiplies every number by something, so numbers that are not finite are set to 0 before it
+(``finite_part``).  A Transformer block also normalises its tokens, and there a huge number does as
+much harm as NaN (``NORM_LIMIT``).  After the product, a query that was allowed to see a number that
+is not finite gets NaN and passes no gradient (``answered_queries``).
 
-Read before: attention.py, which uses this.
+Read first: attention.py, which uses this file.
 Shapes: ... batch and heads, T queries, S keys.
 """
 
@@ -33,111 +32,114 @@ from tinycv.engine.ops import astype, isfinite, where
 from tinycv.engine.tensor import ArrayLike, Tensor, as_array, bare
 from tinycv.sequence.inputs import whole_numbers
 
-LONGEST = 10**6  # tokens: a mask of more by more fits into no memory
+LONGEST = 10**6  # tokens; a square mask for more would not fit into memory
 
 
 def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
-    """(T, S), True where key s does not come after query t: the future is hidden. past: keys before
-    the first query."""
+    """bool (T, S), True where key s does not come after query t, so that the future is hidden.
+    past: the number of keys before the first query."""
     t, past = whole(t, "causal_mask: t", 0, LONGEST), size(past, "causal_mask: past")
     return np.tri(t, t if s is None else whole(s, "causal_mask: s", 0, LONGEST), past, dtype=bool)
 
 
 def padding_mask(ids: ArrayLike, pad: int = PAD) -> np.ndarray:
-    """(B, 1, 1, S), True where a token is: no query of any head may look at padding. ids (B, S);
-    pad: the id that fills.
+    """bool (B, 1, 1, S), True on tokens and False on padding: no query of any head may look at
+    padding. ids (B, S); pad: the id that marks padding.
 
-    differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is
-    padding.
+    differs: PyTorch's key_padding_mask is (B, S) and has the opposite meaning, True on padding.
     """
-    found: Any = ids
+    checked_ids: Any = ids
     if isinstance(ids, list):
-        found = array(ids, "padding_mask: ids", "integers of shape (B, S)")
-    if number_kind(found) not in ("i", "u") or found.ndim != 2:
-        raise TypeError(f"padding_mask: ids is {shown(found)}; it must be integers of shape (B, S)")
-    return (as_array(found) != size(pad, "padding_mask: pad"))[:, None, None, :]
+        checked_ids = array(ids, "padding_mask: ids", "integers of shape (B, S)")
+    if number_kind(checked_ids) not in ("i", "u") or checked_ids.ndim != 2:
+        raise TypeError(
+            f"padding_mask: ids is {shown(checked_ids)}; it must be integers of shape (B, S)"
+        )
+    return (as_array(checked_ids) != size(pad, "padding_mask: pad"))[:, None, None, :]
 
 
 def length_mask(lengths: ArrayLike, s: int) -> np.ndarray:
-    """The same from how many tokens each sequence has: lengths (B,), integers of which none is more
-    than s."""
+    """The same mask, bool (B, 1, 1, S), from the number of tokens of each sequence: lengths (B,),
+    integers from 0 to s."""
     s = whole(s, "length_mask: s", 0, LONGEST)
     lengths = whole_numbers(lengths, "length_mask: lengths")
     if lengths.size and not 0 <= lengths.min() <= lengths.max() <= s:
         raise ValueError(
-            f"length_mask: lengths run from {lengths.min()} to {lengths.max()}; there are places "
-            f"for 0 to {s} tokens"
+            f"length_mask: lengths range from {lengths.min()} to {lengths.max()}; they must be "
+            f"from 0 to s = {s}"
         )
     return (np.arange(s) < lengths[:, None])[:, None, None, :]
 
 
 def lengths_of(mask: Tensor, what: str) -> np.ndarray:
-    """How many symbols each source has, (B,) on the host, where the recurrent layers read it
-    anyway. ValueError where one has PAD before a symbol: its last symbols would not be read."""
-    places = arange(1, mask.shape[1] + 1, device=mask.device)
-    past_last = where(mask, places, 0).max(axis=1)
-    # (B,) each
-    lengths, ends = stack([mask.sum(axis=1), past_last]).numpy()
+    """The number of symbols of each source, (B,), on the host, because the recurrent layers need it
+    there. Raises ValueError if a source has PAD before a symbol, since its last symbols would not
+    be read."""
+    positions = arange(1, mask.shape[1] + 1, device=mask.device)
+    last_positions = where(mask, positions, 0).max(axis=1)
+    lengths, ends = stack([mask.sum(axis=1), last_positions]).numpy()  # (B,) each
     if (lengths != ends).any():
         row = int((lengths != ends).argmax())
         raise ValueError(
-            f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the "
-            "end alone, [3, 4, 2, 0, 0]"
+            f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD is allowed only after "
+            "the end, as in [3, 4, 2, 0, 0]"
         )
     return lengths
 
 
-# ── what is kept away ────────────────────────────────────────────────────────────────────────────
+# ── keeping NaN and huge numbers out ─────────────────────────────────────────────────────────────
 
 
 def finite_part(x: Tensor) -> Tensor:
-    """x with 0 in place of NaN and inf, whose gradient is 0."""
+    """x with 0 instead of NaN and inf. Their gradient is 0."""
     return where(isfinite(x), x, 0.0)
 
 
 def hidden_scores(mask: Tensor, dtype: np.dtype) -> Tensor:
-    """What hides a score, (..., T, 1): -inf, which softmax turns into 0; but 0 in a row that may
-    look nowhere."""
+    """The value that replaces hidden scores, (..., T, 1): -inf, whose softmax is 0. In a row that
+    hides every key it is 0, because a softmax of -inf alone is NaN."""
     return astype(where(mask.any(axis=-1, keepdims=True), -inf, 0.0), dtype)
 
 
-def without_lost(x: Tensor, attn_mask: ArrayLike | None, most: float = inf) -> Tensor:
-    """Tokens x (B, S, E) with 0 in place of NaN, inf and what is beyond ``most`` where nobody may
-    look: there they would reach the gradients of every matrix that reads x. A mask that does not
-    fit is refused by attention, later."""
+def zero_hidden_tokens(x: Tensor, attn_mask: ArrayLike | None, most: float = inf) -> Tensor:
+    """Tokens x (B, S, E) that no query may look at, with 0 instead of NaN, inf and numbers beyond
+    ``most``, which would otherwise reach the gradients of every matrix that reads x. The other
+    tokens stay as they are. A mask of the wrong shape is refused later, by attention."""
     kind = number_kind(attn_mask)
-    if kind not in ("b", "f") or surely_below(most, x):
+    if kind not in ("b", "f") or known_below(most, x):
         return x
-    mask = beside(x, attn_mask)
-    if x.ndim != 3 or mask.ndim > 4 or not spreads(mask.shape[-1:], x.shape[1:2]):
+    mask = on_device_of(x, attn_mask)
+    if x.ndim != 3 or mask.ndim > 4 or not broadcasts_to(mask.shape[-1:], x.shape[1:2]):
         return x
     may_look = mask if kind == "b" else mask != -inf
-    # (B or 1, S or 1)
-    looked_at = may_look[(None,) * (4 - mask.ndim)].any(axis=(1, 2))
-    return where(looked_at[..., None] | (abs(x) < limit(x.dtype, most)), x, 0.0)
+    # Leading axes are added until the mask has the four axes (B, H, T, S).
+    visible = may_look[(None,) * (4 - mask.ndim)].any(axis=(1, 2))  # (B or 1, S or 1)
+    return where(visible[..., None] | (abs(x) < limit(x.dtype, most)), x, 0.0)
 
 
 def without_padding(x: Tensor, ids: ArrayLike) -> Tensor:
-    """Words x (B, T, E) with 0 where ids (B, T) are padding. A decoder reads the padding after an
-    answer, whose loss is ignored; but on the way back, 0 * NaN would reach what was read before. On
-    the host, where nothing in x is so large that a norm of it could overflow, x itself."""
-    if surely_below(NORMED, x):
+    """Embedded words x (B, T, E), with 0 where ids (B, T) are padding. A decoder reads the padding
+    after an answer. Its loss is ignored there, but in the backward pass 0 * NaN would reach the
+    words before. On the host x itself is returned if its numbers are small enough to be
+    normalised."""
+    if known_below(NORM_LIMIT, x):
         return x
-    return where((beside(x, ids) != PAD)[..., None], x, 0.0)
+    return where((on_device_of(x, ids) != PAD)[..., None], x, 0.0)
 
 
-# the variance of numbers below it is finite in float32
-NORMED = 1e18
+# The variance of numbers below this limit is finite in float32.
+NORM_LIMIT = 1e18
 
 
 def limit(dtype: np.dtype, most: float) -> float:
-    """``most``, or infinity where the dtype holds no number as large."""
+    """``most``, or infinity if the dtype cannot hold a number that large."""
     return most if dtype.kind == "f" and np.finfo(dtype).max > most else inf
 
 
-def surely_below(most: float, x: Tensor) -> bool:
-    """Is x known to be finite, and below ``most``? Not on a GPU, which would have to be waited for.
-    (Of too many numbers near it, the answer is no.)"""
+def known_below(most: float, x: Tensor) -> bool:
+    """Whether x is known to be finite and below ``most`` in absolute value. False on a GPU, because
+    finding out would mean waiting for it. False also for many numbers near the limit, because the
+    test compares the sum of squares."""
     array = as_array(x)
     if array_module(array) is not np:
         return False
@@ -148,35 +150,38 @@ def surely_below(most: float, x: Tensor) -> bool:
         return bool(np.vdot(array, array) < most**2)
 
 
-def beside(x: ArrayLike, values: ArrayLike | None) -> Tensor:
-    """A mask, or ids, as an array on the device of x: masks are often made on the host."""
+def on_device_of(x: ArrayLike, values: ArrayLike | None) -> Tensor:
+    """values (a mask, or ids) as an array on the device of x. Masks are often made on the host."""
     return from_host(array_module(bare(x)), bare(values))
 
 
-def in_view(
+def attention_masks(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: ArrayLike | None, is_causal: bool, shape: tuple
 ) -> tuple[Array | None, Tensor | None, Array | None, Array | None]:
-    """What the definition of attention is told of a mask: (mask, added, answered, instead).
+    """What the definition of attention needs to know about masks: (mask, added, answered,
+    fallback).
 
-    mask: bool, may query t look at key s, or None for always. added: to the scores, or None; it is
-    learned where attn_mask requires a gradient. answered, instead: ``answers``. shape: (..., T, S).
+    mask: bool, True where query t may look at key s; None if every query may look everywhere.
+    added: the floats to add to the scores, or None; they are learned if attn_mask requires a
+    gradient. answered, fallback: see ``answered_queries``. shape: that of the scores, (..., T, S).
     """
     arrays = bare(q), bare(k), bare(v)
     xp = array_module(arrays[0])
     may_look, added = understood(attn_mask, xp, shape)
     if added is not None:
         added = astype(attn_mask if isinstance(attn_mask, Tensor) else added, q.dtype)
-    mask = together_with(may_look, is_causal, xp, shape)
+    mask = with_causal_mask(may_look, is_causal, xp, shape)
     if mask is None:
         return None, added, None, None
-    return mask, added, *answers(xp, *arrays, may_look, is_causal)
+    return mask, added, *answered_queries(xp, *arrays, may_look, is_causal)
 
 
 # ── below this line: masks as arrays, for the kernels ────────────────────────────────────────────
 
 
 def all_finite(*xs: Array) -> bool:
-    """Are these arrays of the host surely finite? (A sum that overflows is a no.)"""
+    """Whether these arrays on the host are known to be finite. False also if their sum
+    overflows."""
     with np.errstate(all="ignore"):
         return all([isfinite_number(x.sum()) for x in xs])
 
@@ -184,8 +189,8 @@ def all_finite(*xs: Array) -> bool:
 def understood(
     attn_mask: ArrayLike | None, xp: Any, shape: tuple
 ) -> tuple[Array | None, Array | None]:
-    """(may_look, added), each an array of xp's or None: a mask of bools is the first, a mask of
-    floats both.
+    """Splits a mask into (may_look, added), each an array on the device of xp, or None. A bool mask
+    gives only may_look; a float mask gives added, and also may_look if it contains -inf.
 
     shape: that of the scores, (..., T, S), to which the mask must broadcast.
     """
@@ -199,7 +204,7 @@ def understood(
             f"attn_mask {what}; it must be bool, True where a query may look, or float, which is "
             "added to the scores"
         )
-    if not spreads(mask.shape, shape):
+    if not broadcasts_to(mask.shape, shape):
         raise ValueError(
             f"attn_mask has shape {mask.shape}; the scores have shape {shape}, (..., T, S): "
             "counted from the last, each axis of the mask must be as long, or 1"
@@ -209,46 +214,46 @@ def understood(
     may_look = mask != -inf
     if xp is np and may_look.all():
         return None, mask
-    # what is hidden is hidden by the first of both
+    # may_look hides these keys, so nothing needs to be added to their scores.
     return may_look, xp.where(may_look, mask, 0.0)
 
 
-def spreads(shape: tuple, to: tuple) -> bool:
-    """Does an array of one shape broadcast to exactly the other?"""
+def broadcasts_to(shape: tuple, to: tuple) -> bool:
+    """Whether an array of one shape broadcasts to exactly the other."""
     return len(shape) <= len(to) and all(
         n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False)
     )
 
 
-def together_with(may_look: Array | None, is_causal: bool, xp: Any, shape: tuple) -> Array | None:
-    """One mask for both reasons not to look; None where every query may look everywhere."""
+def with_causal_mask(
+    may_look: Array | None, is_causal: bool, xp: Any, shape: tuple
+) -> Array | None:
+    """may_look combined with the causal mask if is_causal; None if every query may look
+    everywhere."""
     if not is_causal:
         return may_look
     causal = constant(xp, np.tri(*shape[-2:], dtype=bool))
     return causal if may_look is None else may_look & causal
 
 
-def answers(
+def answered_queries(
     xp: Any, q: Array, k: Array, v: Array, may_look: Array | None, is_causal: bool
 ) -> tuple[Array, Array]:
-    """(answered, instead), (..., T, 1) each: False where a query's answer is no average of finite
-    values, and what it is there: 0 where the query may look nowhere, NaN where the query or
-    something that it sees is not finite."""
+    """(answered, fallback), (..., T, 1) each. answered: True where the result of a query is an
+    average of finite values. fallback: the result of the other queries, which is 0 if the query may
+    look nowhere, and NaN if the query or a key or value that it sees is not finite."""
     t, s = q.shape[-2], k.shape[-2]
-    # (..., T)
-    lost_query = ~xp.isfinite(q).all(axis=-1)
-    # (..., 1, S)
-    lost_key = ~(xp.isfinite(k).all(axis=-1) & xp.isfinite(v).all(axis=-1))[..., None, :]
+    bad_query = ~xp.isfinite(q).all(axis=-1)  # (..., T)
+    bad_key = ~(xp.isfinite(k).all(axis=-1) & xp.isfinite(v).all(axis=-1))[..., None, :]
     may_look = xp.ones((1, s), bool) if may_look is None else may_look
-    sees = sees_one(xp, may_look, is_causal, t)
-    lost = sees & (lost_query | sees_one(xp, may_look & lost_key, is_causal, t))
-    return (sees & ~lost)[..., None], xp.where(lost, nan, 0.0).astype(xp.result_type(q, k, v))[
-        ..., None
-    ]
+    sees = sees_any(xp, may_look, is_causal, t)  # (..., T)
+    bad = sees & (bad_query | sees_any(xp, may_look & bad_key, is_causal, t))
+    fallback = xp.where(bad, nan, 0.0).astype(xp.result_type(q, k, v))
+    return (sees & ~bad)[..., None], fallback[..., None]
 
 
-def sees_one(xp: Any, keys: Array, is_causal: bool, t: int) -> Array:
-    """Does a query see one of these keys? keys (..., T or 1, S) bool; returns (..., T). Causal: if
-    the first key of them does not come after the query."""
-    found = keys.any(axis=-1)
-    return found & (keys.argmax(axis=-1) <= xp.arange(t)) if is_causal else found
+def sees_any(xp: Any, keys: Array, is_causal: bool, t: int) -> Array:
+    """Whether each query sees one of these keys: (..., T). keys: bool (..., T or 1, S). With a
+    causal mask, the first of the keys (argmax of bools) must not come after the query."""
+    any_key = keys.any(axis=-1)
+    return any_key & (keys.argmax(axis=-1) <= xp.arange(t)) if is_causal else any_key

@@ -1,9 +1,29 @@
-"""Chapter 2, images read as sentences: vit.py; stem.py, convolutions in place of its patches;
-inside.py, what can be seen inside; convnet.py, the other way, to compare.
-recipe.py: how both are trained from few images.
+"""Chapter 2, vision: the Vision Transformer (ViT), what is inside it, and pretrained weights.
 
-weights.py, layouts.py: weights of others, in and out. python -m tinycv.vision.classify photo.jpg:
-what is on it?
+The files, in reading order:
+
+    stem.py      convolutional stem: small convolutions instead of patches (optional)
+    vit.py       Vision Transformer: patches, CLS, positions, encoder blocks, class scores
+    convnet.py   a small convolutional network, for comparison
+    recipe.py    how both are trained on few images
+    inside.py    attention rollout, attention distance, position similarity, deletion
+    layouts.py   how timm, torchvision and Hugging Face name and shape the parts of a ViT
+    weights.py   loading and saving pretrained ViT weights
+    resize.py    bicubic interpolation of the positions, for another image size
+    classify.py  a command: python -m tinycv.vision.classify photo.jpg --weights model.safetensors
+    inputs.py    argument checks, which raise the errors of this chapter
+
+Symbols and names, with their shapes:
+
+    B, C, H, W   number of images, channels, height and width in pixels (images are (B, C, H, W))
+    P            side of a patch in pixels
+    N            number of patches, (H / P) (W / P); in layouts.py and weights.py, patches and CLS
+    D            width of a token
+    CLS          the learned token in front of the patches, from which the class is read
+    T            number of tokens, N + 1, with CLS first
+    L, H         in inside.py: number of blocks, number of heads
+    maps         attention weights, one Tensor (B, H, T, T) per block
+    K            number of classes; scores are (B, K)
 """
 
 from tinycv.vision.convnet import ConvNet

@@ -1,16 +1,18 @@
-"""What is on this photo?     python -m tinycv.vision.classify photo.jpg --weights model.safetensors
+"""Image classification from the command line: the most likely classes of a photo, according to a
+pretrained ViT.
 
-A ViT that somebody trained (weights.py says in which files) looks at a photo, and the five
-likeliest classes are printed:
+    python -m tinycv.vision.classify photo.jpg --weights model.safetensors
+
+It prints the five most likely classes and their probabilities,
 
     softmax(scores)_k,   scores = ViT((pixel - mean) / std)
 
-The photo is brought to the square that the weights were trained on as their library does it: timm
-and torchvision scale its shorter side and cut out the middle, Hugging Face squeezes it.  The names
-of the classes are those noted in the file, in config.json beside it, or in a list: --labels
-names.txt, a line a class.
+weights.py says which weight files can be read.  The photo is made square in the way of the library
+that trained the weights: timm and torchvision scale the shorter side and cut out the middle,
+Hugging Face squeezes the photo.  The names of the classes come from the weight file, from a
+config.json in the same folder, or from a text file with one line per class: --labels names.txt.
 
-Read before: vit.py, weights.py; data/photos.py.
+Read first: vit.py, weights.py; data/photos.py.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data import inputs as given
+from tinycv.data import inputs as data_inputs
 from tinycv.data.photos import FILTERS, open_photo, square
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
@@ -32,52 +34,56 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.vision import inputs
 from tinycv.vision.recipe import scores_of
-from tinycv.vision.weights import HABITS, load_vit
+from tinycv.vision.weights import LIBRARY_DEFAULTS, load_vit
 
 
 def classify(
     model: Module, image: np.ndarray, top: int = 5, device: str = "cpu"
 ) -> list[tuple[int, float]]:
-    """The ``top`` likeliest classes of one image (C, H, W), likeliest first: (number,
-    probability)."""
+    """The ``top`` most likely classes of one image (C, H, W), as (number, probability), the most
+    likely first."""
     inputs.model(model, "classify: model")
-    image = given.array(image, "classify: image", "an image (C, H, W) of floats", "f", ndim=3)
-    top, device = given.whole(top, "classify: top", 1), given.text(device, "classify: device")
+    image = data_inputs.array(image, "classify: image", "an image (C, H, W) of floats", "f", ndim=3)
+    top, device = (
+        data_inputs.whole(top, "classify: top", 1),
+        data_inputs.text(device, "classify: device"),
+    )
     with no_grad():
-        chances = softmax(scores_of(model, Tensor(image[None], device=device), "classify")).numpy()[
-            0
-        ]
-    if np.isnan(chances).any():
+        scores = scores_of(model, Tensor(image[None], device=device), "classify")  # (1, K)
+        probabilities = softmax(scores).numpy()[0]
+    if np.isnan(probabilities).any():
         raise ValueError(
-            "classify: the model's scores of this image are NaN or inf, so no class is likelier "
-            "than another"
+            "classify: the scores of the model for this image are NaN or inf, so there is no most "
+            "likely class"
         )
-    return [(int(i), float(chances[i])) for i in np.argsort(-chances)[:top]]
+    return [(int(i), float(probabilities[i])) for i in np.argsort(-probabilities)[:top]]
 
 
 def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any]) -> np.ndarray:
-    """The photo as a model reads it: (channels, size, size) float32. about: crop, resample, mean,
-    std."""
-    size = given.whole(size, "prepared: size", 1)
-    channels = given.whole(channels, "prepared: channels", 1)
-    lacking = [
+    """The photo as the input of a model: float32 (channels, size, size). about: a dict with crop,
+    resample, mean and std."""
+    size = data_inputs.whole(size, "prepared: size", 1)
+    channels = data_inputs.whole(channels, "prepared: channels", 1)
+    missing = [
         name
         for name in ("crop", "resample", "mean", "std")
         if not isinstance(about, Mapping) or name not in about
     ]
-    if lacking:
+    if missing:
         raise TypeError(
             f"prepared: about is {shown(about)}; it must be a dictionary that has "
-            f"{', '.join(lacking)}"
+            f"{', '.join(missing)}"
         )
     mean, std = (
-        given.array(about[name], f"prepared: {name}", "numbers, one per channel").astype(np.float32)
+        data_inputs.array(about[name], f"prepared: {name}", "numbers, one per channel").astype(
+            np.float32
+        )
         for name in ("mean", "std")
     )
     if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
         raise ValueError(
             f"prepared: mean {about['mean']} and std {about['std']} must be {channels} numbers "
-            "each, one per channel, std above 0: give --mean and --std"
+            "each, one per channel, std above 0: pass --mean and --std"
         )
     image = square(open_photo(path, channels), size, about["crop"], about["resample"])
     return (image - mean[:, None, None]) / std[:, None, None]
@@ -85,84 +91,94 @@ def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any
 
 def read_labels(path: str | Path, classes: int) -> list[str]:
     """The lines of a text file, one per class."""
-    path = given.file(path, "read_labels: path")
-    classes = given.whole(classes, "read_labels: classes", 1)
+    path = data_inputs.file(path, "read_labels: path")
+    classes = data_inputs.whole(classes, "read_labels: classes", 1)
     try:
         labels = Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"read_labels: {path}: not a text in UTF-8: {error.reason}") from error
     if len(labels) != classes:
         raise ValueError(
-            f"read_labels: {path}: {len(labels)} lines; the model knows {classes} classes, and "
-            "each needs one"
+            f"read_labels: {path}: {len(labels)} lines; the model has {classes} classes, and "
+            "needs one line per class"
         )
     return labels
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, look, print. What cannot be done is said in one line, and the exit
-    status is 1."""
+    """The command: read the options, classify, print. An error is printed in one line, with exit
+    status 1."""
     options = parser().parse_args(arguments)
     try:
         lines = report(options)
     except (ValueError, OSError, ModuleNotFoundError, backend.GpuUnavailable) as error:
         sys.exit(f"classify: {error}")
-    # a console may lack a label's letters
+    # A console may not be able to show all letters of a label; they are replaced.
     encoding = sys.stdout.encoding or "ascii"
     print("\n".join(lines).encode(encoding, "replace").decode(encoding))
 
 
 def report(options: argparse.Namespace) -> list[str]:
-    """What is printed: a line about the model, then a line a class."""
+    """The lines to print: one about the model, then one per class."""
     if options.top < 1:
-        raise ValueError(f"--top {options.top}: at least 1 class is printed")
+        raise ValueError(f"--top {options.top}: it must be at least 1")
     device = backend.resolve(options.device)
     model, about = load_vit(options.weights, options.heads, options.image_size)
-    given = {name: getattr(options, name) for name in ("mean", "std", "crop", "resample")}
-    about |= {name: value for name, value in given.items() if value is not None}
+    for name in ("mean", "std", "crop", "resample"):
+        value = getattr(options, name)
+        if value is not None:
+            about[name] = value
     classes, width = model.head.weight.shape
     labels = read_labels(options.labels, classes) if options.labels else about["labels"]
     image = prepared(options.photo, model.image_size, model.channels, about)
-    found = classify(model.to(device), image, options.top, device)
-    names = [labels[i] if labels else f"class {i}" for i, _ in found]
-    return [
-        f"{options.weights}: a ViT in {about['layout']}'s layout, {len(model.blocks)} blocks of "
-        f"width {width}, {about['heads']} heads ({about['heads_from']}), {model.image_size} x "
-        f"{model.image_size} pixels",
-        *(f"{100 * chance:5.1f} %  {name}" for name, (_, chance) in zip(names, found, strict=True)),
+    lines = [
+        f"{options.weights}: a ViT in the layout of {about['layout']}, {len(model.blocks)} blocks "
+        f"of width {width}, {about['heads']} heads ({about['heads_from']}), {model.image_size} x "
+        f"{model.image_size} pixels"
     ]
+    for number, probability in classify(model.to(device), image, options.top, device):
+        name = labels[number] if labels else f"class {number}"
+        lines.append(f"{100 * probability:5.1f} %  {name}")
+    return lines
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command, with the habits of each layout in their help."""
-    habits = "; ".join(f"{layout}: {{}}" for layout in HABITS)
-    asks = argparse.ArgumentParser(
-        prog="python -m tinycv.vision.classify", description="What is on this photo?"
+    """The options of the command. Their help shows the defaults of each layout."""
+    options = argparse.ArgumentParser(
+        prog="python -m tinycv.vision.classify",
+        description="Print the most likely classes of a photo.",
     )
-    asks.add_argument("photo", help="an image that Pillow reads")
-    asks.add_argument(
-        "--weights", required=True, help=f"safetensors or .pt, in the layout of {', '.join(HABITS)}"
+    options.add_argument("photo", help="an image that Pillow can read")
+    options.add_argument(
+        "--weights",
+        required=True,
+        help=f"safetensors or .pt, in the layout of {', '.join(LIBRARY_DEFAULTS)}",
     )
-    asks.add_argument(
-        "--labels", help="a text file, a line a class (else those noted with the weights)"
+    options.add_argument(
+        "--labels", help="a text file with one line per class (default: the labels in the weights)"
     )
-    asks.add_argument("--top", type=int, default=5, help="how many classes to print")
-    asks.add_argument("--heads", type=int, help="attention heads, where the file does not say")
-    asks.add_argument("--image-size", type=int, help="side in pixels, where not that of training")
+    options.add_argument("--top", type=int, default=5, help="how many classes to print")
+    options.add_argument("--heads", type=int, help="attention heads, if the file does not say")
+    options.add_argument("--image-size", type=int, help="side in pixels, if not as in training")
     for name, words in (
         ("mean", "of each channel"),
         ("std", "of each channel"),
-        ("crop", "part of the shorter side that is looked at, 0: the photo squeezed"),
+        ("crop", "part of the shorter side that is used; 0 squeezes the whole photo"),
     ):
-        told = habits.format(*(getattr(habit, name) for habit in HABITS.values()))
-        asks.add_argument(
-            f"--{name}", type=float, nargs=None if name == "crop" else "+", help=f"{words} ({told})"
+        defaults = "; ".join(
+            f"{layout}: {getattr(values, name)}" for layout, values in LIBRARY_DEFAULTS.items()
         )
-    asks.add_argument(
+        options.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=None if name == "crop" else "+",
+            help=f"{words} ({defaults})",
+        )
+    options.add_argument(
         "--resample", choices=FILTERS, help="how pixels are mixed when the photo is scaled"
     )
-    asks.add_argument("--device", default="cpu", help="cpu, gpu or auto")
-    return asks
+    options.add_argument("--device", default="cpu", help="cpu, gpu or auto")
+    return options
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""A small convolutional network: the classifier that knows, before it has seen anything, that
-images are local.
+"""A small convolutional network (CNN), for comparison with the ViT: a classifier that assumes from
+the start that images are local.
 
-    convolution    the same small window of weights at every place     LeCun et al. 1998, II.A
-    max pooling    the largest answer of each 2 x 2 is kept, so half the side is left
-    twice that; what is left is read by two layers that see all of it
+    convolution    the same small window of weights at every position  LeCun et al. 1998, II.A
+    max pooling    keeps the largest value of each 2 x 2, which halves the sides
+    both of these twice, then two fully connected layers
 
-Built into it, and not into a ViT: neighbours belong together, and a stroke means the same wherever
-it lies.  Dosovitskiy et al. 2021 (section 3.1) call this inductive bias: with few images it stands
-in for what would have to be learned, and with many it is no longer needed.
-differs: batch norm and ReLU, where the network of 1998 had neither.
-Read before: nn/conv.py, nn/pool.py, nn/batch_norm.py.   See at work: demos/06_vit.py --full.
+A CNN, unlike a ViT, has two assumptions built in: neighbouring pixels belong together, and a stroke
+means the same wherever it is.  Dosovitskiy et al. 2021 (section 3.1) call this inductive bias.
+With few images it replaces what a ViT would have to learn; with many it is no longer needed.
+differs: this network has batch norm and ReLU; the network of 1998 had neither.
+
+Read first: nn/conv.py, nn/pool.py, nn/batch_norm.py.   Demo: demos/06_vit.py --full.
 Shapes: B images, C channels, side S, F features.
 """
 
@@ -28,11 +29,11 @@ from tinycv.vision import inputs
 
 
 class ConvNet(Module):
-    """Images (B, C, S, S) to class scores (B, num_classes).
+    """Takes images (B, C, S, S) and returns class scores (B, num_classes).
 
-    image_size: the side S in pixels, 4 at least. width: channels of the first convolution; the
-    second has 2 width, and there are F = 4 width features.  The norms go by the batch while
-    training: call ``eval()`` before you ask it.
+    image_size: the side S in pixels, at least 4. width: channels of the first convolution; the
+    second has 2 width channels, and there are F = 4 width features. In training, the norms use the
+    statistics of the batch; call ``eval()`` before inference.
     """
 
     def __init__(self, num_classes: int, image_size: int, in_channels: int = 1, width: int = 16):
@@ -42,11 +43,11 @@ class ConvNet(Module):
         width = whole(width, "ConvNet: width", 1)
         if image_size < 4:
             raise ValueError(
-                f"ConvNet: image_size {image_size}: nothing is left of an image below 4 x 4, "
+                f"ConvNet: image_size is {image_size}; it must be at least 4, because the image is "
                 "halved twice"
             )
         self.image_size, self.in_channels = image_size, in_channels
-        # a norm's bias follows
+        # The convolutions need no bias, because the norms after them have one.
         self.conv1 = Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm1 = BatchNorm2d(width)
         self.conv2 = Conv2d(width, 2 * width, 3, padding=1, bias=False)
@@ -56,18 +57,16 @@ class ConvNet(Module):
         self.head = Linear(4 * width, num_classes)
 
     def forward(self, images: ArrayLike) -> Tensor:
-        """images (B, C, S, S). Returns the scores (B, num_classes); softmax makes them
+        """images (B, C, S, S). Returns the scores (B, num_classes); their softmax is the
         probabilities."""
         return self.head(self.features(images))
 
     def features(self, images: ArrayLike) -> Tensor:
-        """What the head reads: (B, F), none below 0. Two sets of images can be compared by them
-        (Frechet distance)."""
+        """The input of the head: (B, F), at least 0. They can be used to compare two sets of images
+        (Fréchet distance)."""
         images = inputs.images(
             images, "ConvNet", (self.in_channels, self.image_size, self.image_size)
         )
-        # (B, width, S / 2, S / 2)
-        x = max_pool2d(relu(self.norm1(self.conv1(images))), 2)
-        # (B, 2 width, S / 4, S / 4)
-        x = max_pool2d(relu(self.norm2(self.conv2(x))), 2)
+        x = max_pool2d(relu(self.norm1(self.conv1(images))), 2)  # (B, width, S / 2, S / 2)
+        x = max_pool2d(relu(self.norm2(self.conv2(x))), 2)  # (B, 2 width, S / 4, S / 4)
         return relu(self.hidden(self.flatten(x)))  # (B, F)

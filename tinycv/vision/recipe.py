@@ -1,25 +1,26 @@
-"""How a small classifier is trained from few images, and asked: the recipe of demos 06 and 07.
+"""Training recipe for a small image classifier on few images, and its predictions and accuracy: the
+recipe of demos 06 and 07.
 
-    AdamW, lr 1.5e-3, beta 0.9, 0.999          weight decay 0.05 for matrices and windows alone
-    a warm-up of 5 % of the steps, then half a cosine down to 0
-    the gradient's norm is at most 1           one odd batch does not throw it out
-    label smoothing 0.05                       it need not be surer than people are
-    averaged weights are kept                  EMA, over about the last twelfth of the steps
+    AdamW, lr 1.5e-3, beta 0.9, 0.999          weight decay 0.05, only for matrices and convolutions
+    warm-up over 5 % of the steps, then cosine decay to 0
+    gradient norm clipped to 1                 one unusual batch cannot ruin the training
+    label smoothing 0.05                       the model need not be more certain than people are
+    averaged weights (EMA)                     over about the last twelfth of the steps
 
-What the images go through on their way, and whether two are mixed, is the caller's:
-data/augment.py, data/mix.py. Read before: training/loop.py, optim/adam.py.
+Augmentation and mixing of images are the choice of the caller: data/augment.py, data/mix.py.
+
+Read first: training/loop.py, optim/adam.py.   Demos: demos/06_vit.py, demos/07_vit_maps.py.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinycv.data import inputs as given
+from tinycv.data import inputs as data_inputs
 from tinycv.data.loader import DataLoader, Mix, Transform
 from tinycv.data.mix import one_hot
 from tinycv.engine.arguments import shown
@@ -52,21 +53,22 @@ def train_classifier(
     """Train ``model``, whose last layer is ``model.head``, on images (N, C, H, W) and class numbers
     (N,).
 
-    transform, mix: as a DataLoader's. held_out: images and labels by which "accuracy" is measured
-    now and then, for the history alone. checkpoint: as ``fit``'s. half: in float16, which the model
-    stays in (training/half.py). Leaves the averaged weights in the model, in eval mode.
+    transform, mix: passed to the DataLoader. held_out: images and labels on which "accuracy" is
+    measured every ``epochs // 20`` epochs (at least 1), for the history only. checkpoint: passed to
+    ``fit``. half: train in float16, in which the model stays (training/half.py). Returns the
+    history, and leaves the model in eval mode with the averaged weights.
     """
     inputs.model(model, "train_classifier: model")
     classes = _classes(model)
     images, labels = _examples(images, labels, classes, "train_classifier: ")
-    epochs = given.whole(epochs, "train_classifier: epochs", 1)
-    seed = given.whole(seed, "train_classifier: seed", 0, 2**63)
+    epochs = data_inputs.whole(epochs, "train_classifier: epochs", 1)
+    seed = data_inputs.whole(seed, "train_classifier: seed", 0, 2**63)
     batch_size = _batch_size(batch_size, len(images))
-    given.function(transform, "train_classifier: transform", "of a batch and a generator")
-    given.function(mix, "train_classifier: mix", "of two batches and a generator")
-    half = given.flag(half, "train_classifier: half")
+    data_inputs.function(transform, "train_classifier: transform", "of a batch and a generator")
+    data_inputs.function(mix, "train_classifier: mix", "of two batches and a generator")
+    half = data_inputs.flag(half, "train_classifier: half")
     if checkpoint is not None:
-        checkpoint = given.path(checkpoint, "train_classifier: checkpoint")
+        checkpoint = data_inputs.path(checkpoint, "train_classifier: checkpoint")
     evaluate = None if held_out is None else _accuracy_of(held_out, classes)
 
     loader = DataLoader(
@@ -100,49 +102,50 @@ def train_classifier(
 
 
 def adam(named: Iterable[tuple[str, Tensor]]) -> AdamW:
-    """The recipe's optimiser of these weights."""
+    """The optimiser of this recipe, for weights passed as (name, weight)."""
     return AdamW(groups([p for _, p in named], weight_decay=0.05), lr=1.5e-3)
 
 
 def smoothed_loss(model: Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of images x and labels y, where 5 % of each label is spread over all
-    classes."""
+    """Cross-entropy for images x and labels y with label smoothing: 5 % of each label is spread
+    over all classes."""
     return cross_entropy(model(x), y, label_smoothing=0.05)
 
 
 def groups(weights: list[Tensor], weight_decay: float) -> list[Group]:
-    """Matrices and windows decay. A bias, a norm, CLS or a position that shrinks only forgets where
-    it stands."""
-    decays = [p for p in weights if p.ndim in (2, 4)]
-    others = [p for p in weights if p.ndim not in (2, 4)]
+    """Two parameter groups: matrices and convolution kernels (2 or 4 axes) with weight decay, and
+    all others without it, since decay would only pull a bias, a norm, CLS or a position toward
+    0."""
+    decay = [p for p in weights if p.ndim in (2, 4)]
+    no_decay = [p for p in weights if p.ndim not in (2, 4)]
     return [
-        {"params": decays, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": decay, "weight_decay": weight_decay},
+        {"params": no_decay, "weight_decay": 0.0},
     ]
 
 
 def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
-    """What the model thinks of each image: (N, K). So many at a time, on the model's device,
-    nothing recorded."""
+    """The class probabilities of each image: (N, K). The images run through the model in batches,
+    on its device and without recording a graph."""
     inputs.model(model, "probabilities: model")
-    images = given.array(images, "probabilities: images", "images (N, C, H, W)")
-    batch_size = given.whole(batch_size, "probabilities: batch_size", 1)
+    images = data_inputs.array(images, "probabilities: images", "images (N, C, H, W)")
+    batch_size = data_inputs.whole(batch_size, "probabilities: batch_size", 1)
     if not images.ndim or not len(images):
         raise ValueError(
             f"probabilities: images has shape {images.shape}; there must be at least one image"
         )
     devices = [p.device for p in model.parameters()]
-    ask = partial(Tensor, device=devices[0] if devices else "cpu")
+    device = devices[0] if devices else "cpu"
+    batches = []
     with no_grad():
-        parts = [
-            softmax(scores_of(model, ask(images[i : i + batch_size]), "probabilities")).numpy()
-            for i in range(0, len(images), batch_size)
-        ]
-    return np.concatenate(parts)
+        for start in range(0, len(images), batch_size):
+            x = Tensor(images[start : start + batch_size], device=device)
+            batches.append(softmax(scores_of(model, x, "probabilities")).numpy())
+    return np.concatenate(batches)
 
 
 def scores_of(model: Module, x: Tensor, who: str) -> Tensor:
-    """The model's scores (B, K) of a batch; who: what asked for them."""
+    """The scores (B, K) of a batch. who: the name of the caller, for errors."""
     scores = model(x)
     if (
         not isinstance(scores, Tensor)
@@ -151,45 +154,46 @@ def scores_of(model: Module, x: Tensor, who: str) -> Tensor:
         or not scores.shape[1]
     ):
         raise TypeError(
-            f"{who}: model made {shown(scores)} of {len(x)} images; it must be a classifier, which "
-            "makes scores (B, K)"
+            f"{who}: model returned {shown(scores)} for {len(x)} images; it must be a classifier, "
+            "which returns scores (B, K)"
         )
     return scores
 
 
 def accuracy(model: Module, images: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images whose likeliest class is their label. An image whose probabilities are
-    NaN counts as missed.
+    """The share of images whose most likely class is their label. An image with NaN probabilities
+    counts as wrong.
 
-    ValueError where labels (N,) are not as many as images, and for an image that is not finite: its
-    class cannot be said, so no share of images can. IndexError for a label that is no class of the
-    model.
+    Raises ValueError if there are not as many labels (N,) as images, and for images that are not
+    finite, because the result would mean nothing. Raises IndexError for a label that is not a class
+    of the model.
     """
     inputs.model(model, "accuracy: model")
-    images = given.array(images, "accuracy: images", "images (N, C, H, W)")
+    images = data_inputs.array(images, "accuracy: images", "images (N, C, H, W)")
     if not images.ndim or not len(images):
         raise ValueError(
             f"accuracy: images has shape {images.shape}; there must be at least one image"
         )
     _expect_finite(images, "accuracy: images")
-    labels = given.class_numbers(labels, "accuracy: labels", count=len(images))
-    chances = probabilities(model, images)
-    given.class_numbers(labels, "accuracy: labels", chances.shape[1])
-    return float(((chances.argmax(axis=1) == labels) & ~np.isnan(chances).any(axis=1)).mean())
+    labels = data_inputs.class_numbers(labels, "accuracy: labels", count=len(images))
+    predicted = probabilities(model, images)  # (N, K)
+    data_inputs.class_numbers(labels, "accuracy: labels", predicted.shape[1])
+    correct = predicted.argmax(axis=1) == labels
+    return float((correct & ~np.isnan(predicted).any(axis=1)).mean())
 
 
 def _expect_finite(images: np.ndarray, what: str) -> None:
-    """ValueError for images with NaN or infinity in them."""
-    lost = ~np.isfinite(images).reshape(len(images), -1).all(axis=1)
-    if lost.any():
+    """Raises ValueError for images that contain NaN or infinity."""
+    not_finite = ~np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not_finite.any():
         raise ValueError(
-            f"{what} of shape {images.shape}: {lost.sum()} of them hold NaN or infinity; all "
-            "pixels must be finite"
+            f"{what} of shape {images.shape}: {not_finite.sum()} of them contain NaN or infinity; "
+            "all pixels must be finite"
         )
 
 
 def _classes(model: Module) -> int:
-    """How many classes the model's head tells apart."""
+    """The number of classes of model.head."""
     bias = getattr(getattr(model, "head", None), "bias", None)
     if bias is None:
         raise TypeError(
@@ -200,21 +204,21 @@ def _classes(model: Module) -> int:
 
 
 def _batch_size(value: Any, most: int) -> int:
-    """How many images a batch has, at least 1 and at most all of them."""
-    found = given.whole(value, "train_classifier: batch_size", 1)
-    if found > most:
+    """The batch size as an int, at least 1 and at most ``most``, the number of images."""
+    batch_size = data_inputs.whole(value, "train_classifier: batch_size", 1)
+    if batch_size > most:
         raise ValueError(
-            f"train_classifier: batch_size is {found}; it must be at most {most}, the number of "
-            "images"
+            f"train_classifier: batch_size is {batch_size}; it must be at most {most}, the number "
+            "of images"
         )
-    return found
+    return batch_size
 
 
 def _accuracy_of(held_out: Any, classes: int) -> Callable[[Module], dict[str, float]]:
-    """A function of the model, which measures its accuracy on a pair (images, labels)."""
+    """A function that measures the accuracy of a model on the pair (images, labels)."""
     if not isinstance(held_out, (tuple, list)) or len(held_out) != 2:
         raise TypeError(
-            f"train_classifier: held_out is {shown(held_out)}; it must be a pair, images and labels"
+            f"train_classifier: held_out is {shown(held_out)}; it must be a pair (images, labels)"
         )
     images, labels = held_out
     images, labels = _examples(images, labels, classes, "train_classifier: held_out ")
@@ -224,9 +228,9 @@ def _accuracy_of(held_out: Any, classes: int) -> Callable[[Module], dict[str, fl
 def _examples(
     images: ArrayLike, labels: ArrayLike, classes: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, C, H, W) of floats, at least one, and as many class numbers."""
-    images = given.images(images, f"{what}images", floats=True)
+    """Checked examples: float images (N, C, H, W), at least one, and N class numbers."""
+    images = data_inputs.images(images, f"{what}images", floats=True)
     if not len(images):
         raise ValueError(f"{what}images has shape {images.shape}; there must be at least one image")
     _expect_finite(images, f"{what}images")
-    return images, given.class_numbers(labels, f"{what}labels", classes, len(images))
+    return images, data_inputs.class_numbers(labels, f"{what}labels", classes, len(images))

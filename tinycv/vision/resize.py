@@ -1,9 +1,9 @@
-"""Positions of a ViT for another image size: the grid is interpolated, bicubically.
+"""Resizing the position embeddings of a ViT to another image size, by bicubic interpolation.
 
     weight(d) = (a + 2) |d|³ - (a + 3) |d|² + 1          |d| <= 1        Keys 1981, eq. 4, a = -0.75
               = a |d|³ - 5a |d|² + 8a |d| - 4a           1 < |d| < 2
 
-Used in: weights.py, where a model is built for images larger than those it was trained on.
+Used in: weights.py, when a model is loaded for images of another size than it was trained on.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ import numpy as np
 
 
 def resized(pos_embed: np.ndarray, side: int) -> np.ndarray:
-    """Positions (1, 1 + S S, D) of S x S patches for side x side: CLS keeps its own, the grid is
-    interpolated.
+    """Converts positions (1, 1 + S S, D) of S x S patches to (1, 1 + side side, D). The position of
+    CLS stays; the grid is interpolated.
 
-    As Hugging Face (and torch.nn.functional.interpolate, bicubic). differs: timm smooths before it
-    makes a grid smaller, and torchvision lays corner on corner.
+    This is the method of Hugging Face (torch.nn.functional.interpolate, bicubic).
+    differs: timm smooths before it makes a grid smaller, and torchvision aligns the corners.
     """
     cls, grid = pos_embed[0, :1], pos_embed[0, 1:]
     old = isqrt(len(grid))
-    mix = bicubic(old, side)  # (side, S)
-    grid = np.einsum("is,jt,std->ijd", mix, mix, grid.reshape(old, old, -1), optimize=True)
+    weights = bicubic(old, side)  # (side, S)
+    grid = np.einsum("is,jt,std->ijd", weights, weights, grid.reshape(old, old, -1), optimize=True)
     return np.concatenate([cls, grid.reshape(side * side, -1)])[None].astype(pos_embed.dtype)
 
 
 def bicubic(old: int, new: int) -> np.ndarray:
-    """(new, old): row i says how much of each old place the new place i is. Keys 1981, eq. 4, with
-    a = -0.75; beyond the edge the edge is repeated."""
-    a, mix = -0.75, np.zeros((new, old))
-    # of the new places, among the old ones
+    """The interpolation weights (new, old): row i holds the weight of each old grid point in the
+    new point i. Keys 1981, eq. 4, with a = -0.75. Beyond the edge, the edge is repeated."""
+    a, weights = -0.75, np.zeros((new, old))
+    # The new points, in the coordinates of the old grid.
     centre = (np.arange(new) + 0.5) * old / new - 0.5
     for k in range(-1, 3):
-        place = np.floor(centre) + k
-        d = np.abs(centre - place)
-        near, far = ((a + 2) * d - (a + 3)) * d * d + 1, a * (((d - 5) * d + 8) * d - 4)
-        np.add.at(
-            mix,
-            (np.arange(new), np.clip(place, 0, old - 1).astype(int)),
-            np.where(d <= 1, near, far),
-        )
-    return mix
+        neighbour = np.floor(centre) + k
+        d = np.abs(centre - neighbour)
+        near = ((a + 2) * d - (a + 3)) * d * d + 1  # |d| <= 1
+        far = a * (((d - 5) * d + 8) * d - 4)  # 1 < |d| < 2
+        columns = np.clip(neighbour, 0, old - 1).astype(int)
+        np.add.at(weights, (np.arange(new), columns), np.where(d <= 1, near, far))
+    return weights
