@@ -282,6 +282,7 @@ def test_every_public_name_is_covered_here():
 def test_a_wrong_argument_is_named_in_the_error(function):
     names = {
         "sample": ("sample", "trajectory"),
+        "sampling_times": ("sampling_times", "DDPM.times"),
         "sliced_vr": ("sliced_vr",),
         "Reverse": ("Reverse", "SDE.reverse"),
         "SubVP": ("SubVP",),

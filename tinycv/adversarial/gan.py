@@ -1,16 +1,17 @@
-"""Generative adversarial networks (GANs): a generator learns to make examples that a discriminator
-takes for real ones.
+"""GAN losses and penalties: generator against discriminator (Goodfellow et al. 2014, WGAN-GP, R1).
 
     min_G max_D  V = E_x log D(x) + E_z log (1 - D(G(z)))  Goodfellow et al. 2014, eq. 1
     for a fixed G, the best D(x) = p(x) / (p(x) + p_G(x))  ibid., eq. 2: 1/2 everywhere once p_G = p
     and then V = -log 4 + 2 JS(p, p_G)                     ibid., theorem 1
 
-The lecture's analogy: G is a painter.  D is the art teacher who says what gives a painting away as
-painted; trained to judge, D is the connoisseur who tells paintings from the real thing.  From here
-on the text says generator and discriminator.
+In a generative adversarial network a generator G turns noise z into an image, and a discriminator D
+says how real an image looks.  In the lecture's analogy G is a painter, and D has two roles: while D
+is trained it is a connoisseur, who learns to tell paintings from the real thing; while G is trained
+it is an art teacher, whose criticism shows the painter what to change.  From here on the text says
+generator and discriminator.
 
-The generator G turns noise z into an image.  The discriminator D gives each image one number, here
-always the logit d, with D(x) = sigmoid(d).  The two are trained in turns; the loop is in turns.py.
+D gives each image one number, here always the logit d, with D(x) = sigmoid(d).  The two networks
+are trained in turns; the loop is in turns.py.
 A game is a pair of losses, one for each side.  Both are functions of logits, and both are minimised
 (real = d(x), fake = d(G(z))):
 

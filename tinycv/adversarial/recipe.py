@@ -39,7 +39,7 @@ def train_dcgan(
     evaluate_every: int = 1,
     device: str | None = None,
 ) -> History:
-    """Train both networks for ``epochs`` passes through ``loader``. The arguments are those of
+    """Train both networks for ``epochs`` passes through ``loader``. All arguments as in
     ``fit_gan``.
 
     At the end the generator has the averaged weights and is in eval mode.

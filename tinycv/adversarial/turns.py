@@ -4,12 +4,12 @@
                         after every ``critic_steps`` batches one step of G, on D(G(z)), where the
                         weights of D are constants
 
-Why a discriminator step detaches the generator's images.  The loss of D falls when fakes become
-easier to recognise.  With their history attached, ``d_loss.backward()`` would walk on through the
-fakes into G and add that gradient to the ``.grad`` of G's weights: the next step of G would also
-move against its own aim.  If the gradients of G are cleared in time the result is right, but each
-step of D pays for a backward pass through G that nobody uses, and the pass frees the graph that the
-generator's step still needs.
+Why does a discriminator step detach the generator's images?  The loss of D falls when fakes become
+easier to recognise.  If they kept their history, ``d_loss.backward()`` would go on through the
+fakes into G and add this gradient to the ``.grad`` of G's weights, and the next step of G would
+make its fakes easier to recognise.  Clearing the gradients of G in time avoids that, but then each
+step of D still pays for a backward pass through G whose result is thrown away, and this pass frees
+the graph that the step of G needs.
 
 Bugs in such a loop raise no error, so here the code rules them out:
 - each side takes the gradient of its loss with respect to its weights alone (``grad``, not

@@ -32,10 +32,11 @@ The symbols of the chapter, with their shapes for a batch of B examples:
     δ               the step size of Langevin dynamics (step in code)                  a number
     w               the strength of guidance                                           a number
 
-Three betas: β_t of DDPM is the share of variance that step t replaces by noise, β above for s =
-t - 1; β(t) of VP is the same per unit of time (sde.py); ``betas`` of Adam are decay rates
-(optim/adam.py).  "Noise schedule" always means a(t) and σ(t); a schedule of learning rates is in
-optim/schedules.py.
+Three different things are called beta.  β_t of DDPM is the share of the variance that step t
+replaces by noise; it is the β above for s = t - 1.  β(t) of VP (sde.py) is the same as a rate, per
+unit of time.  ``betas`` of Adam (optim/adam.py) are decay rates and have nothing to do with noise.
+
+A noise schedule is a(t) and σ(t).  A schedule of learning rates is in optim/schedules.py.
 """
 
 from tinycv.diffusion.dit import DiT

@@ -1,5 +1,4 @@
-"""EDM: diffusion with the noise level σ as its time; preconditioning, Heun's sampler (Karras et al.
-2022).
+"""EDM (Karras et al. 2022): the noise level as the time, preconditioning, and Heun's sampler.
 
     x = x_0 + σ ε,  ε ~ N(0, I)                  the noised data: a = 1, and σ itself is the time
     D(x; σ) = c_skip x + c_out F(c_in x; c_noise)                      Karras et al. 2022, eq. 7

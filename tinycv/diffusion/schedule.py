@@ -14,15 +14,15 @@ A sampler step refuses a denoiser that was made for another noise schedule.  The
     sub-VP        e^{-B(t)/2}     1 - e^{-B(t)}            0 to 1         SubVP (sde.py)
     EDM           1               t                        0 to σ_max     EDM (edm.py)
 
-At time 0 there are the data alone: a = 1 and σ = 0.  At the last time almost all is noise.  One can
-also go from a time s to a later time t directly:
+At time 0 there is no noise: a = 1 and σ = 0.  At the last time there is almost nothing but noise.
+In between, x_t can be drawn from x_s at any earlier time s in one step:
 
     q(x_t | x_s) = N(α x_s, β I),   α = a(t) / a(s),   β = σ(t)² - α² σ(s)²
 
-For one step of DDPM, from t - 1 to t, this β is the paper's β_t, and ᾱ_t = Π_{i <= t} (1 - β_i):
-step i replaces the share β_i of the variance by noise (Ho, Jain & Abbeel 2020, eq. 4).  The VE, VP
-and sub-VP schedules come from Song et al. 2021, section 3.4 (r(t) and B(t): sde.py), EDM from
-Karras et al. 2022.  (A schedule of learning rates is another thing: optim/schedules.py.)
+For s = t - 1 this β is DDPM's β_t: step t keeps the share 1 - β_t of the variance and replaces the
+rest by noise, so ᾱ_t = Π_{i <= t} (1 - β_i) (Ho, Jain & Abbeel 2020, eq. 4).  The VE, VP and sub-VP
+schedules come from Song et al. 2021, section 3.4 (r(t) and B(t): sde.py), EDM from Karras et al.
+2022.  (A schedule of learning rates is another thing: optim/schedules.py.)
 
 Read next: tweedie.py, denoising.py, samplers.py.   Shapes: x (B, ...), times (B,), T steps.
 """
