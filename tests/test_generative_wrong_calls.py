@@ -1,5 +1,5 @@
-"""Every public function and class of adversarial/ and diffusion/: a wrong argument gets a sentence
-that names it, never a riddle."""
+"""Every public function and class of adversarial/ and diffusion/ answers a wrong argument with an
+error message that names the argument."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ CALLS = {
     tweedie.denoiser_of: {"score": same, "schedule": SCHEDULE},
     diffusion.diffusion_loss: {"model": same, "x0": X, "schedule": SCHEDULE, "predicts": "eps"},
     diffusion.denoiser: {"model": same, "schedule": SCHEDULE, "predicts": "v"},
-    diffusion.asked_for: {"predicts": "v", "x0": X, "noise": X, "a": 0.6, "s": 0.8},
-    diffusion.to_x0: {"predicts": "v", "answer": X, "x": X, "a": 0.6, "s": 0.8},
-    diffusion.to_noise: {"x0": X, "x": X, "a": 0.6, "s": 0.8},
+    diffusion.target_for: {"predicts": "v", "x0": X, "noise": X, "a": 0.6, "sigma": 0.8},
+    diffusion.to_x0: {"predicts": "v", "answer": X, "x": X, "a": 0.6, "sigma": 0.8},
+    diffusion.to_noise: {"x0": X, "x": X, "a": 0.6, "sigma": 0.8},
     edm.preconditioning: {"sigma": SIGMAS, "sigma_data": 0.5},
     dit.modulated: {"z": X, "shift": X, "scale": X},
     diffusion.clipped: {"denoise": same, "low": -1.0, "high": 1.0},
     samplers.ddpm_step: {**STEP, "variance": "small"},
     samplers.ddim_step: {**STEP, "eta": 0.5},
-    samplers.times: {"schedule": SCHEDULE, "steps": 3},
+    samplers.sampling_times: {"schedule": SCHEDULE, "steps": 3},
     samplers.sample: {"step": same, "x": X, "times": [3, 2, 1]},
     guidance.without_some: {"labels": LABELS, "nobody": 3, "share": 0.1},
     guidance.guided: {"denoise": same, "labels": LABELS, "nobody": 3, "w": 1.0},
@@ -168,7 +168,7 @@ CALLS = {
     gan.minus_fake: {"fake": X},
     gan.GradientPenalty: {"weight": 1.0},
     gan.R1: {"weight": 1.0},
-    gan.nothing: {"x": X},
+    gan.no_penalty: {"x": X},
     gan.slopes: {"discriminator": logit, "x": X},
     gan.Packed: {"network": logit, "size": 2},
     gan.Conditional: {"network": same, "classes": 3},
@@ -211,8 +211,8 @@ CALLS = {
     judge.Judge: {"model": None},
     judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
-ELSEWHERE = {  # called below in another way, or not by users: why
-    # sample calls trajectory, ula and euler_maruyama the steps; the rest are inner helpers
+ELSEWHERE = {  # functions that are tested below in another way, or that users do not call:
+    # sample calls trajectory; ula and euler_maruyama call the steps; the rest are inner helpers
     "trajectory",
     "sample_and_keep",
     "euler_maruyama_step",
@@ -221,7 +221,7 @@ ELSEWHERE = {  # called below in another way, or not by users: why
     "points",
     "to_points",
     "expm1",
-    "clock",
+    "checked_time",
     "fitting",
     "like",
     "weighted",
@@ -229,7 +229,7 @@ ELSEWHERE = {  # called below in another way, or not by users: why
     "made_for",
     "refuse_another",
     "Scored",  # a type alone
-    "check_told",
+    "check_time_and_label",
     "real_row",
     "Schedule",
     "checked_step",
@@ -241,8 +241,8 @@ ELSEWHERE = {  # called below in another way, or not by users: why
     "SDE",
     "Players",
     "take_turns",
-    "teach",
-    "learn",
+    "both_losses",
+    "descend",
     "held",
     "fit_gan",
     "train_dcgan",
@@ -270,7 +270,7 @@ def public():
         )
 
 
-def test_every_public_name_is_called_wrongly_here():
+def test_every_public_name_is_covered_here():
     left = {f.__name__ for f in public()} - {f.__name__ for f in CALLS} - ELSEWHERE
     assert not left
 
@@ -279,9 +279,10 @@ def test_every_public_name_is_called_wrongly_here():
     "function", CALLS, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}"
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_wrong_call_gets_a_sentence(function):
+def test_a_wrong_argument_is_named_in_the_error(function):
     names = {
         "sample": ("sample", "trajectory"),
+        "sampling_times": ("sampling_times", "DDPM.times"),
         "sliced_vr": ("sliced_vr",),
         "Reverse": ("Reverse", "SDE.reverse"),
         "SubVP": ("SubVP",),
@@ -385,7 +386,7 @@ ALSO = {
     "denoiser": ("denoiser", "DDPM."),
     "score_of": ("score_of", "DDPM."),
     "denoiser_of": ("denoiser_of", "DDPM."),
-    "DDPM.times": ("times: steps",),
+    "DDPM.times": ("DDPM.times: steps",),
     "R1": ("R1", "slopes"),
     "VP.perturb": ("VP.perturb", "VP.marginal"),
     "EDM.perturb": ("EDM.perturb", "EDM.marginal"),
@@ -400,7 +401,7 @@ ALSO = {
 
 @pytest.mark.parametrize("name", FORWARDS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_networks_and_closures_say_what_they_take(name, tmp_path, monkeypatch):
+def test_networks_and_closures_name_a_wrong_argument(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYCV_CACHE", str(tmp_path))
     function, good = FORWARDS[name]
     function(**good)
@@ -408,7 +409,7 @@ def test_networks_and_closures_say_what_they_take(name, tmp_path, monkeypatch):
     assert not found, "\n".join(found)
 
 
-# ── what the user's own functions return ─────────────────────────────────────────────────────────
+# ── what functions written by the user return ────────────────────────────────────────────────────
 
 WRONG = {
     "None": lambda x, *_: None,
@@ -447,7 +448,7 @@ WRONG = {
         lambda f: inpaint.inpainting(f, SCHEDULE, X, Tensor(POINTS > 0))(X, 5, 2),
     ],
 )
-def test_what_a_function_of_the_users_returns_is_looked_at(call, wrong):
+def test_a_wrong_result_of_the_users_function_is_refused(call, wrong):
     with pytest.raises(
         (TypeError, ValueError),
         match=r"\w: \w+ returned .*; it must return real numbers of shape \(\d",
@@ -456,7 +457,7 @@ def test_what_a_function_of_the_users_returns_is_looked_at(call, wrong):
 
 
 @pytest.mark.parametrize("wrong", ["None", "a number", "another shape", "complex"])
-def test_a_log_density_is_one_number_per_point(wrong):
+def test_a_log_density_that_is_not_one_number_per_point_is_refused(wrong):
     with pytest.raises((TypeError, ValueError), match="mala: log_density returned"):
         langevin.mala(WRONG[wrong], same, POINTS, 0.1, 1)
 
@@ -465,14 +466,14 @@ def test_a_log_density_is_one_number_per_point(wrong):
 @pytest.mark.parametrize(
     "wrong", [lambda x: None, lambda x: x.sum(), lambda x: x[:3, 0], lambda x: x.numpy()]
 )
-def test_a_discriminator_returns_a_logit_for_each_example_or_pack(penalty, wrong):
+def test_a_discriminator_without_one_logit_per_example_or_pack_is_refused(penalty, wrong):
     with pytest.raises(
         ValueError, match="slopes: discriminator returned .*; it must return a Tensor with a logit"
     ):
         penalty(wrong, X, X)
 
 
-def test_the_two_sides_of_a_game_must_fit():
+def test_networks_that_do_not_fit_together_are_refused():
     g, d, g_adam, d_adam, loader = game()
     with pytest.raises(ValueError, match="generator made fakes of shape .*they must be equal"):
         big = gan_networks.PointMLP(2, 3, 4, 1)
@@ -490,7 +491,7 @@ def test_the_two_sides_of_a_game_must_fit():
         turns.fit_gan(g, d, g_adam, d_adam, loader, 1, ema=EMA(d), progress=False)
 
 
-def test_labels_are_named_by_the_first_wrong_one():
+def test_the_first_wrong_label_is_named():
     for wrong in (-1, 3):
         with pytest.raises(
             IndexError, match=f"labels holds {wrong}; it must hold whole numbers from 0 to 2"
@@ -541,20 +542,20 @@ TWO = POINTS[:2]
         (lambda: gan_networks.Maxout(2, 3, 2)(MASKED / 2), "Maxout: x is MaskedArray"),
     ],
 )
-def test_what_once_passed_or_ended_in_a_riddle_is_named(call, message):
+def test_arguments_that_once_passed_or_gave_an_unclear_error_are_named(call, message):
     with pytest.raises((TypeError, ValueError, IndexError), match=message):
         call()
 
 
 @pytest.mark.parametrize("device", ["", 0, [], False])
-def test_a_game_is_played_on_a_device(device):
+def test_a_device_that_is_not_a_device_name_is_refused(device):
     g, d, g_adam, d_adam, loader = game()
     with pytest.raises((TypeError, ValueError), match="fit_gan: .*(device|cpu)"):
         turns.fit_gan(g, d, g_adam, d_adam, loader, 1, progress=False, device=device)
 
 
 @pytest.mark.parametrize("lr", [-1, -1e-9, np.inf, np.nan])
-def test_one_looks_ahead_down_the_slope(lr):
+def test_unrolling_refuses_a_negative_or_infinite_learning_rate(lr):
     with (
         pytest.raises(ValueError, match="unrolled: lr is"),
         unrolled(nn.Linear(2, 1), lambda: 0, 1, lr),
@@ -562,6 +563,6 @@ def test_one_looks_ahead_down_the_slope(lr):
         pass
 
 
-def test_a_score_of_a_density_takes_one_time_for_all():
+def test_score_of_takes_one_time_for_all_points_or_one_per_point():
     score_of, x = sde.VP().score_of(grid()), TWO
     assert (score_of(x, 0.5) == score_of(x, np.full(2, 0.5, np.float32))).all()

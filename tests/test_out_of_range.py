@@ -116,7 +116,7 @@ def test_what_is_no_schedule_is_refused(alpha_bar):
 @pytest.mark.parametrize(
     "use",
     [
-        lambda a: samplers.times(a),
+        lambda a: samplers.sampling_times(a),
         lambda a: diffusion.denoiser(half, a),
         lambda a: samplers.ddim_step(half, a, tinycv.ones(2, 2), 1, 0),
         lambda a: diffusion.diffusion_loss(half, tinycv.ones(2, 2), schedule=a),
@@ -521,7 +521,7 @@ def test_what_stands_behind_the_mask_reaches_nothing(value, at):
     step = inpainting(
         partial(samplers.ddpm_step, half, SCHEDULE), SCHEDULE, Tensor(image), Tensor(known[None])
     )
-    x = samplers.sample(step, tinycv.zeros(1, 6), samplers.times(SCHEDULE)).numpy()
+    x = samplers.sample(step, tinycv.zeros(1, 6), samplers.sampling_times(SCHEDULE)).numpy()
     assert np.isfinite(x).all() and (x[0, known] == 0.5).all()
 
 

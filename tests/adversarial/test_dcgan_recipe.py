@@ -1,4 +1,5 @@
-"""The recipe for small DCGANs: it is the game it says, and images come as they are asked for."""
+"""The DCGAN recipe: train_dcgan has the documented settings, and images_of makes the images of the
+given noise."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def loader():
     return DataLoader(IMAGES, batch_size=8, seed=2)
 
 
-def test_the_recipe_is_fit_gan_with_its_settings_and_leaves_averaged_weights(capsys):
+def test_train_dcgan_is_fit_gan_with_the_documented_settings_and_leaves_averaged_weights(capsys):
     generator, discriminator = pair()
     history = train_dcgan(generator, discriminator, loader(), 2, seed=5)
     other, its_discriminator = pair()
@@ -53,6 +54,6 @@ def test_images_are_the_same_in_batches_of_any_size(device, monkeypatch):
     np.testing.assert_allclose(images_of(generator, NOISE), whole, atol=1e-6)
 
 
-def test_no_noise_makes_no_images():
+def test_an_empty_batch_of_noise_is_refused():
     with pytest.raises(ValueError, match=r"images_of: noise has shape \(0, 4\)"):
         images_of(pair()[0], NOISE[:0])

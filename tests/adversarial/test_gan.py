@@ -1,5 +1,5 @@
-"""The game's losses, its penalties, packing and conditions: against their equations, finite
-differences and each other."""
+"""GAN losses, gradient penalties, packing and conditioning: against the equations of their papers,
+finite differences and each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GAMES = {
     "Wasserstein": gan.WASSERSTEIN,
 }
 P, Q = (1 / (1 + np.exp(-d)) for d in (REAL, FAKE))
-KNOWN = {  # as the papers write them
+KNOWN = {  # the losses as the papers write them
     "minimax": (-np.log(P).mean() - np.log(1 - Q).mean(), np.log(1 - Q).mean()),
     "non-saturating": (-np.log(P).mean() - np.log(1 - Q).mean(), -np.log(Q).mean()),
     "least squares": (
@@ -40,7 +40,7 @@ KNOWN = {  # as the papers write them
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_a_loss_is_what_its_paper_says(name, device):
+def test_a_loss_equals_the_formula_of_its_paper(name, device):
     real, fake = Tensor(REAL, device=device), Tensor(FAKE, device=device)
     game = GAMES[name]
     assert game.discriminator(real, fake).item() == pytest.approx(KNOWN[name][0], rel=1e-12)
@@ -54,7 +54,7 @@ def test_a_loss_is_certified_to_second_order(name):
 
 
 @pytest.mark.parametrize("name", ["minimax", "non-saturating"])
-def test_a_discriminator_that_is_very_sure_gives_no_infinity(name):
+def test_large_logits_give_no_infinity(name):
     sure = Tensor(np.full((3, 1), 500.0, np.float32), requires_grad=True)
     losses = [
         GAMES[name].discriminator(-sure, sure),
@@ -65,7 +65,7 @@ def test_a_discriminator_that_is_very_sure_gives_no_infinity(name):
         assert np.isfinite(loss.item()) and np.isfinite(tinycv.grad(loss, sure)[0].numpy()).all()
 
 
-def test_where_fakes_are_bad_the_minimax_generator_learns_nothing_the_non_saturating_one_does():
+def test_where_fakes_are_bad_only_the_non_saturating_generator_has_a_gradient():
     fake = Tensor(np.full((4, 1), -20.0), requires_grad=True)
     still, moving = (
         tinycv.grad(GAMES[name].generator(fake), fake)[0].numpy()
@@ -74,7 +74,7 @@ def test_where_fakes_are_bad_the_minimax_generator_learns_nothing_the_non_satura
     assert np.abs(still).sum() < 1e-8 and np.abs(moving).sum() == pytest.approx(1)
 
 
-def test_the_best_discriminator_for_known_densities_has_the_loss_that_theory_says():
+def test_the_best_discriminator_for_known_densities_has_the_loss_of_theorem_1():
     """p and p_G on three symbols: D = p / (p + p_G), and V = -log 4 + 2 JS (theorem 1)."""
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
     scores = Tensor(np.log(p / q), requires_grad=True)  # the logit of p / (p + q)
@@ -91,7 +91,7 @@ def test_the_best_discriminator_for_known_densities_has_the_loss_that_theory_say
 
 
 class Plane(nn.Module):
-    """d(x) = w · x: its slope is w everywhere."""
+    """A linear discriminator, d(x) = w · x: its slope is w everywhere."""
 
     def __init__(self, *w):
         self.w = nn.Parameter(np.array(w, np.float64)[:, None])
@@ -104,7 +104,7 @@ X, Y = RNG.normal(size=(2, 5, 2))
 
 
 @pytest.mark.parametrize("w", [(0.6, 0.8), (3.0, 4.0), (0.0, 0.0)])
-def test_the_penalties_of_a_plane_are_known(w, device):
+def test_the_penalties_of_a_linear_discriminator_have_their_closed_form(w, device):
     plane, x, y = Plane(*w).to(device), Tensor(X, device=device), Tensor(Y, device=device)
     length = np.hypot(*w)
     assert GradientPenalty(10)(plane, x, y).item() == pytest.approx(
@@ -113,14 +113,14 @@ def test_the_penalties_of_a_plane_are_known(w, device):
     assert R1(10)(plane, x, y).item() == pytest.approx(5 * length**2, abs=1e-9)
 
 
-def test_the_gradient_penalty_moves_a_steep_plane_towards_slope_one():
+def test_the_gradient_penalty_moves_a_steep_discriminator_towards_slope_one():
     plane = Plane(3.0, 4.0)
     (g,) = tinycv.grad(GradientPenalty(1)(plane, Tensor(X), Tensor(Y)), plane.w)
     np.testing.assert_allclose(g.numpy()[:, 0], 2 * (5 - 1) * np.array([3, 4]) / 5)
 
 
 @pytest.mark.statistical
-def test_the_gradient_penalty_looks_between_real_and_fake_and_r1_at_the_real():
+def test_the_gradient_penalty_is_taken_between_real_and_fake_and_r1_at_the_real():
     seen = []
 
     def spy(x):
@@ -134,8 +134,8 @@ def test_the_gradient_penalty_looks_between_real_and_fake_and_r1_at_the_real():
 
 
 class Critic(nn.Module):
-    """Two convolutions and a last layer, with a smooth bend: no corner lies in a finite
-    difference's way."""
+    """Two convolutions and a linear layer, with smooth activations: no kink can disturb a finite
+    difference."""
 
     def __init__(self):
         self.a, self.b, self.c = (
@@ -150,7 +150,7 @@ class Critic(nn.Module):
 
 
 class Penalised(nn.Module):
-    """The penalty as a layer, so that it can be certified in D's weights and in the images."""
+    """The penalty as a layer, so that it can be certified for the weights of D and for images."""
 
     def __init__(self, critic, penalty):
         self.critic, self.penalty = critic, penalty
@@ -163,7 +163,7 @@ class Penalised(nn.Module):
 
 
 def penalty_with_history(critic, x, weight=10.0):
-    """As gan.slopes, but with x's own history kept, so that the images can be moved."""
+    """As gan.slopes, but x keeps its history, so that the penalty can be differentiated by it."""
     (slope,) = tinycv.grad(critic(x).sum(), x, create_graph=True)
     return weight * ((tinycv.norm(slope.reshape((len(x), -1)), axis=-1) - 1) ** 2).mean()
 
@@ -189,12 +189,12 @@ def test_a_penalty_trains_every_weight_of_a_conv_net_by_its_finite_differences(p
             p.data = p._data + h * way
             values.append(value().item())
             p.data = p._data - h * way
-        # the last bias does not bend anything
+        # the slope does not depend on the last bias
         slope = 0.0 if g is None else (g.numpy() * way).sum()
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
-def test_slopes_of_a_conditional_network_are_by_the_image_alone():
+def test_slopes_of_a_conditional_network_are_with_respect_to_the_image_alone():
     plane = Conditional(Plane(1.0, 2.0, 5.0, 7.0), 2)
     np.testing.assert_allclose(
         slopes(plane, Tensor(X), Tensor(np.array([0, 1, 1, 0, 0]))).numpy(), [[1, 2]] * 5
@@ -212,7 +212,7 @@ def test_packs_hold_consecutive_examples_side_by_side(device):
     np.testing.assert_array_equal(packed[1], np.concatenate([images[2], images[3]]))
 
 
-def test_a_class_is_told_as_one_feature_or_one_bright_channel(device):
+def test_a_class_is_one_hot_features_or_constant_channels(device):
     labels = Tensor(np.array([2, 0]), device=device)
     told = Conditional(nn.Identity(), 3)(Tensor(np.array([[5.0], [6]]), device=device), labels)
     assert told.numpy().tolist() == [[5, 0, 0, 1], [6, 1, 0, 0]]
@@ -223,7 +223,7 @@ def test_a_class_is_told_as_one_feature_or_one_bright_channel(device):
     ]
 
 
-def test_packs_that_do_not_divide_are_refused():
+def test_a_batch_that_does_not_divide_into_packs_is_refused():
     with pytest.raises(ValueError, match="a batch of 5 does not divide into packs of 2"):
         Packed(nn.Identity(), 2)(Tensor(X))
     with pytest.raises(

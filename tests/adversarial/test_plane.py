@@ -1,5 +1,5 @@
-"""Games in the plane: what each method changes, what is watched, and that a trial can be had
-again."""
+"""GANs in the plane: what each method changes, when a trial is evaluated, and that a trial is
+reproducible."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from tinycv.data.shapes import grid, ring
 from tinycv.show.metrics import Modes
 
 
-def test_each_method_differs_from_the_plain_game_by_what_its_name_says():
-    made = {name: options(0.05) for name, options in METHODS.items()}
-    assert made["GAN"] == {} and made["Pac2"] == {"pack": 2} and made["Pac4"] == {"pack": 4}
-    assert made["WGAN-GP"]["game"] is WASSERSTEIN and isinstance(
-        made["WGAN-GP"]["penalty"], GradientPenalty
+def test_each_method_has_the_arguments_that_its_name_says():
+    arguments = {name: options(0.05) for name, options in METHODS.items()}
+    assert (
+        arguments["GAN"] == {}
+        and arguments["Pac2"] == {"pack": 2}
+        and arguments["Pac4"] == {"pack": 4}
     )
-    assert isinstance(made["R1"]["penalty"], R1) and made["R1"]["penalty"].weight == pytest.approx(
-        0.05
+    assert arguments["WGAN-GP"]["game"] is WASSERSTEIN and isinstance(
+        arguments["WGAN-GP"]["penalty"], GradientPenalty
     )
-    assert made["spectral norm"] == {"game": HINGE, "spectral": True}
+    assert isinstance(arguments["R1"]["penalty"], R1) and arguments["R1"][
+        "penalty"
+    ].weight == pytest.approx(0.05)
+    assert arguments["spectral norm"] == {"game": HINGE, "spectral": True}
 
 
 @pytest.mark.parametrize("pacgan", [False, True])
-def test_networks_are_packed_and_normed_as_asked(pacgan):
+def test_networks_are_packed_and_have_spectral_norm_on_request(pacgan):
     generator, discriminator = networks(pacgan, pack=3, spectral=True)
     assert generator.latent == 2 and isinstance(discriminator, Packed) and discriminator.size == 3
     inner = [m for m in discriminator.modules() if isinstance(m, nn.Linear)]
@@ -35,17 +39,17 @@ def test_networks_are_packed_and_normed_as_asked(pacgan):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_trial_is_looked_at_so_often_and_is_the_same_again(method, device):
+def test_a_trial_is_evaluated_at_every_moment_and_is_reproducible(method, device):
     def watch(step, points, discriminator):
         looks.append((step, points.shape))
 
     looks = []
-    seen = play(ring(), method, 6, 2, seed=3, device=device, watch=watch)
-    assert looks == [(3, (2500, 2)), (6, (2500, 2))] and [step for step, _ in seen] == [3, 6]
-    assert play(ring(), method, 6, 2, seed=3, device=device) == seen
+    evaluations = play(ring(), method, 6, 2, seed=3, device=device, watch=watch)
+    assert looks == [(3, (2500, 2)), (6, (2500, 2))] and [step for step, _ in evaluations] == [3, 6]
+    assert play(ring(), method, 6, 2, seed=3, device=device) == evaluations
 
 
-def test_noise_that_is_judged_depends_on_the_seed_alone():
+def test_the_judged_points_depend_on_the_seed():
     points = {}
     for seed in (0, 1):
         play(
@@ -58,7 +62,7 @@ def test_noise_that_is_judged_depends_on_the_seed_alone():
     assert not np.allclose(points[0], points[1])
 
 
-def test_a_tournament_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+def test_a_tournament_resumes_without_repeating_trials(tmp_path, monkeypatch):
     path = tmp_path / "new" / "trials.json"
     first = tournament(2, 1, path)
     assert set(first) == {f"{name}, {method}" for name in ("grid", "ring") for method in METHODS}
@@ -73,6 +77,6 @@ def test_a_tournament_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         assert values.shape == (2, 4) and values[1, :3].tolist() == [1, 0.5, 0.25]
         np.testing.assert_array_equal(values[0], first[row][0])
     assert not list(path.parent.glob("*.part"))
-    # trials of other networks are not these
+    # trials of the other networks are stored under other keys, so they are run
     with pytest.raises(pytest.fail.Exception, match="played before"):
         tournament(2, 1, path, pacgan=True)

@@ -1,5 +1,5 @@
-"""The alternating loop: it computes what the text book says, no side's bookkeeping leaks into the
-other's, and the classic bugs, planted, are caught by the same comparison."""
+"""The GAN training loop computes what algorithm 1 of Goodfellow et al. 2014 says, the state of one
+side never leaks into the other, and the same comparison catches the usual bugs when planted."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32) + 1
 LABELS = np.random.default_rng(1).integers(3, size=20)
 
 
-class Painter(nn.Sequential):
-    """Batch norm on both sides: running statistics are bookkeeping too."""
+class SmallGenerator(nn.Sequential):
+    """With batch norm, as the discriminator: running statistics must not leak either."""
 
     latent = 3
 
@@ -49,14 +49,14 @@ class Painter(nn.Sequential):
         super().__init__(nn.Linear(3 + extra, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2))
 
 
-class Teacher(nn.Sequential):
+class SmallDiscriminator(nn.Sequential):
     def __init__(self, extra=0):
         super().__init__(nn.Linear(2 + extra, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1))
 
 
 def sides(seed=0):
     tinycv.manual_seed(seed)
-    return Painter(), Teacher()
+    return SmallGenerator(), SmallDiscriminator()
 
 
 def loader(**options):
@@ -77,10 +77,10 @@ def play(generator, discriminator, epochs=2, optimizer=SGD, **options):
     )
 
 
-# ── what the loop must compute: each side against a copy of the other, so that nothing can leak ──
+# ── what the loop should compute: each side against a copy of the other side ─────────────────────
 
 
-def by_the_book(generator, discriminator, game=NON_SATURATING, epochs=2, critic_steps=1):
+def algorithm_1(generator, discriminator, game=NON_SATURATING, epochs=2, critic_steps=1):
     """Goodfellow et al. 2014, algorithm 1. Returns the losses; moves both networks."""
     losses, batches = [], [x for number in range(epochs) for (x,) in loader().epoch(number)]
     for step, x in enumerate(batches):
@@ -106,10 +106,10 @@ def descend(network, loss):
     network.zero_grad()
 
 
-def check(run, **options):
-    """AssertionError unless ``run`` ends with every weight, statistic and loss as by the book."""
+def check_equals_algorithm_1(run, **options):
+    """AssertionError unless ``run`` ends with the weights, statistics and losses of algorithm 1."""
     ours, book = sides(), sides()
-    expected, found = by_the_book(*book, **options), run(*ours, **options)
+    expected, found = algorithm_1(*book, **options), run(*ours, **options)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg="losses")
     for side, mine, theirs in zip(("generator", "discriminator"), ours, book, strict=True):
         for (name, t), (_, known) in zip(mine.named_tensors(), theirs.named_tensors(), strict=True):
@@ -125,14 +125,14 @@ def losses_of(generator, discriminator, **options):
 @pytest.mark.parametrize(
     "options", [{}, {"critic_steps": 3}, {"game": HINGE}, {"game": WASSERSTEIN, "critic_steps": 2}]
 )
-def test_the_loop_does_what_the_book_says(options):
-    check(losses_of, **options)
+def test_the_loop_does_what_algorithm_1_says(options):
+    check_equals_algorithm_1(losses_of, **options)
 
 
-# ── the classic bugs, in the loop that everybody writes ──────────────────────────────────────────
+# ── the usual bugs, in the loop that most people write ───────────────────────────────────────────
 
 
-def classic(bug=None):
+def usual_loop(bug=None):
     """A loop with backward, zero_grad and detach, right where ``bug`` is None."""
 
     def run(generator, discriminator):
@@ -165,8 +165,8 @@ def classic(bug=None):
     return run
 
 
-def test_the_classic_loop_is_right_without_a_bug():
-    check(classic())
+def test_the_usual_loop_is_right_without_a_bug():
+    check_equals_algorithm_1(usual_loop())
 
 
 @pytest.mark.parametrize(
@@ -179,15 +179,15 @@ def test_the_classic_loop_is_right_without_a_bug():
         "statistics leak",
     ],
 )
-def test_a_classic_bug_is_caught(bug):
+def test_a_bug_in_the_usual_loop_is_caught(bug):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        check(classic(bug))
+        check_equals_algorithm_1(usual_loop(bug))
 
 
 MUTANTS = {
     "the generator's loss is the discriminator's": (
-        "g_loss = game.generator(discriminator(fake, *told))",
-        "g_loss = -game.generator(discriminator(fake, *told))",
+        "g_loss = game.generator(discriminator(fake, *condition))",
+        "g_loss = -game.generator(discriminator(fake, *condition))",
     ),
     "the discriminator's statistics move in the generator's turn": (
         "held(discriminator, record=True)",
@@ -195,19 +195,19 @@ MUTANTS = {
     ),
     "the generator's statistics move in the discriminator's turn": ("held(generator)", "no_grad()"),
     "the wrong side moves": (
-        'learn(run.optimizers["g_optimizer"], g_loss)',
-        'learn(run.optimizers["d_optimizer"], g_loss)',
+        'descend(run.optimizers["g_optimizer"], g_loss)',
+        'descend(run.optimizers["d_optimizer"], g_loss)',
     ),
     "the generator paints every time": ("% critic_steps == 0", "% 1 == 0"),
     "the generator plays against the discriminator of before": (
-        "d_loss if penalty",
-        "0 * d_loss if penalty",
+        'descend(run.optimizers["d_optimizer"], objective)',
+        'descend(run.optimizers["d_optimizer"], 0 * objective)',
     ),
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_bug_planted_in_our_own_loop_is_caught(name, monkeypatch):
+def test_a_bug_planted_in_take_turns_is_caught(name, monkeypatch):
     source = inspect.getsource(module.take_turns)
     before, after = MUTANTS[name]
     assert source.count(before) == 1
@@ -215,25 +215,25 @@ def test_a_bug_planted_in_our_own_loop_is_caught(name, monkeypatch):
     exec(source.replace(before, after), scope)
     monkeypatch.setattr(module, "take_turns", scope["take_turns"])
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        check(losses_of, critic_steps=2)
+        check_equals_algorithm_1(losses_of, critic_steps=2)
 
 
-def test_fakes_with_their_history_could_not_harm_our_loop(monkeypatch):
-    # the gradient is asked for by own weights alone
+def test_fakes_with_their_history_would_not_change_the_result_of_take_turns(monkeypatch):
+    # the gradient is taken with respect to the weights of one side alone
     monkeypatch.setattr(Tensor, "detach", lambda self: self)
-    check(losses_of)
+    check_equals_algorithm_1(losses_of)
 
 
 # ── each side's turn leaves the other alone ──────────────────────────────────────────────────────
 
 
-def test_no_gradient_is_left_anywhere():
+def test_no_gradient_is_left_on_any_parameter():
     generator, discriminator = sides()
     play(generator, discriminator)
     assert all(p.grad is None for side in (generator, discriminator) for p in side.parameters())
 
 
-def test_optimisers_that_hold_the_other_sides_weights_or_not_all_of_their_own_are_refused():
+def test_an_optimiser_that_does_not_hold_exactly_the_weights_of_its_side_is_refused():
     generator, discriminator = sides()
     g, d = SGD(generator.parameters()), SGD(discriminator.parameters())
     both = SGD([*generator.parameters(), *discriminator.parameters()])
@@ -253,7 +253,7 @@ def test_an_average_of_another_network_is_refused():
         play(generator, discriminator, ema=EMA(discriminator))
 
 
-def test_what_a_network_keeps_is_put_back_by_held():
+def test_held_restores_running_statistics():
     generator, _ = sides()
     before = generator.state_dict()["1.running_mean"].numpy().copy()
     with held(generator):
@@ -276,15 +276,15 @@ def test_a_penalty_changes_the_discriminators_step_and_the_loop_runs_on_every_de
     assert np.isfinite(second.losses).all() and len(second.losses) == 4
 
 
-def test_a_packed_discriminator_plays(device):
+def test_a_packed_discriminator_can_be_trained(device):
     generator = sides()[0]
     teacher = Packed(nn.Sequential(nn.Linear(10, 4), nn.Tanh(), nn.Linear(4, 1)), 5)
     assert np.isfinite(play(generator, teacher, device=device).losses).all()
 
 
 @pytest.mark.statistical
-def test_both_sides_are_told_the_class_and_fakes_follow_it():
-    """Real points of class c lie at 3c - 3; a generator that is told c learns to paint there."""
+def test_a_conditional_generator_makes_points_of_the_class_it_is_given():
+    """Real points of class c lie at 3c - 3; a generator that takes c learns to put points there."""
     generator = Conditional(nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 1)), 3)
     generator.latent = 2
     discriminator = Conditional(
@@ -310,9 +310,9 @@ def test_both_sides_are_told_the_class_and_fakes_follow_it():
         assert made.mean() == pytest.approx(3 * c - 3, abs=1)
 
 
-def test_the_average_follows_the_generator_once_a_step_of_its_own():
+def test_the_average_is_updated_once_per_generator_step():
     generator, discriminator = sides()
-    # an average that forgets at once: the generator itself
+    # with decay 0 the average is the generator itself
     ema = EMA(generator, 0.0)
     seen = []
     play(
@@ -321,12 +321,12 @@ def test_the_average_follows_the_generator_once_a_step_of_its_own():
         ema=ema,
         evaluate=lambda g: seen.append(type(g).__name__) or {"one": 1.0},
     )
-    assert seen == ["Painter", "Painter"]
+    assert seen == ["SmallGenerator", "SmallGenerator"]
     for name, array in ema.state_dict().items():
         np.testing.assert_array_equal(array, generator.state_dict()[name].numpy())
 
 
-def test_a_schedule_moves_both_rates():
+def test_a_schedule_changes_both_learning_rates():
     generator, discriminator = sides()
     g, d = SGD(generator.parameters(), lr=0.1), SGD(discriminator.parameters(), lr=0.4)
     fit_gan(generator, discriminator, g, d, loader(), 1, schedule=warmup_linear(4), progress=False)
@@ -336,12 +336,12 @@ def test_a_schedule_moves_both_rates():
 # ── unrolling ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_looking_no_step_ahead_is_the_plain_game():
+def test_unrolling_zero_steps_changes_nothing():
     plain, same = sides(), sides()
     assert play(*plain).losses == play(*same, unroll=0).losses
 
 
-def test_the_unrolled_discriminator_is_the_one_of_k_steps_later_and_comes_back():
+def test_the_unrolled_discriminator_has_the_weights_of_k_steps_later_and_is_restored():
     teacher = nn.Linear(2, 1).to("float64")
     other = copy.deepcopy(teacher)
     x = Tensor(X.astype(np.float64))
@@ -357,7 +357,7 @@ def test_the_unrolled_discriminator_is_the_one_of_k_steps_later_and_comes_back()
     assert teacher.weight is before
 
 
-def test_the_gradient_through_the_steps_is_that_of_finite_differences():
+def test_the_gradient_through_unrolled_steps_agrees_with_finite_differences():
     tinycv.manual_seed(0)
     teacher = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).to("float64")
     real, fake = Tensor(X[:4].astype(np.float64)), X[4:8].astype(np.float64)
@@ -374,7 +374,7 @@ def test_the_gradient_through_the_steps_is_that_of_finite_differences():
     certify(value, fake, order=1)
 
 
-def test_an_unrolled_game_is_played(device):
+def test_an_unrolled_gan_can_be_trained(device):
     generator, discriminator = sides()
     history = play(generator, discriminator, unroll=2, unroll_lr=0.1, device=device, epochs=1)
     assert np.isfinite(history.losses).all()
@@ -399,7 +399,7 @@ def stopping(step):
 
 
 @pytest.mark.parametrize("killed_at", [2, 5, 7])
-def test_a_killed_game_goes_on_and_ends_with_the_same_bits(tmp_path, killed_at):
+def test_a_killed_training_resumes_and_ends_with_the_same_bits(tmp_path, killed_at):
     def run(path, penalty):
         generator, discriminator = sides()
         return play(
@@ -425,7 +425,7 @@ def test_a_killed_game_goes_on_and_ends_with_the_same_bits(tmp_path, killed_at):
     assert {name.split("/")[0] for name in a} == {"model", "ema", "g_optimizer", "d_optimizer"}
 
 
-def test_a_checkpoint_of_another_game_is_refused(tmp_path):
+def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
     play(*sides(), checkpoint=tmp_path / "a")
     with pytest.raises(CheckpointError, match="g_optimizer is 'SGD' there and 'Adam' here"):
         play(*sides(), optimizer=Adam, checkpoint=tmp_path / "a")
@@ -438,7 +438,7 @@ def test_a_loss_that_is_not_finite_is_reported():
         play(generator, discriminator)
 
 
-def test_players_are_saved_under_their_names():
+def test_a_checkpoint_names_both_networks():
     assert {name.split(".")[0] for name in Players(*sides()).state_dict()} == {
         "generator",
         "discriminator",
@@ -446,8 +446,8 @@ def test_players_are_saved_under_their_names():
 
 
 class Tied(nn.Module):
-    """A network whose first weight is also its last, in the containers where a Module finds its
-    parts."""
+    """A network whose first weight is also its last. Its last layer sits in one of the containers
+    in which a Module finds its parts."""
 
     def __init__(self, place):
         rng = np.random.default_rng(0)
@@ -528,7 +528,7 @@ def test_a_parameter_in_any_container_is_unrolled(kind):
     assert network(x).item() == 1
 
 
-def test_a_network_is_its_own_again_after_an_error_in_the_loss():
+def test_the_original_weights_are_back_after_an_error_in_the_loss():
     network, calls = Tied("list"), iter(range(9))
     weight, parts = network.weight, network.parts
 
@@ -542,7 +542,7 @@ def test_a_network_is_its_own_again_after_an_error_in_the_loss():
     assert network.weight is weight and network.parts is parts
 
 
-def test_a_network_is_not_unrolled_inside_a_shard():
+def test_unrolling_inside_a_shard_is_refused():
     network = Tied("list")
 
     def work(x):

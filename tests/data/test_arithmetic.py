@@ -1,5 +1,5 @@
-"""Addition, reversal, sorting: the answers are right, and the test holds nothing that was trained
-on."""
+"""Addition, reversal and sorting: the targets are right, and no test question occurs in
+training."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def terms(question):
     return tuple(sorted(map(int, question.split("+"))))
 
 
-def test_two_digits_make_all_ten_thousand_sums_each_once_and_right():
+def test_addition_of_two_digits_has_each_of_ten_thousand_sums_once():
     train, test = addition(2)
     asked = texts(train) + texts(test)
     assert (len(train), len(test)) == pytest.approx((9000, 1000), abs=15)
@@ -27,7 +27,7 @@ def test_two_digits_make_all_ten_thousand_sums_each_once_and_right():
 
 
 @pytest.mark.parametrize("digits", [1, 2, 3])
-def test_a_sum_is_tested_only_if_it_was_trained_in_neither_order(digits):
+def test_no_test_sum_occurs_in_training_in_either_order(digits):
     train, test = addition(digits)
     assert not {terms(q) for q, _ in texts(train)} & {terms(q) for q, _ in texts(test)}
 
@@ -41,23 +41,23 @@ def test_three_digits_make_45000_training_questions_of_every_length():
     assert all(sum(terms(q)) == int(answer) for q, answer in asked[:500])
 
 
-def test_answers_are_shorter_than_their_questions_and_of_unequal_length():
+def test_targets_are_shorter_than_sources_and_differ_in_length():
     lengths = {(len(question), len(answer)) for question, answer in texts(addition(2)[0])}
     assert lengths == {(3, 1), (3, 2), (4, 2), (4, 3), (5, 2), (5, 3)}
 
 
-def test_a_reversed_source_is_the_same_question_backwards():
+def test_a_reversed_source_is_the_source_backwards():
     plain, backwards = addition(2, seed=3), addition(2, reverse_source=True, seed=3)
     for one, other in zip(plain, backwards, strict=True):
         assert [(q[::-1], a) for q, a in texts(one)] == texts(other)
 
 
-def test_a_seed_names_one_split():
+def test_a_seed_determines_the_split():
     assert texts(addition(2, seed=1)[1]) == texts(addition(2, seed=1)[1])
     assert texts(addition(2, seed=1)[1]) != texts(addition(2, seed=2)[1])
 
 
-def test_reversal_reverses_strings_of_every_length_asked_for():
+def test_reversal_reverses_strings_of_every_given_length():
     pairs = reversal(range(1, 6), symbols=4, n=100)
     asked = texts(pairs)
     assert all(answer == question[::-1] for question, answer in asked)
@@ -65,11 +65,11 @@ def test_reversal_reverses_strings_of_every_length_asked_for():
     assert set("".join(q for q, _ in asked)) == set("abcd")
 
 
-def test_strings_of_no_symbols_are_strings_too():
+def test_reversal_accepts_length_0():
     assert texts(reversal([0], n=2)) == [("", ""), ("", "")]
 
 
-def test_sorting_asks_each_of_the_729_strings_once_and_holds_a_quarter_out():
+def test_sorting_has_each_of_the_729_strings_once_and_a_quarter_in_the_test():
     train, test = sorting()
     asked = texts(train) + texts(test)
     assert (len(train), len(test)) == (547, 182)
@@ -81,14 +81,14 @@ def test_sorting_asks_each_of_the_729_strings_once_and_holds_a_quarter_out():
     "call, message",
     [
         (lambda: addition(0), "addition: digits is 0; .*at least 1"),
-        (lambda: reversal([], n=3), r"lengths=\(\) must be one or more"),
+        (lambda: reversal([], n=3), "lengths is empty; it must hold at least one"),
         (lambda: reversal([-1], n=3), r"lengths\[0\] is -1"),
-        (lambda: reversal([2], symbols=27), "symbols=27 must be 1 to 26"),
+        (lambda: reversal([2], symbols=27), "symbols is 27; it must be 1 to 26"),
         (lambda: sorting(0), "length=0"),
         (lambda: sorting(6, symbols=11), "symbols=11"),
         (lambda: sorting(9, symbols=10), "at most a million"),
     ],
 )
-def test_what_makes_no_task_is_refused(call, message):
+def test_arguments_that_make_no_task_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

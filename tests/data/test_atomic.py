@@ -1,5 +1,5 @@
-"""Saving never destroys a good file: what cannot be written is refused first, and a path stays what
-it was.
+"""Atomic writes never destroy a good file: what cannot be written is refused first, and links and
+permissions are kept.
 """
 
 import os
@@ -77,7 +77,7 @@ BAD_STATES = [
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_what_no_file_can_hold_is_refused_before_anything_is_touched(tmp_path_factory, data):
+def test_a_state_that_cannot_be_saved_is_refused_before_any_file_changes(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("a") / "run"
     save(path, GOOD, {"step": 1})
     tensors, state = dict(GOOD), {"step": 2}
@@ -129,7 +129,7 @@ def test_a_folder_is_refused_and_stays(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "inner"]
 
 
-def test_saving_run_leaves_alone_what_saving_another_name_has_begun(path):
+def test_saving_leaves_the_partial_files_of_other_names_alone(path):
     others = [
         ".run.best.12345678.partial",
         ".run.12345678.0123abcd.partial",
@@ -150,7 +150,7 @@ def test_saving_run_leaves_alone_what_saving_another_name_has_begun(path):
 @pytest.mark.parametrize("letter", ["a", "ä", "字"])
 @given(short=st.integers(0, 30))
 @settings(max_examples=15, deadline=None)
-def test_a_name_may_be_as_long_as_the_file_system_lets_it(letter, short, tmp_path_factory):
+def test_a_name_may_be_as_long_as_the_file_system_allows(letter, short, tmp_path_factory):
     folder = tmp_path_factory.mktemp("a")
     bytes_each = len(letter.encode())
     path = folder / (letter * ((255 - short) // bytes_each))
@@ -216,7 +216,7 @@ def test_an_old_file_keeps_its_permissions_and_a_new_one_follows_the_umask(mode,
 
 
 @posix
-def test_nobody_reads_the_partial_file_of_a_private_one(path, monkeypatch):
+def test_the_partial_file_of_a_private_file_is_private(path, monkeypatch):
     os.chmod(path, 0o600)
     seen, replace = [], os.replace
     monkeypatch.setattr(
@@ -229,7 +229,7 @@ def test_nobody_reads_the_partial_file_of_a_private_one(path, monkeypatch):
     assert seen == [0o600]
 
 
-def test_a_protected_file_is_left_whole(path, monkeypatch):
+def test_a_protected_file_is_unchanged(path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda place, how: False)  # root may write everywhere
     with pytest.raises(PermissionError, match="protected"):
         save(path, GOOD, {"step": 2})
@@ -238,7 +238,7 @@ def test_a_protected_file_is_left_whole(path, monkeypatch):
 
 
 @pytest.mark.parametrize("refusing", ["open", "mkdir"])
-def test_a_folder_that_may_not_be_written_to_is_left_whole(refusing, path, monkeypatch):
+def test_a_folder_without_write_permission_is_unchanged(refusing, path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
@@ -250,12 +250,12 @@ def test_a_folder_that_may_not_be_written_to_is_left_whole(refusing, path, monke
 
 
 @pytest.mark.parametrize("broken", ["write", "fsync", "replace", "chmod"])
-def test_a_disk_that_refuses_leaves_the_old_file_and_no_other(broken, path, monkeypatch):
+def test_a_failing_disk_leaves_the_old_file_and_no_partial_file(broken, path, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
     if broken == "write":
-        claimed = atomic._claimed
+        open_partial = atomic._open_partial
 
         class Full:
             def __init__(self, file):
@@ -270,7 +270,7 @@ def test_a_disk_that_refuses_leaves_the_old_file_and_no_other(broken, path, monk
                 self.file.close()
 
         monkeypatch.setattr(
-            atomic, "_claimed", lambda *a: (lambda f, p: (Full(f), p))(*claimed(*a))
+            atomic, "_open_partial", lambda *a: (lambda f, p: (Full(f), p))(*open_partial(*a))
         )
     else:
         monkeypatch.setattr(os, broken, refuse)
@@ -330,6 +330,6 @@ def test_threads_that_save_to_one_path_all_succeed(tmp_path):
 @pytest.mark.parametrize(
     "name", ["x" * 300, "d/" * 3000 + "x", "\ud800"], ids=["name", "path", "surrogate"]
 )
-def test_a_path_that_no_file_can_have_is_named(name):
+def test_a_path_that_no_file_can_have_is_refused(name):
     with pytest.raises(ValueError, match="save: path is .*; it must be a path"):
         atomic.file_path(name, "save: path")

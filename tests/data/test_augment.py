@@ -25,7 +25,7 @@ def images(*shape, seed=0):
 
 
 def still(count):
-    """No turn, no move, no change of size."""
+    """No rotation, no translation, no scaling."""
     return np.zeros(count), np.zeros((count, 2)), np.ones(count)
 
 
@@ -83,7 +83,7 @@ def test_affine_equals_its_plain_definition(height, width, channels, turn, right
         np.testing.assert_allclose(fast[b, c], plain, atol=2e-4)
 
 
-def test_affine_that_does_nothing_returns_the_same_bits():
+def test_an_identity_affine_map_returns_the_same_bits():
     x = images(3, 2, 5, 8)
     assert (affine(x, *still(3)) == x).all()
 
@@ -100,7 +100,7 @@ def test_a_neighbour_of_weight_0_is_not_read(lost, right, down):
 
 
 @pytest.mark.parametrize("lost", [np.nan, np.inf])
-def test_half_a_pixel_spreads_what_is_lost_to_both_that_read_it_and_no_further(lost):
+def test_a_shift_of_half_a_pixel_spreads_a_bad_value_to_two_pixels_only(lost):
     x = images(1, 1, 5, 6)
     x[0, 0, 2, 3] = lost
     degrees, _, scale = still(1)
@@ -124,27 +124,27 @@ def test_a_whole_number_of_pixels_moves_right_and_down():
     assert (moved[:, :, :1] == 0).all() and (moved[:, :, :, :2] == 0).all()
 
 
-def test_a_slant_of_45_degrees_moves_each_row_one_pixel_further_to_the_right_the_higher_it_is():
+def test_a_shear_of_45_degrees_moves_each_row_one_pixel_further_right_than_the_row_below():
     x = np.zeros((1, 1, 5, 5), np.float32)
     x[..., 2] = 1
     leaning = affine(x, np.zeros(1), np.zeros((1, 2)), np.ones(1), np.array([45.0]))
     np.testing.assert_allclose(leaning[0, 0], np.eye(5)[::-1], atol=1e-6)
 
 
-def test_what_moves_out_of_the_picture_leaves_zeros():
+def test_pixels_that_leave_the_image_are_replaced_by_zeros():
     x = images(2, 1, 6, 7) + 1
     turn, _, size = still(2)
     assert (affine(x, turn, np.array([[7, 0], [0, -1e9]]), size) == 0).all()
 
 
-def test_twice_the_size_shows_the_middle():
+def test_a_scale_of_2_shows_the_middle():
     x = images(1, 1, 9, 9)
     turn, move, _ = still(1)
     twice = affine(x, turn, move, np.array([2]))
     np.testing.assert_allclose(twice[..., ::2, ::2], x[..., 2:7, 2:7], atol=1e-6)
 
 
-def test_each_image_has_its_own_turn():
+def test_each_image_has_its_own_angle():
     x = images(2, 1, 5, 5)
     together = affine(x, np.array([30, -50]), np.zeros((2, 2)), np.ones(2))
     alone = affine(x[1:], np.array([-50]), np.zeros((1, 2)), np.ones(1))
@@ -152,7 +152,7 @@ def test_each_image_has_its_own_turn():
 
 
 @each_change
-def test_the_generator_alone_decides(change):
+def test_the_result_depends_on_the_generator_alone(change):
     x = images(8, 1, 9, 7)
     first, again, other = (change(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (first == again).all()
@@ -161,7 +161,7 @@ def test_the_generator_alone_decides(change):
 
 @each_change
 @pytest.mark.parametrize("shape", [(8, 3, 9, 7), (0, 1, 9, 7)])
-def test_shape_and_type_stay_and_the_argument_is_not_changed(change, shape):
+def test_shape_and_dtype_are_kept_and_the_argument_is_not_changed(change, shape):
     x = images(*shape)
     before = x.copy()
     y = change(x, np.random.default_rng(0))
@@ -170,7 +170,7 @@ def test_shape_and_type_stay_and_the_argument_is_not_changed(change, shape):
 
 
 @each_change
-def test_an_array_laid_out_in_another_way_gives_the_same(change):
+def test_the_memory_layout_does_not_matter(change):
     x = images(6, 9, 7, 2).transpose(0, 3, 1, 2)[:, :, ::-1]
     first, again = (change(array, np.random.default_rng(0)) for array in (x, x.copy()))
     assert (first == again).all()
@@ -207,7 +207,7 @@ def test_random_shift_moves_whole_images_by_every_allowed_amount():
     assert (y[:, 0] == y[:, 1]).all() and (y.sum((2, 3)) == 1).all()
 
 
-def test_random_shift_brings_in_zeros_and_loses_what_leaves():
+def test_random_shift_fills_with_zeros():
     x = np.ones((500, 1, 4, 4), np.float32)
     sums = random_shift(x, np.random.default_rng(0), pixels=1).sum((1, 2, 3))
     assert set(sums) == {9, 12, 16}
@@ -242,7 +242,7 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize("name, value", BOUNDS)
-def test_bounds_that_bound_nothing_are_refused(name, value):
+def test_unsuitable_bounds_are_refused(name, value):
     with pytest.raises(ValueError, match="random_affine: "):
         random_affine(images(2, 1, 5, 5), np.random.default_rng(0), **{name: value})
 
@@ -263,14 +263,14 @@ def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
 
 
 @pytest.mark.parametrize("chance, mirrored", [(0, False), (1, True)])
-def test_no_image_or_every_image_is_mirrored_where_that_is_asked(chance, mirrored):
+def test_a_chance_of_0_or_1_mirrors_no_image_or_every_image(chance, mirrored):
     x = images(9, 1, 3, 4)
     assert (
         random_flip(x, np.random.default_rng(0), chance) == (x[..., ::-1] if mirrored else x)
     ).all()
 
 
-def test_a_crop_is_a_window_of_the_image_at_every_place():
+def test_a_crop_is_a_window_of_the_image_and_every_position_occurs():
     x = np.arange(30.0).reshape(1, 1, 5, 6)
     cut = random_crop(np.repeat(x, 500, axis=0), np.random.default_rng(0), (2, 3))
     corners = cut[:, 0, 0, 0]
@@ -278,7 +278,7 @@ def test_a_crop_is_a_window_of_the_image_at_every_place():
     assert set(corners) == {6 * row + column for row in range(4) for column in range(4)}
 
 
-def test_a_crop_of_the_whole_padded_image_is_that():
+def test_a_crop_of_the_full_padded_size_is_the_padded_image():
     x = images(2, 1, 3, 3)
     assert (
         random_crop(x, np.random.default_rng(0), 5, padding=1)
@@ -304,7 +304,7 @@ def test_a_window_that_does_not_fit_is_refused_with_both_sizes(options, words):
 
 
 @pytest.mark.parametrize("chance", [-0.1, 1.1])
-def test_a_chance_that_is_none_is_refused(chance):
+def test_a_chance_outside_0_to_1_is_refused(chance):
     with pytest.raises(
         ValueError, match=f"random_flip: chance is {chance}; .* at least 0 and at most 1"
     ):

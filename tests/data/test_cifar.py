@@ -8,7 +8,7 @@ TEN = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 
 
 def write(path, labels, pixels):
-    """Rows as the format's page tells: the labels, then 1024 bytes of red, of green, of blue."""
+    """Records in the documented format: the labels, then 1024 bytes each of red, green and blue."""
     path.write_bytes(
         b"".join(
             bytes(label) + image.tobytes() for label, image in zip(labels, pixels, strict=True)
@@ -32,7 +32,7 @@ def hundred(tmp_path):
     return tmp_path, pixels
 
 
-def test_cifar_10s_batches_are_joined_in_order_and_the_test_batch_stands_apart(ten):
+def test_the_batches_of_cifar_10_are_joined_in_order_without_the_test_batch(ten):
     folder, pixels = ten
     train_x, train_y, test_x, test_y = cifar_folder(str(folder))
     assert (train_x.shape, train_x.dtype, train_y.dtype) == ((20, 3, 32, 32), "f4", "i8")
@@ -43,7 +43,7 @@ def test_cifar_10s_batches_are_joined_in_order_and_the_test_batch_stands_apart(t
     ] and test_y.tolist() == [5, 9, 0, 5]
 
 
-def test_cifar_100s_labels_are_the_fine_ones(hundred):
+def test_the_labels_of_cifar_100_are_the_fine_ones(hundred):
     folder, pixels = hundred
     train_x, train_y, test_x, test_y = cifar_folder(folder)
     np.testing.assert_array_equal(train_x, pixels[0] / np.float32(255))
@@ -70,7 +70,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "names", [["data_batch_1", "test_batch", "batches.meta"], ["train", "test", "meta"]]
 )
-def test_the_python_version_is_refused_with_the_version_that_is_read(names, tmp_path):
+def test_the_python_version_is_refused_and_the_binary_version_is_named(names, tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"\x80\x02}.")
     with pytest.raises(
@@ -82,7 +82,7 @@ def test_the_python_version_is_refused_with_the_version_that_is_read(names, tmp_
 @pytest.mark.parametrize(
     "change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b""]
 )
-def test_a_file_that_is_no_whole_number_of_rows_is_refused_by_name(change, ten):
+def test_a_file_with_an_incomplete_record_is_refused_by_name(change, ten):
     folder, _ = ten
     path = folder / TEN[3]
     path.write_bytes(change(path.read_bytes()))
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_whole_number_of_rows_is_refused_by_name(change, ten):
         cifar_folder(folder)
 
 
-def test_a_label_that_no_class_has_is_refused(ten):
+def test_a_label_without_a_class_is_refused(ten):
     folder, pixels = ten
     write(folder / TEN[1], [[10]] * 4, pixels[0])
     with pytest.raises(ValueError, match="damaged, or not CIFAR-10: a label is 10"):

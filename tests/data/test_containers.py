@@ -1,5 +1,5 @@
-"""What holds the numbers does not matter: lists, Tensors, other layouts and dtypes give the same
-result or are refused."""
+"""The container of the data does not matter: lists, Tensors, other memory layouts and dtypes give
+the same result or are refused. Small files that would be expensive to read are refused too."""
 
 import gzip
 import io
@@ -96,7 +96,7 @@ BLENDS = {
     holder=st.sampled_from(list(HOLDERS)),
     seed=st.integers(0, 99),
 )
-def test_what_holds_the_images_does_not_matter(change, holder, seed):
+def test_the_container_of_the_images_does_not_matter(change, holder, seed):
     function = (MOVES | BLENDS)[change]
     want, found = (function(x, np.random.default_rng(seed)) for x in (X, HOLDERS[holder](X)))
     assert type(found) is np.ndarray
@@ -109,9 +109,9 @@ def test_what_holds_the_images_does_not_matter(change, holder, seed):
     kind=st.sampled_from(["u1", "i2", "i8", "?", "f2", "f4", "f8"]),
     seed=st.integers(0, 99),
 )
-def test_no_dtype_wraps(change, kind, seed):
-    """Integers are moved as they are, or refused where pixels are mixed; floats of every width give
-    one result."""
+def test_no_dtype_wraps_around(change, kind, seed):
+    """Integers are moved unchanged, or refused if pixels are mixed; floats of every width give the
+    same result."""
     function = (MOVES | BLENDS)[change]
     if change == "rand_augment" and kind == "f2":
         # posterize rounds down: a half may reach another step
@@ -146,7 +146,7 @@ def test_masks_and_arrays_that_cannot_be_read_are_refused(change):
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_a_loader_of_anything_that_holds_the_numbers_gives_the_same_batches(holder):
+def test_a_loader_gives_the_same_batches_for_every_container(holder):
     want = list(DataLoader(X, np.arange(4), batch_size=3).epoch(1))
     found = list(
         DataLoader(HOLDERS[holder](X), HOLDERS[holder](np.arange(4)), batch_size=np.int64(3)).epoch(
@@ -159,7 +159,7 @@ def test_a_loader_of_anything_that_holds_the_numbers_gives_the_same_batches(hold
         np.testing.assert_array_equal(a[1], b[1])
 
 
-def test_a_loader_refuses_masks_and_what_cannot_be_read():
+def test_a_loader_refuses_masked_and_unreadable_arrays():
     for x, words in (
         (np.ma.masked_array(X, X > 0.5), "array 0 is a masked array"),
         (Elsewhere(X), "Implicit conversion"),
@@ -171,20 +171,20 @@ def test_a_loader_refuses_masks_and_what_cannot_be_read():
 
 def test_a_transform_that_loses_samples_or_the_batch_is_refused():
     for transform, kind, words in (
-        (lambda x, rng: x[1:], ValueError, "transform made 1 samples of 2"),
+        (lambda x, rng: x[1:], ValueError, "transform returned 1 samples for 2"),
         (lambda x, rng: None, TypeError, "transform returned None"),
     ):
         with pytest.raises(kind, match=words):
             list(DataLoader(X, np.arange(4), batch_size=2, transform=transform))
     for mix, kind, words in (
         (lambda x, y, rng: x, TypeError, "mix returned .* a tuple of two"),
-        (lambda x, y, rng: (x, y[:1]), ValueError, "mix made 1 samples of 2"),
+        (lambda x, y, rng: (x, y[:1]), ValueError, "mix returned 1 samples for 2"),
     ):
         with pytest.raises(kind, match=words):
             list(DataLoader(X, np.arange(4), batch_size=2, mix=mix))
 
 
-def test_epochs_read_by_several_threads_are_those_of_one():
+def test_epochs_read_by_several_threads_equal_those_of_one_thread():
     batches = {}
     a_loader = DataLoader(X, np.arange(4), batch_size=2, transform=random_affine)
 
@@ -204,7 +204,7 @@ def test_epochs_read_by_several_threads_are_those_of_one():
     classes=st.integers(1, 7),
     kind=st.sampled_from(["i1", "i4", "i8", "u1", "u8"]),
 )
-def test_classes_that_are_not_there_are_refused_and_never_wrap(labels, classes, kind):
+def test_class_numbers_out_of_range_are_refused_and_never_wrap_around(labels, classes, kind):
     labels = np.array(labels).astype(kind)
     if labels.min() < 0 or labels.max() >= classes:
         with pytest.raises(
@@ -215,7 +215,7 @@ def test_classes_that_are_not_there_are_refused_and_never_wrap(labels, classes, 
         assert (one_hot(labels, np.int64(classes)) == (labels[:, None] == np.arange(classes))).all()
 
 
-# ── a small file, a large cost ───────────────────────────────────────────────────────────────────
+# ── small files that would be expensive to read ──────────────────────────────────────────────────
 
 
 def grown(call):
@@ -249,7 +249,7 @@ def refused(kind, words, call):
         call()
 
 
-def test_of_a_gzip_stream_no_more_is_unpacked_than_its_header_says(zeros, tmp_path):
+def test_a_gzip_stream_is_unpacked_no_further_than_its_header_says(zeros, tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(header(8, 2, 3)) + zeros)
     assert (
         grown(
@@ -269,7 +269,7 @@ def test_of_a_gzip_stream_no_more_is_unpacked_than_its_header_says(zeros, tmp_pa
         (header(8, 10**9), header(8, 10**9), "expected uint8 with 3 axes, found uint8 of shape"),
     ],
 )
-def test_a_folder_of_idx_files_is_judged_by_their_headers(zeros, images, labels, words, tmp_path):
+def test_a_folder_of_idx_files_is_refused_by_their_headers(zeros, images, labels, words, tmp_path):
     for part in ("train", "t10k"):
         (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images) + zeros)
         (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels) + zeros)
@@ -317,8 +317,8 @@ def npy(array=None, header_bytes=None, version=(1, 0), body=b""):
 
 
 def hostile():
-    """(name, what an .npz says a member is): none of them is a byte array (4,), and each costs if
-    it is believed."""
+    """(name, bytes of an .npz member): none of them is a byte array of shape (4,), and each would
+    be expensive or dangerous to load."""
     claim = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d,), }\n"
     yield "a pickle in an array of objects", npy(np.array([BOOM], dtype=object))
     yield "a pickle", pickle.dumps(BOOM)
@@ -337,7 +337,7 @@ def hostile():
 
 
 @pytest.mark.parametrize("name, member", hostile(), ids=[name for name, _ in hostile()])
-def test_a_hostile_cache_runs_nothing_costs_nothing_and_is_made_again(
+def test_a_hostile_cache_runs_no_code_costs_no_memory_and_is_replaced(
     name, member, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TINYCV_CACHE", str(tmp_path))

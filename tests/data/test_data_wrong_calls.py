@@ -1,5 +1,5 @@
-"""Wrong calls of all in tinycv.data that is about images, files and loaders: each ends in one plain
-sentence."""
+"""Wrong calls of the functions of tinycv.data for images, files and loaders: each gives an error
+that names the function and the argument."""
 
 import inspect
 
@@ -157,13 +157,13 @@ def files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_wrong_call_ends_in_a_sentence_that_names_the_function(name):
+def test_the_error_of_a_wrong_call_names_the_function(name):
     function, good = GOOD[name]
     function(**good)
     assert not riddles(function, good, name.split()[0])
 
 
-def test_no_public_function_is_left_out():
+def test_every_public_function_is_covered():
     found = {name for name in data.__all__ if name not in OTHERS}
     for module in (photos, loader, idx, cifar, mnist, memory, disk_cache):
         found |= {
@@ -183,7 +183,7 @@ MASKED = np.ma.masked_array(np.ones((4, 4)), np.eye(4, dtype=bool))
     [MASKED, [MASKED[0], MASKED[1]], np.matrix(np.ones((4, 4)))],
     ids=["masked", "list of masked", "matrix"],
 )
-def test_no_value_under_a_mask_is_read_and_no_matrix(value):
+def test_masked_arrays_and_matrices_are_refused(value):
     for name, argument in (
         ("mixup", "y"),
         ("cutmix", "y"),
@@ -212,7 +212,7 @@ def test_no_value_under_a_mask_is_read_and_no_matrix(value):
         "open_photo",
     ],
 )
-def test_a_path_that_is_too_long_for_every_file_is_named(call, path):
+def test_a_path_that_is_too_long_is_refused(call, path):
     function, good = GOOD[call]
     argument = "folder" if "folder" in good else "path"
     with pytest.raises(
@@ -230,14 +230,14 @@ def test_a_path_that_is_too_long_for_every_file_is_named(call, path):
     ],
     ids=["checkerboard", "questions", "letters"],
 )
-def test_what_would_never_end_or_fit_is_refused_at_once(call, words):
+def test_numbers_that_would_run_endlessly_or_fill_the_memory_are_refused(call, words):
     with pytest.raises(
         ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"
     ):
         call(10**12)
 
 
-def test_a_list_that_holds_itself_is_named():
+def test_a_list_that_contains_itself_is_refused():
     loop = []
     loop.append(loop)
     for name in ("random_flip", "one_hot", "write_idx"):

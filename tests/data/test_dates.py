@@ -1,5 +1,5 @@
-"""Dates: every text means one day, the test's days are new, and what was copied from where is
-known."""
+"""Date translation: every text means one day, no test day occurs in training, and the links of the
+alignment are right."""
 
 import sys
 from datetime import date, timedelta
@@ -43,7 +43,7 @@ def test_a_text_has_one_translation(target):
         assert len(set(sources)) == len(sources) >= 7
 
 
-def test_where_day_and_month_can_be_exchanged_figures_alone_are_dropped():
+def test_ambiguous_dates_are_dropped_only_if_written_in_digits():
     kept, dropped = (
         dict(translations(date(2026, 3, 25), "iso")),
         dict(translations(date(2026, 3, 5), "iso")),
@@ -53,19 +53,23 @@ def test_where_day_and_month_can_be_exchanged_figures_alone_are_dropped():
     assert "7/7/2026" in dict(translations(date(2026, 7, 7), "iso"))
 
 
-def test_english_says_what_the_chinese_says():
-    said = dict(translations(date(2026, 3, 5), "english"))
-    assert said["2026年3月5日"] == said["2026年三月5日"] == "March 5, 2026"
-    assert said["2026年3月5日星期四"] == said["2026年3月5日（周四）"] == "Thursday, March 5, 2026"
+def test_english_has_the_weekday_only_if_the_chinese_has_it():
+    texts_of_day = dict(translations(date(2026, 3, 5), "english"))
+    assert texts_of_day["2026年3月5日"] == texts_of_day["2026年三月5日"] == "March 5, 2026"
+    assert (
+        texts_of_day["2026年3月5日星期四"]
+        == texts_of_day["2026年3月5日（周四）"]
+        == "Thursday, March 5, 2026"
+    )
 
 
-def test_the_tested_days_are_trained_in_no_form(split):
+def test_no_test_day_occurs_in_training_in_any_form(split):
     train, test = ({target[-12:] for _, target in texts(part)} for part in split)
     assert len({day_of(target) for _, target in texts(split[1])}) == 10
     assert not train & test
 
 
-def test_both_parts_are_spelled_alike_whatever_the_days():
+def test_both_parts_have_the_same_vocabularies_for_all_days():
     (train, _), (_, test) = dates(days=8, seed=1), dates(days=80, seed=2)
     assert train.source_words.symbols == test.source_words.symbols
     assert set("0123456789-") == set(train.target_words.symbols)
@@ -86,13 +90,13 @@ def test_the_vocabulary_spells_every_day_of_the_two_centuries(day):
         [("zh", "y年M月d日EEEE"), ("zh", "y年MMMMd日"), ("en", "EEE, MMM d, y"), ("en_GB", "d/M/y")]
     ),
 )
-def test_a_date_spelled_field_by_field_is_what_babel_makes_of_it(day, form):
+def test_a_date_spelled_field_by_field_equals_babels_spelling(day, form):
     from babel.dates import format_date
 
     assert spell(form, day) == format_date(day, form[1], form[0])
 
 
-def test_a_seed_names_one_set_of_dates():
+def test_a_seed_determines_the_dates():
     assert texts(dates(days=8, seed=1)[1]) == texts(dates(days=8, seed=1)[1])
     assert texts(dates(days=8, seed=1)[1]) != texts(dates(days=8, seed=2)[1])
 
@@ -105,7 +109,7 @@ def test_a_seed_names_one_set_of_dates():
         (lambda: dates(days=73_000), "days=73000"),
     ],
 )
-def test_what_makes_no_task_is_refused(call, message):
+def test_arguments_that_make_no_task_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -117,27 +121,27 @@ def test_without_babel_the_command_that_installs_it_is_named(monkeypatch):
         dates(days=8)
 
 
-# -- what was copied from where -------------------------------------------------------------------
+# ── alignment: what was copied from where ────────────────────────────────────────────────────────
 
 
-def test_units_are_copied_from_units_and_a_padded_zero_from_nowhere():
+def test_units_are_copied_from_units_and_a_padded_zero_has_no_link():
     sure, _ = copies("2026年3月15日", "2026-03-15")
     assert sure == {(0, 0), (1, 1), (2, 2), (3, 3), (6, 5), (8, 7), (9, 8)}
 
 
-def test_an_equal_figure_of_the_same_field_is_possible_and_not_sure():
+def test_an_equal_digit_of_the_same_field_is_a_possible_link_but_not_a_sure_one():
     sure, possible = copies("2026年3月15日", "2026-03-15")
     assert possible - sure == {(0, 2), (2, 0)}
 
 
-def test_a_month_written_as_a_word_is_not_copied():
+def test_a_month_written_as_a_word_has_no_links():
     sure, _ = copies("2026年3月5日星期四", "Thursday, March 5, 2026")
     assert sure == {(16, 7), (19, 0), (20, 1), (21, 2), (22, 3)}
     assert copies("2026年十一月5日", "2026-11-05")[0] == {(0, 0), (1, 1), (2, 2), (3, 3), (9, 8)}
 
 
 @given(days, st.sampled_from(["iso", "english"]))
-def test_every_copy_is_a_figure_and_the_whole_year_is_copied(day, target):
+def test_every_sure_link_is_a_digit_and_the_whole_year_is_linked(day, target):
     for source, answer in translations(day, target):
         sure, possible = copies(source, answer)
         assert sure <= possible and len(sure) == len({t for t, _ in sure}) >= 4
@@ -145,7 +149,7 @@ def test_every_copy_is_a_figure_and_the_whole_year_is_copied(day, target):
 
 
 @pytest.mark.parametrize("target", ["2026-13-05", "Marchember 5, 2026", "five", ""])
-def test_what_is_no_date_has_no_copies(target):
+def test_a_target_that_is_no_date_is_refused(target):
     with pytest.raises(ValueError, match="is no date as dates"):
         copies("2026年3月5日", target)
 
@@ -156,7 +160,7 @@ def test_a_source_that_means_another_day_is_refused():
 
 
 def looking_at(pairs, shift):
-    """Attention that looks ``shift`` places beside what it copies."""
+    """Attention that is ``shift`` positions away from the character that it copies."""
     weights = np.zeros((len(pairs), pairs.target.shape[1] - 1, pairs.source.shape[1] + 2))
     for i, (source, target) in enumerate(texts(pairs)):
         for t, s in copies(source, target)[0]:
@@ -164,19 +168,19 @@ def looking_at(pairs, shift):
     return weights
 
 
-def test_attention_that_looks_at_what_it_copies_makes_no_error(split):
+def test_attention_on_the_copied_characters_has_error_0(split):
     assert alignment_error(looking_at(split[1], 0), split[1]) == 0
 
 
 @pytest.mark.statistical
-def test_attention_one_place_beside_is_wrong_unless_that_is_allowed(split):
+def test_attention_one_position_off_is_wrong_unless_slack_allows_it(split):
     beside = looking_at(split[1], 1)
     assert alignment_error(beside, split[1]) > 0.85
     assert alignment_error(beside, split[1], slack=1) == 0
     assert alignment_error(looking_at(split[1], 2), split[1], slack=1) > 0.6
 
 
-def test_a_possible_link_counts_for_half_as_much_as_a_sure_one():
+def test_a_possible_link_counts_half_as_much_as_a_sure_one():
     pairs = dates(days=8)[0]
     (i, source, target) = next(
         (i, s, t) for i, (s, t) in enumerate(texts(pairs)) if len(set(t[:4])) == 3 and t in s

@@ -1,5 +1,5 @@
-"""The oracles themselves: a density integrates to 1, its score is its slope, its samples are its
-own, noise convolves."""
+"""Exact densities: each integrates to 1, its score is the gradient of log p, its samples follow it,
+and noise convolves it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def near(density, n=40, noise=0.4):
     )
 
 
-def test_a_density_integrates_to_one_with_noise_and_without(density):
+def test_a_density_integrates_to_one_with_and_without_noise(density):
     ticks = np.linspace(-8, 8, 401)[:-1] + 0.02
     x = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
     for noise in (0.0, 0.5):
@@ -68,7 +68,7 @@ def test_a_density_integrates_to_one_with_noise_and_without(density):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.7, 20.0])
-def test_the_score_is_the_slope_of_the_log_density(density, noise):
+def test_the_score_is_the_gradient_of_the_log_density(density, noise):
     noise = 0.01 if isinstance(density, Boxes) and noise == 0 else noise  # a box has edges
     x, h = near(density), 1e-6 * max(noise, 0.05)
     slope = [
@@ -82,7 +82,7 @@ def test_the_score_is_the_slope_of_the_log_density(density, noise):
 
 
 @pytest.mark.statistical
-def test_the_noised_density_is_the_average_of_the_density_around(density):
+def test_the_noised_density_is_the_mean_density_at_noised_points(density):
     x, z = near(density, 3), RNG.normal(size=(50_000, 2))
     for point in x:
         around = np.exp(density.log_density(point + 0.5 * z))
@@ -104,7 +104,7 @@ def test_samples_come_from_the_density(density):
     assert (np.abs(products.mean(axis=0) + np.eye(2)) < 5 * products.std(axis=0) / 200).all()
 
 
-def test_each_point_may_have_noise_of_its_own(density):
+def test_each_point_may_have_its_own_noise_level(density):
     x, noise = near(density, 5), np.array([0.1, 0.3, 0.2, 1.0, 2.0])
     for one, s, score, log_p in zip(
         x, noise, density.score(x, noise), density.log_density(x, noise), strict=True
@@ -115,9 +115,7 @@ def test_each_point_may_have_noise_of_its_own(density):
         assert density.log_density(one[None], float(s))[0] == pytest.approx(log_p, rel=1e-9)
 
 
-def test_tensors_and_arrays_of_any_device_give_the_same_and_the_engine_finds_the_score(
-    density, device
-):
+def test_arrays_and_tensors_of_any_device_agree_and_autograd_finds_the_score(density, device):
     x = near(density, 6)
     tensor = tinycv.Tensor(x, device=device, requires_grad=True)
     (found,) = tinycv.grad(density.log_density(tensor, 0.4).sum(), tensor)
@@ -130,7 +128,7 @@ def test_tensors_and_arrays_of_any_device_give_the_same_and_the_engine_finds_the
     )
 
 
-def test_far_away_the_score_of_boxes_still_points_home():
+def test_far_away_the_score_of_boxes_points_at_them():
     x = np.array([[400.0, -300.0], [4.0, 900.0]])
     assert np.isfinite(corners().log_density(x, 1.0)).all()
     # the corners of a bar: 396 and 298 away
@@ -138,17 +136,17 @@ def test_far_away_the_score_of_boxes_still_points_home():
     np.testing.assert_allclose(corners().score(x, 1.0), nearest - x, rtol=1e-3, atol=0.5)
 
 
-def test_mills_ratio_keeps_its_digits():
+def test_mills_ratio_has_full_precision():
     from scipy.stats import norm
 
     z = np.linspace(0, 40, 401)
     np.testing.assert_allclose(mills(z), np.exp(norm.logsf(z) - norm.logpdf(z)), rtol=1e-11)
 
 
-# ── entropies, each by a second way ──────────────────────────────────────────────────────────────
+# ── entropies, each computed in a second way ─────────────────────────────────────────────────────
 
 
-def test_the_entropy_of_a_gaussian_is_its_formula():
+def test_the_entropy_of_a_gaussian_equals_its_formula():
     assert entropy(gaussian([0, 0], [[1, 0.3], [0.3, 0.5]]), 8, 400) == pytest.approx(
         0.5 * math.log((2 * math.pi * math.e) ** 2 * (0.5 - 0.09)), abs=1e-9
     )
@@ -159,7 +157,7 @@ def test_the_entropy_of_the_checkerboard_is_the_log_of_its_area():
     assert round(math.log(32), 3) == 3.466
 
 
-def test_the_entropy_of_the_corners_counts_where_their_bars_cross():
+def test_the_entropy_of_the_corners_accounts_for_the_overlap_of_their_bars():
     # 8 bars of area 3; in 4 unit squares two of them cross
     once, twice = 1 / 8 / 3, 2 / 8 / 3
     by_hand = -(16 * once * math.log(once) + 4 * twice * math.log(twice))
@@ -170,7 +168,7 @@ def test_the_entropy_of_the_corners_counts_where_their_bars_cross():
 
 
 @pytest.mark.statistical
-def test_the_entropy_of_eight_gaussians_is_the_mean_surprise_of_samples():
+def test_the_entropy_of_eight_gaussians_is_the_mean_of_minus_log_p_over_samples():
     density = eight_gaussians()
     surprise = -density.log_density(
         density.sample(400_000, np.random.default_rng(SEED + 4)).astype(np.float64)
@@ -181,10 +179,10 @@ def test_the_entropy_of_eight_gaussians_is_the_mean_surprise_of_samples():
     assert entropy(density, 5) == pytest.approx(2.832, abs=5e-4)
 
 
-# ── the named ones are what their papers say ─────────────────────────────────────────────────────
+# ── the named densities agree with their papers ──────────────────────────────────────────────────
 
 
-def test_the_grid_and_the_ring_have_pacgans_modes():
+def test_the_grid_and_the_ring_have_the_modes_of_pacgan():
     assert {tuple(m) for m in grid().means} == {
         (x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)
     }
@@ -196,7 +194,7 @@ def test_the_grid_and_the_ring_have_pacgans_modes():
     )
 
 
-def test_the_checkerboard_is_ffjords_with_a_square_from_0_to_2_and_reach_from_minus_4_to_4():
+def test_the_checkerboard_is_that_of_ffjord_from_minus_4_to_4():
     inside, outside = (
         [[1, 1], [-1, -1], [3.9, 3.9], [-3.9, -3.9], [1, -3]],
         [[1, -1], [-3, -1], [4.1, 3], [-3.9, 3.9]],
@@ -205,13 +203,13 @@ def test_the_checkerboard_is_ffjords_with_a_square_from_0_to_2_and_reach_from_mi
         np.testing.assert_allclose(checkerboard().log_density(np.array(points, float)), log_p)
 
 
-def test_the_two_modes_are_ncsns():
+def test_two_modes_is_the_density_of_ncsn():
     density = two_modes()
     assert density.means.tolist() == [[5, 5], [-5, -5]] and density.sigma == 1
     np.testing.assert_allclose(density.weights, [0.8, 0.2])
 
 
-def test_each_of_two_moons_begins_in_the_middle_of_the_other():
+def test_each_of_the_two_moons_starts_in_the_middle_of_the_other():
     upper, lower = np.split(two_moons().means, 2)
     np.testing.assert_allclose(
         [upper[[0, 49, -1]], lower[[0, 49, -1]]],
@@ -227,7 +225,7 @@ def test_two_moons_look_the_same_with_twice_as_many_points():
     )
 
 
-def test_a_picture_stands_upright_with_most_points_where_most_ink_is():
+def test_a_picture_is_upright_and_has_most_points_where_the_ink_is_darkest():
     density = picture(INK, width=3.0)
     # 1.0 against 0.2
     assert density.log_density(np.array([[0.0, 0.5]])) > density.log_density(np.array([[1.0, 0.5]]))
@@ -246,8 +244,8 @@ def test_a_picture_stands_upright_with_most_points_where_most_ink_is():
         (lambda: Mixture([[0, 1]], covariance=np.eye(3)), "must be"),
         (lambda: Mixture([[0, 1]], covariance=[[1, 2], [2, 1]]), "eigenvalue -1"),
         (lambda: Mixture([[0, 1]], 1.0, [1, 2]), "one for each of 1 "),
-        (lambda: Boxes([[0, 1]], [[1, 1]]), "low the smaller"),
-        (lambda: ring().score(np.zeros(2)), r"takes \(N, 2\)"),
+        (lambda: Boxes([[0, 1]], [[1, 1]]), "low must be below high"),
+        (lambda: ring().score(np.zeros(2)), r"takes points \(N, 2\)"),
         (lambda: ring().score(np.zeros((3, 2)), np.ones(2)), "one per point"),
         (lambda: corners().score(np.zeros((3, 2)), 0.0), "above 0"),
     ],
@@ -257,17 +255,17 @@ def test_a_wrong_argument_is_named(make, message):
         make()
 
 
-# ── far from where numbers are comfortable ───────────────────────────────────────────────────────
+# ── extreme noise levels and distances ───────────────────────────────────────────────────────────
 
 
 def box_by_its_integral(x, s):
-    """Log density and score of the box [0, 1] after noise s at x, both (N,), from p_s(x) = ∫ N(x;
-    y, s²) dy in float64."""
+    """Log density and score of the box [0, 1] with noise of level s, at x (N,), both (N,), from
+    p_s(x) = ∫ N(x; y, s²) dy in float64."""
     found = []
     nodes, shares = np.polynomial.legendre.leggauss(200)
     for point in x.astype(np.float64):
         nearest = min(max(point, 0.0), 1.0)
-        # beyond, the integrand is nothing
+        # further away the integrand is negligible
         low, high = max(0.0, nearest - 14 * s), min(1.0, nearest + 14 * s)
         y = low + (high - low) * (nodes + 1) / 2
         exponents = -0.5 * ((point - y) / s) ** 2
@@ -285,11 +283,11 @@ def box_by_its_integral(x, s):
 @pytest.mark.parametrize("dtype, bound", [("float32", 2e-5), ("float64", 1e-10)])
 @pytest.mark.parametrize("noise", [1e-6, 0.01, 0.4, 0.5, 0.6, 3.0, 1e3, 1e4, 1e6, 1e8, 1e15, 1e30])
 @pytest.mark.parametrize("kind", ["number", "array"])
-def test_a_noised_box_is_its_integral_whatever_the_noise(dtype, bound, noise, kind, device):
+def test_a_noised_box_equals_its_integral_for_every_noise_level(dtype, bound, noise, kind, device):
     spread = np.array([-5, -1, -0.1, 0, 0.01, 0.3, 1, 2.5, 5])
     x = np.concatenate([0.5 + spread, 0.5 + noise * spread, 1 + noise * spread]).astype(dtype)
     with np.errstate(over="ignore"):
-        # what is further is tested below
+        # points that are further away are tested below
         x = x[np.abs((x - x.clip(0, 1)) / noise) < 30]
     s = np.full(len(x), noise, dtype)
     own = backend.to_device(s, device) if kind == "array" else float(s[0])
@@ -309,7 +307,7 @@ def test_a_noised_box_is_its_integral_whatever_the_noise(dtype, bound, noise, ki
     ).all()
 
 
-def test_the_gradient_of_a_noised_boxs_log_density_is_its_score_where_formulas_meet():
+def test_the_gradient_of_a_noised_box_is_its_score_where_the_two_formulas_meet():
     b = np.array([0.3, 0.9, 0.99, 1.0, 1.01, 2.0, 40.0])
     z = tinycv.Tensor(np.array([0.0, 0.5, 1.0, 3.0, 30.0])[:, None] + 0 * b, requires_grad=True)
     rest, slope = noised_box(z, tinycv.Tensor(b), np.log(2 * b))
@@ -318,7 +316,7 @@ def test_the_gradient_of_a_noised_boxs_log_density_is_its_score_where_formulas_m
 
 
 @pytest.mark.parametrize("dtype, tiny", [("float32", 1e-20), ("float64", 1e-200)])
-def test_boxes_with_next_to_no_noise_point_home_with_infinite_force(dtype, tiny):
+def test_with_almost_no_noise_the_score_outside_boxes_is_infinite(dtype, tiny):
     boxes = Boxes([[0, 0], [10, 10]], [[1, 1], [11, 11]])
     x = np.array([[2, 2], [9, 9], [0.5, 0.5], [-1, 0.5], [10.5, 12], [5.5, 5.5]], dtype)
     with np.errstate(invalid="ignore"):
@@ -360,7 +358,9 @@ TWO_WIDTHS = Mixture([[0, 0], [1, 1]], covariance=[np.eye(2), 100 * np.eye(2)])
     ids=range(11),
 )
 @pytest.mark.parametrize("noise", ["none", "number", "array"])
-def test_a_mixtures_score_is_right_at_the_ends_of_its_dtype(density, x, right, noise, device):
+def test_the_score_of_a_mixture_is_right_at_the_limits_of_its_dtype(
+    density, x, right, noise, device
+):
     points = backend.to_device(x, device)
     given = {
         "none": 0.0,
@@ -383,7 +383,7 @@ def test_a_mixtures_score_is_right_at_the_ends_of_its_dtype(density, x, right, n
 
 
 @pytest.mark.parametrize("name", ["full", "grid", "checkerboard"])
-def test_halves_are_computed_in_float32_and_rounded_once(name):
+def test_float16_is_computed_in_float32_and_rounded_once(name):
     density, x = NAMED[name], near(NAMED[name]).astype(np.float16)
     for noise in (0.3, np.full(len(x), 0.3, np.float16)):
         wide = np.asarray(noise, np.float32) if isinstance(noise, np.ndarray) else noise
@@ -395,7 +395,7 @@ def test_halves_are_computed_in_float32_and_rounded_once(name):
             )
 
 
-def test_the_precision_is_that_of_x_whatever_that_of_the_noise(density):
+def test_the_dtype_of_the_result_is_that_of_x(density):
     x = near(density, 5).astype(np.float32)
     for noise in (
         np.full(5, 0.3),
@@ -429,8 +429,8 @@ MANY_BOXES = Boxes(MANY[:50], MANY[:50] + 0.5)
     ],
     ids=range(9),
 )
-def test_what_is_held_does_not_grow_with_the_points(call):
-    # N K D numbers are 80 MB, each time that they are held
+def test_memory_does_not_grow_with_the_number_of_points(call):
+    # an array of all N K D numbers would be 80 MB
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]
@@ -439,7 +439,7 @@ def test_what_is_held_does_not_grow_with_the_points(call):
 
 
 @pytest.mark.parametrize("noise", ["none", "number", "array"])
-def test_blocks_change_nothing(density, noise, monkeypatch):
+def test_the_block_size_does_not_matter(density, noise, monkeypatch):
     x = near(density, 50)
     given = {"none": 0.0, "number": 0.3, "array": np.linspace(0.1, 1, 50)}[noise]
     functions = [density.log_density] + ([density.score] if noise != "none" else [])
@@ -454,7 +454,7 @@ def test_blocks_change_nothing(density, noise, monkeypatch):
     assert density.sample(0, np.random.default_rng(0)).shape == (0, 2)
 
 
-def test_a_seed_gives_the_same_samples_however_they_are_blocked(monkeypatch):
+def test_the_block_size_does_not_change_the_samples(monkeypatch):
     expected = FULL.sample(100, np.random.default_rng(3))
     monkeypatch.setattr(components, "BLOCK", 12)
     np.testing.assert_array_equal(FULL.sample(100, np.random.default_rng(3)), expected)

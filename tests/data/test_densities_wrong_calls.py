@@ -1,5 +1,5 @@
-"""Densities, shapes, surfaces and the lecture's sentences: a wrong argument gets a sentence that
-names it."""
+"""Densities, shapes, surfaces and the lecture's sentences: the error for a wrong argument names
+it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_wrong_call_gets_a_sentence(name):
+def test_a_wrong_argument_is_named_in_the_error(name):
     function, good = CALLS[name]
     function(**good)
     found = riddles(function, good, name)
     assert not found, "\n".join(found)
 
 
-def test_the_nearest_place_to_nan_is_refused():
+def test_the_cell_of_a_nan_point_is_refused():
     with pytest.raises(ValueError, match="Surface.cell: x holds NaN or infinity"):
         BAND.cell(np.array([[0.0, np.nan, 1.0]]), 4, 2)
 
@@ -71,7 +71,7 @@ DENSITIES = [shapes.ring(), shapes.gaussian([0.0, 1.0], np.eye(2)), shapes.check
     "x",
     [np.zeros((3, 2), int), [[0.0, 1.0]], np.zeros((3, 2), complex), None, np.zeros((3, 2), bool)],
 )
-def test_points_beside_which_means_would_be_cut_to_whole_numbers_are_refused(density, x):
+def test_points_of_whole_numbers_are_refused(density, x):
     for function in (density.score, density.log_density):
         with pytest.raises(TypeError, match="(Mixture|Boxes): x is"):
             function(x, 0.1)
@@ -83,7 +83,7 @@ def test_points_beside_which_means_would_be_cut_to_whole_numbers_are_refused(den
     st.sampled_from([0.3, 0.0, -0.1, np.nan, np.inf]),
     st.sampled_from(["float", "float32", "0-d array", "(N,)", "(N, 1)"]),
 )
-def test_noise_is_a_standard_deviation_in_any_container(density, value, kind):
+def test_noise_that_is_no_standard_deviation_is_refused_in_every_container(density, value, kind):
     x, noise = np.array([[0.5, 0.5], [1.0, -1.0], [0.1, 0.2]]), NOISE[kind](value)
     if value == 0.3:
         np.testing.assert_allclose(
@@ -124,6 +124,6 @@ def test_noise_is_a_standard_deviation_in_any_container(density, value, kind):
         lambda: shapes.gaussian([0.0], np.eye(2)),
     ],
 )
-def test_what_makes_no_density_is_refused(make):
+def test_arguments_that_make_no_density_are_refused(make):
     with pytest.raises((TypeError, ValueError), match=r"^\w+(\.\w+)?: "):
         make()

@@ -1,5 +1,5 @@
-"""Images of every mode and depth: a ramp that is saved comes back as it was, within the precision
-of its file."""
+"""Images of every mode and bit depth: a grey ramp that is saved and read again is unchanged, within
+the precision of its file format."""
 
 import io
 import resource
@@ -70,7 +70,7 @@ def wanted(values, mode):
     "mode, kind, room", EACH, ids=[f"{mode} as {kind}" for mode, kind, _ in EACH]
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_ramp_of_every_mode_and_format_comes_back(mode, kind, room, channels, tmp_path):
+def test_a_ramp_survives_every_mode_and_format(mode, kind, room, channels, tmp_path):
     (tmp_path / "class").mkdir()
     # Pillow reads by content, not by name
     file = tmp_path / "class" / "a.png"
@@ -82,7 +82,7 @@ def test_a_ramp_of_every_mode_and_format_comes_back(mode, kind, room, channels, 
     np.testing.assert_allclose(
         found, np.broadcast_to(wanted(RAMP, mode), found.shape), atol=0.51 * room + 1e-7
     )
-    # one function for all doors
+    # image_folder and open_photo read it by the same function
     np.testing.assert_array_equal(image_folder(tmp_path, channels=channels)[0][0], found)
     if channels == 1:
         np.testing.assert_allclose(
@@ -98,7 +98,7 @@ def test_a_ramp_of_every_mode_and_format_comes_back(mode, kind, room, channels, 
     height=st.integers(1, 5),
     width=st.integers(1, 5),
 )
-def test_a_pgm_of_any_depth_is_divided_by_its_own_greatest_value(
+def test_a_pgm_of_any_depth_is_divided_by_its_maximal_value(
     data, most, height, width, tmp_path_factory
 ):
     values = np.array(
@@ -147,7 +147,7 @@ def tiff(values, bits, photometric, sample_format=1, order="<"):
     )
 
 
-def test_a_tiff_whose_white_is_0_is_turned_round(tmp_path):
+def test_a_tiff_whose_white_is_0_is_inverted(tmp_path):
     body = np.rint(RAMP * 65535).astype("<u2").tobytes()
     for photometric, want in ((0, 1 - RAMP), (1, RAMP)):
         (tmp_path / "a.tif").write_bytes(tiff((6, 8, body), 16, photometric))
@@ -170,7 +170,7 @@ def test_a_tiff_of_12_bits_is_divided_by_4095(tmp_path):
         (-(RAMP * 9).astype(np.int32), "32-bit"),
     ],
 )
-def test_values_without_a_white_are_refused_in_words(values, words, tmp_path):
+def test_values_without_a_known_white_are_refused(values, words, tmp_path):
     with np.errstate(all="ignore"):
         picture = Image.fromarray(values if values.dtype == np.int32 else values.astype(np.float32))
     picture.save(tmp_path / "a.tif")
@@ -185,7 +185,7 @@ def test_values_without_a_white_are_refused_in_words(values, words, tmp_path):
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_a_deep_photo_is_turned_as_its_camera_noted(turn, tmp_path):
+def test_a_deep_photo_is_rotated_by_its_exif_tag(turn, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = turn
     for name in ("a.png", "a.tif"):
@@ -225,7 +225,7 @@ HANDLED = {
 
 @pytest.mark.parametrize("deep", DEEP)
 @pytest.mark.parametrize("handled", HANDLED)
-def test_a_deep_tiff_that_pillow_handled_is_refused_and_what_open_photo_returns_is_not(
+def test_a_deep_tiff_processed_by_pillow_is_refused_unless_open_photo_opened_it(
     handled, deep, tmp_path
 ):
     body, bits, photometric, kind = DEEP[deep]
@@ -248,7 +248,7 @@ def test_a_deep_tiff_that_pillow_handled_is_refused_and_what_open_photo_returns_
 @pytest.mark.parametrize(
     "mode, kind", [("I;16", "png"), ("L", "tiff"), ("RGB", "tiff"), ("L", "bmp")]
 )
-def test_other_pictures_that_pillow_handled_are_read_as_before(mode, kind, tmp_path):
+def test_other_images_processed_by_pillow_are_read(mode, kind, tmp_path):
     image_of(RAMP, mode).save(tmp_path / "a", kind)
     with Image.open(tmp_path / "a") as picture:
         np.testing.assert_array_equal(pixels(picture.copy()), pixels(picture))
@@ -269,13 +269,13 @@ def test_a_tiff_of_signed_integers_of_any_depth_is_refused(bits, order, tmp_path
         pixels(picture)
 
 
-def test_what_is_drawn_over_white_by_a_filter_is_cut_off():
+def test_overshoot_of_a_filter_is_clipped():
     steps = np.repeat(np.repeat([[0.0, 1.0], [1.0, 0.0]], 8, 0), 8, 1)
     found = square(image_of(steps, "F"), 9, resample="lanczos")
     assert found.min() == 0 and found.max() == 1
 
 
-def test_palettes_with_transparency_and_animations_show_their_colours(tmp_path):
+def test_palettes_with_transparency_and_animations_are_read_in_colour(tmp_path):
     red = Image.new("P", (8, 6), 1)
     red.putpalette([0, 0, 255, 255, 0, 0])
     red.save(tmp_path / "a.png", transparency=1)
@@ -288,7 +288,7 @@ def test_palettes_with_transparency_and_animations_show_their_colours(tmp_path):
     np.testing.assert_allclose(pixels(red)[:, 0, 0], [1, 0, 0])
 
 
-# ── a small file, a large cost ───────────────────────────────────────────────────────────────────
+# ── small files that would be expensive to read ──────────────────────────────────────────────────
 
 
 def chunk(kind, body):
@@ -313,7 +313,7 @@ PNG_KINDS = [
 @pytest.mark.parametrize("colour, bits", PNG_KINDS)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_a_png_of_every_colour_type_and_depth_is_divided_by_its_greatest_value(
+def test_a_png_of_every_colour_type_and_depth_is_divided_by_its_maximal_value(
     colour, bits, data, tmp_path_factory
 ):
     most, bands = 2**bits - 1, {0: 1, 2: 3, 4: 2, 6: 4}[colour]
@@ -384,9 +384,7 @@ print(peak() - before)
         ((60000, 60000), 1, "3600000000"),
     ],
 )
-def test_a_picture_that_would_be_huge_is_refused_with_its_sizes_and_costs_nothing(
-    sides, crop, words, tmp_path
-):
+def test_a_huge_picture_is_refused_with_its_size_and_costs_no_memory(sides, crop, words, tmp_path):
     if sides[0] * sides[1] < 10**9:
         flat_png(tmp_path / "a/x.png", *sides)
     else:  # the header alone
@@ -402,7 +400,7 @@ def test_a_picture_that_would_be_huge_is_refused_with_its_sizes_and_costs_nothin
     assert int(more) < 60 * 1024, more  # KiB; 4 GB before
 
 
-def test_the_same_picture_squeezed_costs_little_and_is_read(tmp_path):
+def test_the_same_picture_squeezed_is_read_with_little_memory(tmp_path):
     flat_png(tmp_path / "a.png", 1, 65000)
     assert square(open_photo(tmp_path / "a.png", 1), 32, crop=0).shape == (1, 32, 32)
 
@@ -426,7 +424,7 @@ def test_postscript_is_not_run(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_a_damaged_picture_is_refused_in_words_and_never_costs_much(data, tmp_path_factory):
+def test_a_damaged_picture_is_refused_and_never_costs_much_memory(data, tmp_path_factory):
     mode, kind, _ = data.draw(st.sampled_from(EACH))
     buffer = io.BytesIO()
     image_of(RAMP, mode).save(buffer, kind)

@@ -19,7 +19,7 @@ def test_digits_are_float32_images_from_0_to_1_with_int64_labels():
     assert set(labels) == set(range(10))
 
 
-def test_each_sample_is_tested_in_exactly_one_fold_and_trained_on_in_the_others():
+def test_each_sample_is_in_the_test_set_of_exactly_one_fold():
     labels = np.repeat(np.arange(3), 20)
     folds = list(stratified_folds(labels, folds=5))
     assert len(folds) == 5
@@ -34,20 +34,20 @@ def test_every_fold_tests_each_class_equally_often():
         assert np.bincount(labels[test]).tolist() == [4, 4, 4]
 
 
-def test_a_seed_names_one_set_of_folds():
+def test_a_seed_determines_the_folds():
     labels = np.repeat(np.arange(3), 20)
     first, again, other = (next(iter(stratified_folds(labels, seed=seed)))[1] for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 
 
-def test_a_missing_package_is_answered_with_the_command_that_installs_it(monkeypatch):
+def test_the_error_for_a_missing_package_names_the_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ModuleNotFoundError, match=r"scikit-learn.*pip install scikit-learn"):
         digits_8x8()
 
 
-def test_a_package_that_misses_something_of_its_own_says_what(tmp_path, monkeypatch):
+def test_a_missing_dependency_of_a_package_is_named(tmp_path, monkeypatch):
     (tmp_path / "half_installed.py").write_text("import no_such_module")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):

@@ -52,7 +52,7 @@ def flip(content):
 @pytest.mark.parametrize(
     "damage", [cut, flip, lambda content: b"", lambda content: b"not a zip at all"]
 )
-def test_a_damaged_cache_is_reported_and_made_again(folder, damage):
+def test_a_damaged_cache_is_reported_and_replaced(folder, damage):
     cached("some", source, SHAPES)
     path = folder / "some.npz"
     path.write_bytes(damage(path.read_bytes()))
@@ -77,14 +77,16 @@ def test_a_cache_of_another_dtype_is_not_used(folder):
     assert_is_source(cached("some", never, SHAPES, "float32"))
 
 
-def test_a_cache_that_cannot_be_written_is_reported_and_the_data_still_come(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported_and_the_data_are_returned(
+    tmp_path, monkeypatch
+):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TINYCV_CACHE", str(tmp_path / "file"))
     with pytest.warns(RuntimeWarning, match="could not be cached.*set TINYCV_CACHE"):
         assert_is_source(cached("some", source, SHAPES))
 
 
-def test_a_write_that_fails_leaves_the_old_cache_and_no_litter(folder, monkeypatch):
+def test_a_failed_write_leaves_the_old_cache_and_no_partial_file(folder, monkeypatch):
     cached("some", source, SHAPES)
     before = (folder / "some.npz").read_bytes()
 
@@ -98,7 +100,7 @@ def test_a_write_that_fails_leaves_the_old_cache_and_no_litter(folder, monkeypat
     assert [path.read_bytes() for path in folder.iterdir()] == [before]
 
 
-def test_the_cache_folder_is_tinycvs_own_variable_then_xdg_then_home(monkeypatch):
+def test_the_cache_folder_is_tinycv_cache_then_xdg_then_home(monkeypatch):
     monkeypatch.setenv("TINYCV_CACHE", "/own")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))

@@ -62,17 +62,17 @@ def test_every_shape_survives_the_round_trip(path, array):
     assert (again == (array[..., ::-1] if array.ndim else array)).all()
 
 
-def test_a_file_written_by_hand_reads_as_the_format_says(path):
+def test_a_file_written_by_hand_is_read_by_the_format(path):
     put(path, header(0x0B, 2, 2) + bytes.fromhex("0001 0100 ffff 7fff"))
     assert read_idx(path).tolist() == [[1, 256], [-1, 32767]]
 
 
-def test_what_was_read_may_be_written_to(path):
+def test_the_array_that_was_read_is_writable(path):
     write_idx(path, np.zeros(3, np.uint8))
     read_idx(path)[0] = 1
 
 
-def test_gzip_is_known_by_its_content_not_its_name(tmp_path):
+def test_gzip_is_recognised_by_its_content_not_its_name(tmp_path):
     put(tmp_path / "a.gz", header(8, 1) + b"\7").rename(tmp_path / "a")
     assert read_idx(tmp_path / "a").tolist() == [7]
 
@@ -80,7 +80,7 @@ def test_gzip_is_known_by_its_content_not_its_name(tmp_path):
 @pytest.mark.parametrize(
     "begin", [b"", b"\0\0\x08", b"\x89PNG....", b"\0\0\x0a\x01...", b"\0\0\x08\x41..."]
 )
-def test_a_wrong_magic_number_is_shown_beside_the_right_one(path, begin):
+def test_a_wrong_magic_number_is_reported_with_the_right_one(path, begin):
     with pytest.raises(
         ValueError, match=r"a\.idx.*begins with .*, expected 00 00, a type \(08, 09, 0b"
     ):
@@ -109,7 +109,7 @@ def test_a_body_too_long_is_refused(path):
 
 
 @pytest.mark.parametrize("shape", [(2**32 - 1,), (2**31, 2**20), (2**32 - 1,) * 3])
-def test_a_header_that_lies_about_its_size_costs_no_memory(path, shape):
+def test_a_header_that_claims_too_much_costs_no_memory(path, shape):
     put(path, header(0x0E, *shape) + bytes(100))
     tracemalloc.start()
     with pytest.raises(ValueError, match="fetch the file again"):
@@ -119,7 +119,7 @@ def test_a_header_that_lies_about_its_size_costs_no_memory(path, shape):
     assert peak < 8e6
 
 
-def test_a_shape_beyond_any_memory_is_refused_even_where_it_holds_nothing(path):
+def test_a_shape_beyond_any_memory_is_refused_even_with_a_side_of_0(path):
     with pytest.raises(ValueError, match="more than any memory holds; fetch the file again"):
         read_idx(put(path, header(0x0E, 0, *(2**32 - 1,) * 3)))
 
@@ -162,7 +162,9 @@ def test_a_damaged_gzip_stream_is_refused(tmp_path, damage):
     st.integers(0, 99),
     st.booleans(),
 )
-def test_a_gzip_file_may_have_parts_a_name_and_zeros_behind_it(tmp_path, body, cuts, zeros, named):
+def test_a_gzip_file_may_have_several_parts_a_name_and_trailing_zeros(
+    tmp_path, body, cuts, zeros, named
+):
     content = header(8, len(body)) + body
     places = [0, *sorted(cuts), len(content)]
     packed = b""
@@ -215,7 +217,7 @@ NAMED = b"\x1f\x8b\x08\x08" + bytes(6)
     ],
     ids=["zeros", "zeros and one more", "a name", "empty parts"],
 )
-def test_a_long_gzip_file_of_nothing_costs_little_time(content, words, tmp_path):
+def test_a_long_gzip_file_of_empty_parts_takes_little_time(content, words, tmp_path):
     (tmp_path / "a.gz").write_bytes(content)
     began = time.process_time()
     if words:
@@ -228,7 +230,9 @@ def test_a_long_gzip_file_of_nothing_costs_little_time(content, words, tmp_path)
 
 
 @pytest.mark.parametrize("code, shape", [(8, (10, 8000, 8000)), (0x0E, (2**25,)), (8, (2**28,))])
-def test_a_small_gzip_file_of_much_is_refused_before_it_is_unpacked(code, shape, tmp_path):
+def test_a_gzip_file_that_would_unpack_to_too_much_is_refused_before_it_is_unpacked(
+    code, shape, tmp_path
+):
     squeeze = zlib.compressobj(1, wbits=31)
     size = int(np.prod(shape)) * (8 if code == 0x0E else 1)
     packed = squeeze.compress(header(code, *shape))
@@ -246,7 +250,7 @@ def test_a_small_gzip_file_of_much_is_refused_before_it_is_unpacked(code, shape,
     assert peak < 1e6
 
 
-def test_what_read_idx_would_refuse_is_not_written_over_a_good_file(tmp_path):
+def test_a_good_file_is_not_replaced_by_one_that_read_idx_would_refuse(tmp_path):
     even = np.zeros((2**26 + 1,), np.uint8)
     write_idx(tmp_path / "a.gz", even[: 2**26])
     good = (tmp_path / "a.gz").read_bytes()
@@ -271,14 +275,14 @@ except OSError as error:
 """
 
 
-def test_a_disk_that_is_full_leaves_the_old_file_and_no_other(path):
+def test_a_full_disk_leaves_the_old_file_and_no_partial_file(path):
     write_idx(path, np.arange(9, dtype=np.uint8))
     done = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True)
     assert done.stdout == "File too large\n", done.stderr
     assert read_idx(path).tolist() == list(range(9)) and list(path.parent.iterdir()) == [path]
 
 
-def test_one_array_makes_one_file_at_any_time_of_day(path, monkeypatch):
+def test_equal_arrays_give_equal_files_at_any_time_of_day(path, monkeypatch):
     write_idx(path, np.arange(9, dtype=np.uint8))
     first = path.read_bytes()
     monkeypatch.setattr(time, "time", lambda: 1e9)
@@ -305,7 +309,7 @@ def put_folder(folder, names, ending="", labels=3):
 
 @pytest.mark.parametrize("style", NAMES)
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_a_folder_is_found_under_all_its_usual_names(tmp_path, style, ending):
+def test_the_files_of_a_folder_are_found_under_all_their_usual_names(tmp_path, style, ending):
     images = put_folder(tmp_path, NAMES[style], ending)
     train_x, train_y, test_x, test_y = idx_folder(str(tmp_path))
     assert (train_x.dtype, train_x.shape, train_y.dtype) == ("f4", (3, 1, 4, 5), "i8")
@@ -332,7 +336,7 @@ def test_images_and_labels_of_different_number_are_refused_with_both_numbers(tmp
         idx_folder(tmp_path)
 
 
-def test_labels_in_the_place_of_images_are_refused(tmp_path):
+def test_labels_instead_of_images_are_refused(tmp_path):
     put_folder(tmp_path, NAMES["dashes"])
     write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros(3, np.uint8))
     with pytest.raises(

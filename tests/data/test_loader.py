@@ -26,7 +26,7 @@ def seen(batches):
     seed=st.integers(0, 2**64),
     epoch=st.integers(0, 9),
 )
-def test_every_sample_comes_exactly_once_an_epoch(samples, batch_size, seed, epoch):
+def test_every_sample_comes_exactly_once_per_epoch(samples, batch_size, seed, epoch):
     loader = DataLoader(np.arange(samples), batch_size=batch_size, seed=seed)
     batches = list(loader.epoch(epoch))
     assert sorted(seen(batches)) == list(range(samples))
@@ -63,7 +63,7 @@ def test_leaving_an_epoch_early_does_not_repeat_it():
     assert bits(loader) == bits(loader.epoch(1))
 
 
-def test_asking_for_an_epoch_leaves_the_count_alone():
+def test_epoch_does_not_change_which_epoch_comes_next():
     loader = DataLoader(np.arange(10), batch_size=3)
     list(loader.epoch(5))
     assert bits(loader) == bits(loader.epoch(0))
@@ -130,7 +130,7 @@ def test_arrays_of_no_or_different_length_are_refused_with_their_shapes(arrays, 
 
 
 @pytest.mark.parametrize("labels", [None, 3, ["a", None]])
-def test_what_is_no_array_of_samples_is_refused(labels):
+def test_arguments_that_are_no_array_of_samples_are_refused(labels):
     with pytest.raises(TypeError, match="takes arrays with samples along axis 0"):
         DataLoader(np.zeros((2, 3)), labels, batch_size=2)
 
@@ -158,7 +158,7 @@ def test_drop_last_that_leaves_nothing_is_refused():
     [
         (0, -1, "start is -1"),
         (-1, 0, "number is -1"),
-        (0, 5, "epoch 0 from batch 5: .* between 0 and 4"),
+        (0, 5, "start is 5 in epoch 0; .* from 0 to 4"),
     ],
 )
 def test_an_epoch_or_start_out_of_range_is_refused_at_once(epoch, start, words):
@@ -166,7 +166,7 @@ def test_an_epoch_or_start_out_of_range_is_refused_at_once(epoch, start, words):
         DataLoader(np.zeros(10), batch_size=3).epoch(epoch, start)
 
 
-def test_the_end_of_an_epoch_is_a_place_to_resume_from():
+def test_training_can_resume_at_the_end_of_an_epoch():
     loader = DataLoader(np.zeros(10), batch_size=3)
     assert list(loader.epoch(0, start=len(loader))) == []
 
@@ -189,7 +189,7 @@ ROWS = np.arange(8.0).reshape(4, 2)
     ],
     ids=["text", "number", "empty list", "None", "0-d", "list", "objects", "masked", "matrix"],
 )
-def test_what_a_function_of_the_user_returns_must_be_an_array(answer):
+def test_a_users_function_that_returns_no_array_is_refused(answer):
     takes = "an array with samples along axis 0"
     with pytest.raises(TypeError, match=f"(?s)DataLoader: transform returned .*{takes}"):
         next(iter(DataLoader(ROWS, batch_size=2, transform=lambda x, rng: answer)))
@@ -209,7 +209,7 @@ def test_what_a_function_of_the_user_returns_must_be_an_array(answer):
             next(DrawnLoader(lambda n, rng, drawn=drawn: drawn, 2, 2).epoch(0))
 
 
-def test_a_drawn_batch_has_as_many_samples_as_were_asked_for():
+def test_a_drawn_batch_of_another_size_is_refused():
     for drawn in ((ROWS[:3],), (ROWS[:2], ROWS[:1]), (ROWS[:1], ROWS[:2])):
         with pytest.raises(
             ValueError, match="DrawnLoader: draw returned arrays of .* each with 2 samples"

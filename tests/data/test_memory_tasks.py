@@ -1,4 +1,4 @@
-"""The adding and copying problems are what they say, and can be drawn again."""
+"""The adding and copying problems: targets, the losses without memory, and reproducible draws."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_sum_is_that_of_the_two_marked_numbers(steps):
 
 
 @pytest.mark.statistical
-def test_the_marks_fall_on_every_step_alike():
+def test_the_marks_are_uniform_over_the_steps():
     x, _ = adding(20000, 5, rng(SEED))
     np.testing.assert_allclose(x[..., 1].mean(axis=0), 2 / 5, atol=0.02)
     pairs = x[..., 1].T @ x[..., 1] / 20000
@@ -34,13 +34,13 @@ def test_the_marks_fall_on_every_step_alike():
 
 
 @pytest.mark.statistical
-def test_who_always_says_1_is_wrong_by_a_sixth():
+def test_always_answering_1_has_a_mean_squared_error_of_a_sixth():
     _, y = adding(100000, 10, rng(SEED))
     assert np.mean((y - 1) ** 2) == pytest.approx(ADDING_WITHOUT_MEMORY, rel=0.02)
 
 
 @pytest.mark.parametrize("wait", [1, 7])
-def test_the_symbols_come_again_after_the_first_nine(wait):
+def test_the_symbols_are_repeated_after_the_first_nine(wait):
     x, y = copying(300, wait, rng())
     assert x.shape == y.shape == (300, wait + 20) and x.dtype == y.dtype == np.int64
     assert set(np.unique(x[:, :10])) == set(range(1, 9))
@@ -52,9 +52,9 @@ def test_the_symbols_come_again_after_the_first_nine(wait):
     assert (y[:, -10:] == x[:, :10]).all() and (y[:, :-10] == 0).all()
 
 
-def test_who_knows_when_to_speak_but_not_what_is_surprised_as_much_as_it_says():
+def test_copying_without_memory_is_the_cross_entropy_of_guessing():
     _, y = copying(500, 30, rng())
-    # of the right symbol, at each step
+    # the probability that a guess gives to the right symbol, at each step
     chance = np.where(np.arange(50) < 40, 1.0, 1 / 8)
     assert -np.log(np.broadcast_to(chance, y.shape)).mean() == pytest.approx(
         copying_without_memory(30)
@@ -73,7 +73,7 @@ def test_too_few_steps_are_refused():
         copying(3, 0, rng())
 
 
-# ── data without end ─────────────────────────────────────────────────────────────────────────────
+# ── DrawnLoader: endless data ────────────────────────────────────────────────────────────────────
 
 
 def drawn(**options):
@@ -82,13 +82,13 @@ def drawn(**options):
     )
 
 
-def test_batches_drawn_anew_are_the_same_when_asked_for_again_from_any_place():
+def test_drawn_batches_are_reproducible_from_any_start():
     whole, rest = list(drawn().epoch(2)), list(drawn().epoch(2, start=3))
     assert len(whole) == len(drawn()) == 4 and len(rest) == 1
     assert all((a == b).all() for a, b in zip(whole[3], rest[0], strict=True))
 
 
-def test_no_two_batches_epochs_or_seeds_draw_the_same():
+def test_batches_epochs_and_seeds_draw_different_data():
     firsts = [
         next(loader.epoch(epoch, start))[0].tobytes()
         for loader in (drawn(), drawn(seed=2))

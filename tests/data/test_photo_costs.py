@@ -1,5 +1,5 @@
-"""A small file that claims to be a huge picture, or one in very many pieces, is refused before it
-costs anything."""
+"""A small file that claims to be a huge picture, or one of very many pieces, is refused before it
+costs time or memory."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ def with_scans(count):
 
 
 @pytest.mark.parametrize("count", [10, 11, MOST_SCANS])
-def test_a_jpeg_of_as_many_scans_as_there_may_be_is_read(count, tmp_path):
+def test_a_jpeg_with_the_largest_allowed_number_of_scans_is_read(count, tmp_path):
     (tmp_path / "a.jpg").write_bytes(with_scans(count))
     assert pieces(tmp_path / "a.jpg") == ""
     assert open_photo(tmp_path / "a.jpg").size == (56, 40)
@@ -52,14 +52,14 @@ def test_a_jpeg_of_more_scans_is_refused_with_their_number(count, tmp_path):
     # the content decides, not the name
     (tmp_path / "a.png").write_bytes(with_scans(count))
     with pytest.raises(
-        ValueError, match=f"a.png: it is made of {count} scans, and {MOST_SCANS} are the most"
+        ValueError, match=f"a.png: it is made of {count} scans; at most {MOST_SCANS} are allowed"
     ):
         open_photo(tmp_path / "a.png")
 
 
 @settings(max_examples=40, deadline=None)
 @given(note=st.binary(max_size=200), inner=st.integers(1, 60), filling=st.integers(0, 3))
-def test_scans_are_counted_outside_of_notes_thumbnails_and_other_pictures(
+def test_scans_in_comments_thumbnails_and_other_pictures_are_not_counted(
     note, inner, filling, tmp_path_factory
 ):
     # as a thumbnail has them
@@ -80,7 +80,7 @@ def test_scans_are_counted_outside_of_notes_thumbnails_and_other_pictures(
 )
 # its first picture lies beyond every file
 @example(start=b"II+\0", rest=bytes(11) + b"\x80")
-def test_any_bytes_are_counted_to_an_end(start, rest, tmp_path_factory):
+def test_counting_ends_for_any_bytes(start, rest, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "any"
     file.write_bytes(start + rest)
     assert isinstance(pieces(file), str)
@@ -90,8 +90,8 @@ def test_any_bytes_are_counted_to_an_end(start, rest, tmp_path_factory):
 
 
 def tiff(strips, order="<", big=False, tag=273, others=0):
-    """A TIFF of one pixel a row and strip, all strips at one place. others: entries of its
-    directory that say nothing."""
+    """A TIFF with one pixel per row and strip, all strips at the same position. others: the number
+    of further directory entries, which have no meaning."""
     entry, number = ("HHQQ", "Q") if big else ("HHII", "I")
     head = struct.pack(order + "HHHQ", 43, 8, 0, 16) if big else struct.pack(order + "HI", 42, 8)
     tags = [(256, 1), (257, strips), (258, 8), (259, 1), (262, 1), (273, None), (277, 1), (278, 1)]
@@ -131,7 +131,8 @@ def test_a_tiff_of_more_strips_or_tiles_is_refused_with_their_number(order, big,
     (tmp_path / "a.tif").write_bytes(tiff(1_000_000, order, big, tag))
     began = time.process_time()
     with pytest.raises(
-        ValueError, match=f"it is made of 1000000 strips or tiles, and {MOST_STRIPS} are the most"
+        ValueError,
+        match=f"it is made of 1000000 strips or tiles; at most {MOST_STRIPS} are allowed",
     ):
         open_photo(tmp_path / "a.tif")
     assert time.process_time() - began < 1
@@ -140,17 +141,17 @@ def test_a_tiff_of_more_strips_or_tiles_is_refused_with_their_number(order, big,
 @pytest.mark.parametrize("tag", [273, 324])
 @pytest.mark.parametrize("entries", [MOST_ENTRIES + 1, 66_009, 200_000])
 def test_a_tiff_of_more_entries_is_refused_with_their_number(entries, tag, tmp_path):
-    """What comes after them would not be seen: 40,000 tiles, for instance."""
+    """Entries after them would not be read: 40,000 tiles, for instance."""
     own = 9 if tag == 324 else 8
     (tmp_path / "a.tif").write_bytes(tiff(40_000, "<", True, tag, entries - own))
     with pytest.raises(
-        ValueError, match=f"its directory has {entries} entries, and {MOST_ENTRIES} are the most"
+        ValueError, match=f"its directory has {entries} entries; at most {MOST_ENTRIES} are allowed"
     ):
         open_photo(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("big, entries", [(False, 2**16 - 1), (True, MOST_ENTRIES)])
-def test_strips_are_counted_behind_as_many_entries_as_there_may_be(big, entries, tmp_path):
+def test_strips_are_found_after_the_largest_allowed_number_of_entries(big, entries, tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff(40_000, big=big, others=entries - 8))
     with pytest.raises(ValueError, match="it is made of 40000 strips or tiles"):
         open_photo(tmp_path / "a.tif")
@@ -159,12 +160,12 @@ def test_strips_are_counted_behind_as_many_entries_as_there_may_be(big, entries,
 
 
 @pytest.mark.parametrize("entries", [MOST_ENTRIES + 1, 2**40, 2**64 - 1])
-def test_entries_that_a_short_file_claims_are_refused_without_being_read(entries, tmp_path):
+def test_entries_claimed_by_a_short_file_are_refused_without_being_read(entries, tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II" + struct.pack("<HHHQQ", 43, 8, 0, 16, entries))
     assert f"its directory has {entries} entries" in pieces(tmp_path / "a.tif")
 
 
-def test_a_tiff_of_a_strip_for_each_row_is_read(tmp_path):
+def test_a_tiff_with_one_strip_per_row_is_read(tmp_path):
     grey = RNG.integers(0, 256, (300, 7)).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "a.tif", tiffinfo={278: 1})
     np.testing.assert_array_equal(
@@ -248,7 +249,7 @@ print((peak() - before) // 1024)
 
 
 def cost(folder, size):
-    """(what was said, MiB) of image_folder in a process of its own."""
+    """(error message, MiB used) of image_folder, called in a separate process."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK, folder, str(size)], capture_output=True, text=True
     )
@@ -267,7 +268,7 @@ def cost(folder, size):
         ("png1", (2**24 + 1, 1)),
     ],
 )
-def test_a_huge_photo_is_refused_where_no_size_is_given_and_costs_nothing(kind, sides, tmp_path):
+def test_a_huge_photo_without_a_size_is_refused_and_costs_no_memory(kind, sides, tmp_path):
     make = {
         "png1": lambda: flat_png(*sides, 1),
         "png16": lambda: flat_png(*sides, 16),

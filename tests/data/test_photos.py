@@ -43,14 +43,14 @@ def test_each_folder_is_a_class_and_every_image_below_it_an_example(pets):
     np.testing.assert_array_equal(images, expected)
 
 
-def test_images_of_several_sizes_are_cut_to_one(pets):
+def test_images_of_several_sizes_are_cut_to_one_size(pets):
     folder, _ = pets
     put(folder / "dog/c.png", picture(20, 11))
     images, labels, _ = image_folder(folder, size=4)
     assert images.shape == (5, 3, 4, 4) and labels.tolist() == [0, 0, 1, 1, 1]
 
 
-def test_images_are_grey_where_one_channel_is_asked_for(pets):
+def test_images_with_one_channel_are_grey(pets):
     folder, _ = pets
     images, _, _ = image_folder(folder, channels=1)
     np.testing.assert_allclose(
@@ -58,7 +58,7 @@ def test_images_are_grey_where_one_channel_is_asked_for(pets):
     )
 
 
-def test_images_of_several_sizes_are_refused_with_both_where_no_size_is_given(pets):
+def test_images_of_several_sizes_are_refused_without_a_size(pets):
     folder, _ = pets
     put(folder / "dog/c.png", picture(20, 11))
     with pytest.raises(ValueError, match=r"c\.png is 11 x 20, .*cat.1\.png is 8 x 6: give size="):
@@ -85,7 +85,7 @@ def test_a_folder_that_is_not_there_or_a_file_is_refused(pets):
 def test_a_folder_without_folders_is_refused(tmp_path):
     put(tmp_path / "a.png", picture())
     with pytest.raises(
-        FileNotFoundError, match=r"holds no folders; expected one of images for each class"
+        FileNotFoundError, match=r"holds no folders; expected one folder of images per class"
     ):
         image_folder(tmp_path)
 
@@ -99,7 +99,7 @@ def test_a_class_without_images_is_refused_by_name(pets):
 # ── one photo ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_photo_is_turned_as_its_camera_noted(tmp_path):
+def test_a_photo_is_rotated_by_its_exif_tag(tmp_path):
     array = picture()
     exif = Image.Exif()
     # to be turned by 90 degrees, clockwise
@@ -131,9 +131,7 @@ def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path, monkeypatch):
         open_photo(tmp_path / "a.png")
 
 
-def test_pillow_that_is_missing_is_answered_with_the_command_that_installs_it(
-    monkeypatch, tmp_path
-):
+def test_the_error_for_a_missing_pillow_names_the_pip_command(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(
         ModuleNotFoundError, match=r"Pillow, which is not installed: pip install Pillow"
@@ -148,7 +146,7 @@ def test_the_middle_square_is_cut_out():
     )
 
 
-def test_a_crop_shows_that_part_of_the_shorter_side():
+def test_crop_is_the_share_of_the_shorter_side_that_is_shown():
     array = picture(8, 12)  # 4 of 8 pixels, at their own size
     np.testing.assert_array_equal(
         square(Image.fromarray(array), 4, crop=0.5),
@@ -184,6 +182,6 @@ def test_every_filter_keeps_a_plain_colour(how):
         ({"size": 4, "crop": 1e-9}, "is 5 x 5: .* would have .* pixels"),
     ],
 )
-def test_sizes_crops_and_filters_that_are_none_are_refused(options, words):
+def test_invalid_sizes_crops_and_filters_are_refused(options, words):
     with pytest.raises(ValueError, match=f"square: .*{words}"):
         square(Image.new("RGB", (5, 5)), **options)

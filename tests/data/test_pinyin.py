@@ -1,5 +1,5 @@
-"""Chinese in Latin letters: the table has every character that the data uses, and says so of any
-other."""
+"""Pinyin: the table has every character that the data use, and an error names any other
+character."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_every_character_of_the_table_is_used_by_the_data(used):
     assert used > PINYIN.keys()
 
 
-def test_characters_are_written_as_they_are_said():
+def test_characters_are_replaced_by_their_pinyin():
     assert romanised("2026年3月") == "2026nián3yuè"
     assert romanised("Beijing") == "Beijing"
     assert romanised("") == ""

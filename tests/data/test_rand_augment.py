@@ -1,4 +1,4 @@
-"""RandAugment: each change by a case that is known, and the draw."""
+"""RandAugment: each change against a known case, and the random choice of changes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ S = np.array([1.0, -1.0, 0.5, 0.0])  # one strength an image
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_no_strength_is_no_change_except_for_autocontrast(name):
+def test_strength_0_changes_nothing_except_for_autocontrast(name):
     same = CHANGES[name](X, 0 * S)
     if name == "autocontrast":
         assert (same.min(axis=(2, 3)) == 0).all() and (same.max(axis=(2, 3)) == 1).all()
@@ -21,7 +21,7 @@ def test_no_strength_is_no_change_except_for_autocontrast(name):
 
 
 @pytest.mark.parametrize("name", [n for n in CHANGES if n not in ("identity", "autocontrast")])
-def test_full_strength_is_a_change_of_the_same_shape_and_type(name):
+def test_full_strength_changes_the_image_but_not_its_shape_and_dtype(name):
     y = CHANGES[name](X, S)
     assert (y.shape, y.dtype) == (X.shape, X.dtype)
     assert np.abs(y[0] - X[0]).max() > 0.02
@@ -33,7 +33,7 @@ def test_brightness_multiplies():
     )
 
 
-def test_color_keeps_how_bright_a_pixel_is_and_changes_how_colourful():
+def test_color_keeps_the_brightness_and_changes_the_saturation():
     weights, y = np.array([0.299, 0.587, 0.114]), CHANGES["color"](X, S)
     np.testing.assert_allclose(
         np.einsum("c,bchw->bhw", weights, y), np.einsum("c,bchw->bhw", weights, X), atol=1e-5
@@ -43,7 +43,7 @@ def test_color_keeps_how_bright_a_pixel_is_and_changes_how_colourful():
     )
 
 
-def test_contrast_keeps_the_mean_of_grey_images_and_stretches_about_it():
+def test_contrast_keeps_the_mean_of_grey_images_and_scales_around_it():
     grey = X[:, :1]
     y = CHANGES["contrast"](grey, S)
     np.testing.assert_allclose(y.mean(axis=(1, 2, 3)), grey.mean(axis=(1, 2, 3)), rtol=1e-5)
@@ -52,13 +52,13 @@ def test_contrast_keeps_the_mean_of_grey_images_and_stretches_about_it():
     )
 
 
-def test_sharpness_leaves_a_plain_image_and_lifts_a_point_above_its_neighbours():
+def test_sharpness_leaves_a_plain_image_unchanged_and_brightens_a_bright_point():
     plain, point = np.full((1, 1, 5, 5), 0.4, np.float32), np.zeros((1, 1, 5, 5), np.float32)
     point[..., 2, 2] = 0.5
     one = np.ones(1)
     np.testing.assert_allclose(CHANGES["sharpness"](plain, one), plain, rtol=1e-6)
     sharp, blurred = (CHANGES["sharpness"](point, s * one)[0, 0] for s in (1, -1))
-    # of what the point stands out by, 8 / 13 were blurred away
+    # blurring removes 8 / 13 of the difference between the point and its neighbours
     part = 0.9 * 8 / 13
     assert (sharp[2, 2], blurred[2, 2]) == pytest.approx((0.5 * (1 + part), 0.5 * (1 - part)))
     assert sharp[1, 1] < 0 < blurred[1, 1]
@@ -70,7 +70,7 @@ def test_posterize_leaves_sixteen_levels_at_full_strength():
     assert levels.tolist() == list(range(0, 256, 16))
 
 
-def test_solarize_turns_what_is_bright_into_its_negative():
+def test_solarize_inverts_bright_pixels():
     x = np.array([0.2, 0.6, 0.9], np.float32).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(
         CHANGES["solarize"](x, np.array([-0.3])).ravel(), [0.2, 0.6, 0.1], rtol=1e-6
@@ -84,7 +84,7 @@ def test_autocontrast_leaves_a_plain_channel_as_it_is():
     ).all()
 
 
-def test_a_full_turn_is_30_degrees_and_a_move_nearly_half_of_the_width():
+def test_full_strength_rotates_by_30_degrees_and_translates_by_nearly_half_the_width():
     point = np.zeros((1, 1, 41, 41), np.float32)
     # 15 pixels to the right of the centre
     point[0, 0, 20, 35] = 1
@@ -122,13 +122,13 @@ def test_each_image_draws_n_changes_out_of_all():
     np.testing.assert_allclose(counts / 3600, np.array([1, 2, 1, 2, 2, 1]) / 9, atol=0.04)
 
 
-def test_results_stay_images():
+def test_results_are_images_from_0_to_1():
     y = rand_augment(np.repeat(X, 50, axis=0), np.random.default_rng(0), n=3, magnitude=10)
     assert y.min() == 0 and y.max() == 1 and np.isfinite(y).all()
 
 
 @pytest.mark.parametrize("options", [{"n": -1}, {"magnitude": -0.1}, {"magnitude": 10.5}])
-def test_strengths_that_there_are_not_are_refused(options):
+def test_invalid_strengths_are_refused(options):
     with pytest.raises(
         ValueError,
         match="rand_augment: (n is -1; .* at least 0|magnitude is .* at least 0 and at most 10)",
@@ -142,7 +142,7 @@ def test_bytes_are_refused():
 
 
 @pytest.mark.parametrize("x", [X * 255, X - 0.5, X * np.nan])
-def test_pixels_outside_0_to_1_are_refused_as_they_would_be_cut_off(x):
+def test_pixels_outside_0_to_1_are_refused(x):
     with pytest.raises(
         ValueError, match=r"rand_augment: x runs from .*; it takes float images in \[0, 1\]"
     ):

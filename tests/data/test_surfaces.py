@@ -1,4 +1,4 @@
-"""Points on a surface lie evenly on it, and the nearest one is the nearest."""
+"""Surfaces: samples are uniform over the area, and the nearest point is found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def places(surface, n):
     return rng.uniform(surface.start, surface.end, n), rng.uniform(-surface.half, surface.half, n)
 
 
-def test_the_element_of_area_is_that_of_the_points(surface):
+def test_the_area_element_agrees_with_finite_differences(surface):
     u, v = places(surface, 50)
     h = 1e-6
     along = (surface.points(u + h, v) - surface.points(u - h, v)) / (2 * h)
@@ -32,7 +32,7 @@ def test_the_element_of_area_is_that_of_the_points(surface):
 
 
 @pytest.mark.statistical
-def test_points_lie_evenly_over_the_area(surface):
+def test_samples_are_uniform_over_the_area(surface):
     n, share = 10_000, surface.cell_shares(20, 4)
     x = surface.sample(n, np.random.default_rng(SEED + 1))
     count = np.bincount(surface.cell(x, 20, 4), minlength=80)
@@ -42,7 +42,7 @@ def test_points_lie_evenly_over_the_area(surface):
 
 
 @pytest.mark.statistical
-def test_uniform_places_do_not(surface):
+def test_uniform_parameters_are_not_uniform_over_the_area(surface):
     x = surface.points(*places(surface, 10_000))
     count, expected = (
         np.bincount(surface.cell(x, 20, 4), minlength=80),
@@ -51,7 +51,7 @@ def test_uniform_places_do_not(surface):
     assert ((count - expected) ** 2 / expected).sum() > 150
 
 
-def test_no_point_of_a_fine_mesh_is_nearer_than_the_nearest(surface):
+def test_no_point_of_a_fine_mesh_is_nearer_than_the_nearest_point(surface):
     x = np.random.default_rng(2).uniform(-1.5, 1.5, (60, 3))
     mesh = surface.points(*surface._centres(2000, 60))
     to_mesh = np.array([np.linalg.norm(mesh - point, axis=1).min() for point in x])
@@ -59,7 +59,7 @@ def test_no_point_of_a_fine_mesh_is_nearer_than_the_nearest(surface):
     np.testing.assert_allclose(surface.distance(x), to_mesh, atol=0.02)
 
 
-def test_a_point_beside_the_sheet_is_as_far_as_it_was_moved(surface):
+def test_a_point_moved_off_the_sheet_has_the_distance_of_the_move(surface):
     u, v = places(surface, 200)
     h = 1e-6
     normal = np.cross(
@@ -76,7 +76,7 @@ def test_a_swiss_roll_winds_from_a_third_of_its_outer_radius_2_and_is_2_wide():
     np.testing.assert_allclose(x, [[0, -1, -2 / 3], [-4 / 3, 0, 0], [0, 1, 2]], atol=1e-3)
 
 
-def test_a_moebius_band_meets_itself_upside_down():
+def test_a_moebius_band_joins_itself_after_half_a_turn():
     band = moebius()
     v = np.linspace(-0.4, 0.4, 5)
     np.testing.assert_allclose(
@@ -84,9 +84,9 @@ def test_a_moebius_band_meets_itself_upside_down():
     )
 
 
-def test_at_its_seam_a_point_of_the_moebius_band_is_in_the_last_cell_or_upside_down_in_the_first():
-    """By rounding, the nearest place is found a little before a whole round or a little behind
-    it."""
+def test_at_the_seam_a_point_is_in_the_last_cell_or_mirrored_in_the_first():
+    """Because of rounding the nearest point is found slightly before or slightly after a full
+    round."""
     band, v = (
         moebius(),
         np.repeat([-0.3, -0.1, 0.1, 0.3], 20) + np.tile(np.linspace(-0.09, 0.09, 20), 4),
@@ -99,7 +99,7 @@ def test_at_its_seam_a_point_of_the_moebius_band_is_in_the_last_cell_or_upside_d
 
 
 @pytest.mark.parametrize("call", ["nearest", "distance", "cell"])
-def test_points_under_a_mask_are_not_read(call):
+def test_masked_points_are_refused(call):
     points = np.ma.masked_array(np.ones((2, 3)), [[True, False, False]] * 2)
     with pytest.raises(TypeError, match=f"Surface.{call}: x is MaskedArray .* a plain NumPy array"):
         getattr(moebius(), call)(points, *(3, 4) * (call == "cell"))

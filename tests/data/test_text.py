@@ -1,5 +1,5 @@
-"""Sentences as numbers: nothing is lost on the way there and back, and the frame is where a decoder
-expects it."""
+"""Vocabulary, padding and pairs: decoding inverts encoding, and SOS, EOS and PAD are where a
+decoder expects them."""
 
 import ast
 import time
@@ -18,7 +18,7 @@ sentences = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), max_size=5)
 
 
 @given(st.lists(st.sampled_from(WORDS)))
-def test_what_is_encoded_is_decoded_to_itself(words):
+def test_decoding_inverts_encoding(words):
     vocabulary = Vocabulary(WORDS)
     assert vocabulary.decode(vocabulary.encode(words)) == words
 
@@ -32,7 +32,7 @@ def test_the_length_of_a_vocabulary_counts_pad_sos_and_eos():
     assert max(Vocabulary("ab").encode("ab")) == 4
 
 
-def test_decoding_stops_at_the_first_eos_and_leaves_pad_and_sos_out():
+def test_decoding_stops_at_the_first_eos_and_skips_pad_and_sos():
     assert Vocabulary("ab").decode([SOS, 3, PAD, 4, EOS, 3, 3]) == ["a", "b"]
 
 
@@ -59,7 +59,7 @@ def test_a_symbol_given_twice_is_refused():
     ["abcdefghij " * 20_000, [f"w{i % 150_000}" for i in range(200_000)], ["w" * 100_000] * 3],
     ids=["letters", "words", "one long word"],
 )
-def test_many_repeats_are_found_at_once_and_named_in_short(symbols):
+def test_many_repeats_are_found_quickly_and_named_briefly(symbols):
     began = time.perf_counter()
     with pytest.raises(ValueError, match="symbols repeats '") as caught:
         Vocabulary(symbols)
@@ -73,7 +73,7 @@ def test_many_repeats_are_found_at_once_and_named_in_short(symbols):
     ["abcd" * 100_000, [f"w{i}" for i in range(100_000)], ["w" * 100_000]],
     ids=["letters", "words", "one long word"],
 )
-def test_a_text_of_unknown_symbols_is_shown_in_short(text):
+def test_a_text_of_unknown_symbols_is_named_briefly(text):
     with pytest.raises(ValueError, match="not among the vocabulary's 3 symbols") as caught:
         Vocabulary("abc").encode(text)
     assert len(str(caught.value)) < 500
@@ -89,7 +89,7 @@ def test_padding_only_adds_pad_at_the_end(sequences):
 
 
 @given(sentences, sentences)
-def test_a_source_ends_with_eos_and_a_target_stands_between_sos_and_eos(sources, targets):
+def test_a_source_ends_with_eos_and_a_target_is_between_sos_and_eos(sources, targets):
     texts = list(zip(sources, targets, strict=False))
     pairs = Pairs.of(texts, Vocabulary(WORDS), Vocabulary(WORDS))
     assert len(pairs) == len(texts)
@@ -101,7 +101,7 @@ def test_a_source_ends_with_eos_and_a_target_stands_between_sos_and_eos(sources,
         assert (pairs.source[i] == EOS).sum() == (pairs.target[i] == EOS).sum() == 1
 
 
-def test_chosen_pairs_keep_their_width_and_their_words():
+def test_chosen_pairs_keep_their_width_and_their_vocabularies():
     pairs = Pairs.of([("a", "b"), ("bb", ""), ("abab", "aa")], Vocabulary("ab"), Vocabulary("ab"))
     some = pairs[np.array([1, 0])]
     assert [some.texts(i) for i in range(2)] == [(["b", "b"], []), (["a"], ["b"])]
@@ -110,12 +110,12 @@ def test_chosen_pairs_keep_their_width_and_their_words():
     assert len(pairs[1:]) == 2
 
 
-def test_one_pair_by_number_is_refused_and_told_how_to_be_read():
+def test_a_single_number_as_index_is_refused_and_texts_is_named():
     with pytest.raises(TypeError, match=r"texts\(i\) reads one"):
         Pairs.of([("a", "b")], Vocabulary("ab"), Vocabulary("ab"))[0]
 
 
-def test_data_knows_nothing_of_tensors_but_for_densities_which_stand_in_for_a_network():
+def test_only_the_densities_import_tensors():
     exact = {"densities", "components", "noised_box", "shapes"}
     files = [
         file for file in Path(tinycv.data.__file__).parent.glob("*.py") if file.stem not in exact
@@ -136,7 +136,7 @@ def test_data_knows_nothing_of_tensors_but_for_densities_which_stand_in_for_a_ne
     assert not [name for name in above if not name.startswith("tinycv.data")]
 
 
-def test_numbers_under_a_mask_are_no_pairs():
+def test_masked_arrays_are_no_pairs():
     ids, words = np.ma.masked_array([[3, 4], [3, 3]], [[False, True]] * 2), Vocabulary("ab")
     for source, target in ((ids, ids.data), (ids.data, ids)):
         with pytest.raises(
@@ -159,7 +159,7 @@ def test_numbers_under_a_mask_are_no_pairs():
     ],
     ids=["far", "below", "end", "short mask", "long mask"],
 )
-def test_pairs_that_are_not_there_are_named(index, words):
+def test_an_index_out_of_range_is_named(index, words):
     ids, letters = np.full((2, 2), 3), Vocabulary("ab")
     pairs = Pairs(ids, ids, letters, letters)
     with pytest.raises((IndexError, ValueError), match=f"Pairs: the index {words}"):

@@ -1,5 +1,4 @@
-"""Wrong calls of the data sets of symbols: the error names who was called and the argument, in
-words."""
+"""Wrong calls of the text datasets: the error names the function and the argument."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ LARGE = {"n", "lengths", "days"}
 
 
 def within_reason(function, name):
-    """The function, but for numbers that would fill the memory: these are right calls."""
+    """The function, except for numbers that would be right but would fill the memory."""
 
     def call(**arguments):
         if any(
@@ -55,14 +54,14 @@ def within_reason(function, name):
 
 @pytest.mark.parametrize("name", sorted(GOOD))
 @pytest.mark.filterwarnings("ignore")
-def test_a_wrong_argument_gets_a_sentence(name):
+def test_a_wrong_argument_is_named_in_the_error(name):
     function, good = GOOD[name]
     function(**good)
     found = riddles(within_reason(function, name), good, name, "vocabulary", "dates", "PINYIN")
     assert not found, "\n".join(found)
 
 
-def test_alignment_of_garbage_is_no_alignment():
+def test_weights_that_are_no_attention_are_refused():
     train, _ = dates(days=8)
     few = train[:3]
     shape = (3, few.target.shape[1] - 1, few.source.shape[1])
@@ -81,7 +80,7 @@ def test_alignment_of_garbage_is_no_alignment():
 
 
 @pytest.mark.parametrize("slack", [0, 1, 3, 10**18])
-def test_slack_is_a_distance_however_large(slack):
+def test_slack_may_be_any_size(slack):
     few = dates(days=8)[0][:4]
     weights = np.random.default_rng(0).random((4, few.target.shape[1] - 1, few.source.shape[1]))
     hits = links = 0
@@ -116,16 +115,16 @@ DRAW = np.random.default_rng(0)
         (lambda: random_pairs(1, 2, None), "random_pairs: rng is None"),
         (
             lambda: random_pairs(1, 56, DRAW),
-            "random_pairs: count is 56; of 1 digit there are 55 pairs",
+            "random_pairs: count is 56; with 1 digit there are only 55 pairs",
         ),
     ],
 )
-def test_what_once_hung_or_ended_in_a_riddle_is_named(call, message):
+def test_arguments_that_once_hung_or_gave_an_unclear_error_are_named(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
 
 
-def test_every_pair_of_numbers_can_be_drawn_and_every_kind_of_index_chooses():
+def test_every_pair_of_numbers_can_be_drawn_and_every_kind_of_index_works():
     assert len(random_pairs(1, 55, DRAW)) == 55
     for index in ([0, 2], np.array([0, 2]), (0, 2), [True, False, True], slice(0, 3, 2)):
         assert [FEW[index].texts(i) for i in (0, 1)] == [FEW.texts(0), FEW.texts(2)]

@@ -1,5 +1,5 @@
-"""EDM: preconditioning by its own conditions, the loss and Heun's method by closed forms of a
-Gaussian."""
+"""EDM: the preconditioning meets the conditions that define it, and the loss and Heun's method
+agree with closed forms for a Gaussian."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step, 
 from tinycv.diffusion.samplers import sample
 
 RNG = np.random.default_rng(SEED)
-MEAN, STD = 0.7, 0.5  # the data's
+MEAN, STD = 0.7, 0.5  # of the data
 
 
 def best(x, sigma):
@@ -30,8 +30,8 @@ def best(x, sigma):
 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
-def test_the_network_sees_variance_1_and_is_asked_for_variance_1(sigma):
-    """Karras et al. 2022, appendix B.6: their two conditions, for data of standard deviation
+def test_input_and_target_of_the_network_have_variance_1(sigma):
+    """The two conditions of Karras et al. 2022, appendix B.6, for data of standard deviation
     0.5."""
     c_skip, c_out, c_in = preconditioning(sigma, 0.5)
     assert c_in**2 * (0.5**2 + sigma**2) == pytest.approx(1)
@@ -39,9 +39,9 @@ def test_the_network_sees_variance_1_and_is_asked_for_variance_1(sigma):
 
 
 @pytest.mark.parametrize("sigma", [0.1, 3.0])
-def test_errors_of_the_network_are_made_larger_as_little_as_can_be(sigma):
-    """c_skip is chosen to make c_out least, where what is asked for has variance 1 (appendix
-    B.6)."""
+def test_c_skip_minimises_c_out(sigma):
+    """c_skip is chosen so that c_out, which scales the errors of the network, is as small as
+    possible if the target has variance 1 (appendix B.6)."""
 
     def c_out(c_skip):
         return ((1 - c_skip) ** 2 * 0.5**2 + c_skip**2 * sigma**2) ** 0.5
@@ -70,7 +70,7 @@ def test_the_denoiser_is_the_wrapped_network(device):
         assert seen[-1][2] == "label"
 
 
-def test_for_data_of_variance_1_edm_is_variance_preserving_diffusion_asked_for_minus_v():
+def test_for_data_of_variance_1_the_target_of_edm_is_minus_v():
     sigma, y, n = 1.7, 0.3, -0.8
     a, s = 1 / np.sqrt(1 + sigma**2), sigma / np.sqrt(1 + sigma**2)
     c_skip, c_out, _ = preconditioning(sigma, 1.0)
@@ -81,21 +81,21 @@ def test_for_data_of_variance_1_edm_is_variance_preserving_diffusion_asked_for_m
 
 
 @pytest.mark.statistical
-def test_a_network_that_says_nothing_costs_exactly_1_on_gaussian_data(device):
-    """For y ~ N(0, σ_d²) the skip is already best, and what is asked for is noise of variance 1, at
-    every σ."""
+def test_a_network_that_returns_0_has_loss_1_on_gaussian_data(device):
+    """For y ~ N(0, σ_d²) the skip term is already the best denoiser, and the target is noise of
+    variance 1 at every σ."""
     y = Tensor(0.5 * RNG.normal(size=(100_000, 1)), device=device)
     losses = []
     for answer in (0.0, 0.1):
         tinycv.manual_seed(SEED + 1)
         losses.append(edm_loss(lambda x, c, answer=answer: answer * x, y).item())
     assert losses[0] == pytest.approx(1, rel=0.025)  # 5.6 standard errors
-    # 0.1 of x, which has variance 1
+    # an output of 0.1 x, where x has variance 1, adds 0.1²
     assert losses[1] - losses[0] == pytest.approx(0.01, abs=0.004)
 
 
 @pytest.mark.statistical
-def test_the_loss_of_the_best_denoiser_is_what_nobody_can_know(device):
+def test_the_loss_of_the_best_denoiser_is_the_weighted_posterior_variance(device):
     """E λ(σ) Var[y | x] = E (σ² + σ_d²)/(σ² σ_d²) · σ² STD²/(σ² + STD²), over ln σ ~ N(-1.2,
     1.2²)."""
     sigma = np.exp(-1.2 + 1.2 * np.linspace(-6, 6, 4001))
@@ -113,7 +113,7 @@ def test_the_loss_of_the_best_denoiser_is_what_nobody_can_know(device):
 
 
 @pytest.mark.statistical
-def test_noise_levels_are_drawn_as_the_paper_draws_them(device):
+def test_log_noise_levels_have_the_mean_and_deviation_of_the_paper(device):
     seen = []
 
     def model(x, c_noise):
@@ -141,7 +141,7 @@ def test_noise_levels_fall_from_the_largest_to_0_as_in_equation_5():
 @pytest.mark.parametrize(
     "options", [{"steps": 1}, {"steps": 5, "sigma_min": 0.0}, {"steps": 5, "sigma_max": 0.001}]
 )
-def test_levels_that_cannot_be_walked_are_refused(options):
+def test_unsuitable_noise_levels_are_refused(options):
     with pytest.raises(ValueError, match="must be at least 2, and 0 < sigma_min"):
         edm_sigmas(**options)
 
@@ -160,7 +160,7 @@ def test_heuns_method_is_of_second_order():
     )
 
 
-def test_18_steps_give_a_gaussians_samples_their_place(device):
+def test_18_steps_map_gaussian_noise_to_the_gaussian_data(device):
     """35 calls of D, as in the paper; each x = 80 n goes to MEAN + STD n."""
     calls = []
 
@@ -177,7 +177,7 @@ def test_18_steps_give_a_gaussians_samples_their_place(device):
 
 
 @pytest.mark.statistical
-def test_the_whole_chain_learns_a_gaussian(device):
+def test_loss_network_and_sampler_together_learn_a_gaussian(device):
     """Loss, network and sampler together: the least network for it, F = w x + b with c_noise
     unread."""
     from tinycv.optim import Adam
@@ -206,7 +206,7 @@ LEVELS = st.one_of(st.just(0.0), st.floats(1e-3, 6e4))
     st.floats(0.01, 100),
     st.sampled_from(["float16", "float32", "float64", "int", "uint8", "int64", "number"]),
 )
-def test_preconditioning_is_its_formula_in_every_dtype(sigma, sigma_data, dtype):
+def test_preconditioning_equals_its_formula_in_every_dtype(sigma, sigma_data, dtype):
     """Squares of noise levels leave a half's range, and wrap in whole numbers."""
     sigma = round(sigma) % 256 if "int" in dtype else sigma
     value = sigma if dtype in ("int", "number") else np.array([sigma], dtype)
@@ -235,7 +235,7 @@ def test_preconditioning_is_its_formula_in_every_dtype(sigma, sigma_data, dtype)
         (1.0, np.ones(2)),
     ],
 )
-def test_preconditioning_refuses_what_is_no_level(sigma, sigma_data):
+def test_preconditioning_refuses_what_is_not_a_noise_level(sigma, sigma_data):
     with pytest.raises((TypeError, ValueError), match="preconditioning: sigma"):
         preconditioning(sigma, sigma_data)
 

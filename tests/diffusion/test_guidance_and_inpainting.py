@@ -1,5 +1,5 @@
-"""Guidance mixes two answers; inpainting keeps what is known, and paints the rest so that it
-fits."""
+"""Guidance mixes the predictions with and without a label; inpainting keeps the known pixels and
+fills in the rest to match them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinycv.diffusion import guidance, inpaint, samplers
 from tinycv.diffusion.denoising import denoiser
 from tinycv.diffusion.guidance import guided, without_some
 from tinycv.diffusion.inpaint import inpainting
-from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times
+from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, sampling_times
 from tinycv.diffusion.schedule import cosine_schedule
 
 SCHEDULE = cosine_schedule(1000)
@@ -25,8 +25,8 @@ LABELS = np.array([0, 1, 1])
 # ── guidance ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def says(x, t, label):
-    """A denoiser that answers with x + 10 for label 0, x + 20 for 1, and x + 5 where nobody said
+def shift_by_label(x, t, label):
+    """A denoiser that returns x + 10 for label 0, x + 20 for label 1, and x + 5 for no label
     (2)."""
     shift = np.array([10.0, 20.0, 5.0])[tinycv.Tensor(label).numpy()]
     return x + Tensor(shift[:, None].astype(x.dtype), device=x.device)
@@ -36,37 +36,39 @@ def says(x, t, label):
     "w, expected",
     [(0.0, [10, 20, 20]), (1.0, [15, 35, 35]), (-1.0, [5, 5, 5]), (3.0, [25, 65, 65])],
 )
-def test_guidance_goes_w_times_further_from_nobody_said_to_the_label(device, w, expected):
+def test_guidance_extrapolates_from_no_label_to_the_label_by_w(device, w, expected):
     """w = 0 is the conditional model and w = -1 the unconditional one: the paper's convention."""
     x = Tensor(np.zeros((3, 1)), device=device)
-    denoise = guided(says, Tensor(LABELS, device=device), nobody=2, w=w)
+    denoise = guided(shift_by_label, Tensor(LABELS, device=device), nobody=2, w=w)
     for t in (7, Tensor(np.array([7, 8, 9]), device=device)):
         assert denoise(x, t).numpy().ravel().tolist() == expected
 
 
-def test_guiding_the_image_is_guiding_the_noise():
-    """(1 + w) D(x, c) - w D(x) is the image for the noise (1 + w) ε(x, c) - w ε(x), the paper's
-    equation 6."""
-    told, untold, x, w = 0.8, -0.5, Tensor(np.array([[0.3]])), 2.0
+def test_guiding_the_image_equals_guiding_the_noise():
+    """(1 + w) D(x, c) - w D(x) is the image for the noise (1 + w) ε(x, c) - w ε(x) of equation 6 in
+    the paper."""
+    conditional, unconditional, x, w = 0.8, -0.5, Tensor(np.array([[0.3]])), 2.0
 
     def eps(x, t, label):
-        return 0 * x + Tensor(np.where(np.asarray(label) == 0, told, untold)[:, None])
+        return 0 * x + Tensor(np.where(np.asarray(label) == 0, conditional, unconditional)[:, None])
 
     got = guided(denoiser(eps, SCHEDULE, "eps"), np.array([0]), nobody=1, w=w)(x, 300)
-    mixed = denoiser(lambda x, t: 0 * x + (1 + w) * told - w * untold, SCHEDULE, "eps")(x, 300)
+    mixed = denoiser(
+        lambda x, t: 0 * x + (1 + w) * conditional - w * unconditional, SCHEDULE, "eps"
+    )(x, 300)
     assert got.item() == pytest.approx(mixed.item())
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("options, share", [({"share": 0.2}, 0.2), ({}, 0.1)])
-def test_labels_are_forgotten_as_often_as_said_or_one_in_ten(device, options, share):
+def test_labels_are_dropped_with_the_given_share_or_one_in_ten(device, options, share):
     labels = np.arange(20_000) % 10
     got = without_some(Tensor(labels, device=device), nobody=10, **options).numpy()
     assert (got == 10).mean() == pytest.approx(share, abs=0.015)
     assert (got[got != 10] == labels[got != 10]).all()
 
 
-def test_no_label_is_forgotten_at_share_0_and_all_at_share_1():
+def test_no_label_is_dropped_at_share_0_and_every_label_at_share_1():
     assert without_some(Tensor(LABELS), 9, 0.0).numpy().tolist() == [0, 1, 1]
     assert without_some(Tensor(LABELS), 9, 1.0).numpy().tolist() == [9, 9, 9]
 
@@ -77,34 +79,34 @@ def test_no_label_is_forgotten_at_share_0_and_all_at_share_1():
 RHO = 0.8
 
 
-def of_pairs(x, t):
-    """E[x_0 | x_t = x] for N(0, Σ): a Σ (a² Σ + s² I)^{-1} x."""
+def denoise_pairs(x, t):
+    """E[x_0 | x_t = x] for N(0, Σ): a Σ (a² Σ + σ² I)^{-1} x."""
     cov, a2 = np.array([[1, RHO], [RHO, 1]]), SCHEDULE.alpha_bar[int(t[0].item())]
     gain = a2**0.5 * cov @ np.linalg.inv(a2 * cov + (1 - a2) * np.eye(2))
     return x @ Tensor(gain.T.astype(x.dtype), device=x.device)
 
 
 def painted(device, step, repeats, count=4000, steps=50):
-    """Pairs of which the first is known to be 1.5."""
+    """Pairs of which the first number is known to be 1.5, and the second is filled in."""
     known = Tensor(np.tile([True, False], (count, 1)), device=device)
     image = Tensor(np.tile([1.5, 99.0], (count, 1)), device=device)
     start = Tensor(np.random.default_rng(SEED).normal(size=(count, 2)), device=device)
-    step = inpainting(partial(step, of_pairs, SCHEDULE), SCHEDULE, image, known, repeats)
-    return sample(step, start, times(SCHEDULE, steps)).numpy()
+    step = inpainting(partial(step, denoise_pairs, SCHEDULE), SCHEDULE, image, known, repeats)
+    return sample(step, start, sampling_times(SCHEDULE, steps)).numpy()
 
 
 @pytest.mark.parametrize("step", [ddpm_step, ddim_step])
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_known_pixels_come_out_as_they_went_in(device, step, repeats):
+def test_known_pixels_do_not_change(device, step, repeats):
     x = painted(device, step, repeats, count=5, steps=10)
     assert (x[:, 0] == 1.5).all()
-    assert np.abs(x[:, 1]).max() < 10  # and what stood behind the mask is nowhere
+    assert np.abs(x[:, 1]).max() < 10  # the 99 behind the mask has not been used
 
 
 @pytest.mark.statistical
-def test_repeated_painting_makes_the_unknown_fit_the_known(device):
-    """Given 1.5, the other of the pair is N(1.5 RHO, 1 - RHO²). Painted once, it falls short of
-    that mean."""
+def test_repeats_make_the_unknown_part_match_the_known_part(device):
+    """Given 1.5, the other number of the pair is N(1.5 RHO, 1 - RHO²). Without repeats its mean is
+    too small."""
     once, often = (
         painted(device, partial(ddpm_step, variance="small"), repeats)[:, 1] for repeats in (1, 10)
     )
@@ -113,21 +115,21 @@ def test_repeated_painting_makes_the_unknown_fit_the_known(device):
     assert once.mean() < often.mean() - 0.3
 
 
-def test_painting_nothing_anew_where_all_is_known_gives_the_image_back():
+def test_a_fully_known_image_is_returned_unchanged():
     image = Tensor(np.array([[0.25, -0.5]]))
     step = inpainting(
-        partial(ddpm_step, of_pairs, SCHEDULE), SCHEDULE, image, Tensor(np.ones((1, 2), bool))
+        partial(ddpm_step, denoise_pairs, SCHEDULE), SCHEDULE, image, Tensor(np.ones((1, 2), bool))
     )
     assert (
-        sample(step, tinycv.randn(1, 2, dtype="float64"), times(SCHEDULE, 10)).numpy()
+        sample(step, tinycv.randn(1, 2, dtype="float64"), sampling_times(SCHEDULE, 10)).numpy()
         == image.numpy()
     ).all()
 
 
 @pytest.mark.statistical
-def test_before_a_step_is_repeated_the_noise_of_its_time_is_back(monkeypatch):
-    """The level of noise that the second painting of a step sees is that of the first: a² x_0² + s²
-    = 1 for x_0 of ±1."""
+def test_a_repeated_step_starts_at_the_noise_level_of_its_time(monkeypatch):
+    """The second run of a step sees the same noise level as the first: a² x_0² + σ² = 1 for x_0 of
+    ±1."""
     seen = []
     rng = np.random.default_rng(SEED)
     monkeypatch.setattr(inpaint, "randn_like", lambda x: Tensor(rng.normal(size=x.shape)))

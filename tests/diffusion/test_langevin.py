@@ -1,4 +1,5 @@
-"""Langevin samplers on Gaussians, where it is known what they end in, step size and all."""
+"""Langevin samplers on Gaussians, where the distribution at the end is known for every step
+size."""
 
 from __future__ import annotations
 
@@ -18,32 +19,32 @@ RNG = np.random.default_rng(SEED)
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """The noise of step i is a one in row i: what comes out is how much each step's noise counts in
-    the end."""
+def unit_noise(monkeypatch):
+    """Replaces the noise of step i by a one in row i, so that the result holds the weight of the
+    noise of each step at the end."""
 
-    def tell(module):
+    def patch_noise(module):
         steps = iter(range(10**6))
         monkeypatch.setattr(
             module, "standard_normal", lambda shape, like, dtype: np.eye(*shape, -next(steps))
         )
         return module
 
-    return tell
+    return patch_noise
 
 
-def propagated(run, steps):
-    """What is left of x, and the variance of the noise, after a linear sampler: exactly. The last
-    row is x's."""
+def start_and_noise_weights(run, steps):
+    """The exact weight of the start and variance of the noise at the end of a linear sampler. The
+    last row is the start."""
     x = np.zeros((steps + 1, 1))
     x[-1] = 1
     x = run(x)[:, 0]
     return x[-1], (x[:-1] ** 2).sum()
 
 
-def ula_variance(module, told, sigma, step, steps=400):
-    module = told(module)
-    left, variance = propagated(
+def ula_variance(module, unit_noise, sigma, step, steps=400):
+    module = unit_noise(module)
+    left, variance = start_and_noise_weights(
         lambda x: module.ula(lambda x: -x / sigma**2, x, step, steps).x, steps
     )
     assert abs(left) < 1e-6
@@ -53,13 +54,13 @@ def ula_variance(module, told, sigma, step, steps=400):
 @pytest.mark.parametrize(
     "sigma, step", [(1.0, 0.1), (1.0, 0.5), (1.0, 1.0), (0.5, 0.2), (3.0, 1.0)]
 )
-def test_ula_ends_in_the_variance_that_its_step_size_gives(told, sigma, step):
+def test_ula_converges_to_the_variance_of_the_docstring(unit_noise, sigma, step):
     expected = sigma**2 / (1 - step / (2 * sigma**2))
-    assert ula_variance(langevin, told, sigma, step) == pytest.approx(expected, rel=1e-6)
+    assert ula_variance(langevin, unit_noise, sigma, step) == pytest.approx(expected, rel=1e-6)
 
 
-def test_halving_the_step_halves_the_bias_of_ula(told):
-    coarse, fine = (ula_variance(langevin, told, 1.0, step, 800) - 1 for step in (0.04, 0.02))
+def test_halving_the_step_halves_the_bias_of_ula(unit_noise):
+    coarse, fine = (ula_variance(langevin, unit_noise, 1.0, step, 800) - 1 for step in (0.04, 0.02))
     assert coarse / fine == pytest.approx(2, rel=0.02)
 
 
@@ -71,18 +72,18 @@ def test_halving_the_step_halves_the_bias_of_ula(told):
         ("drift = step * score(x)", "drift = 0.5 * step * score(x)"),
     ],
 )
-def test_a_wrong_half_and_a_wrong_sign_in_ula_are_seen(told, right, wrong):
+def test_a_wrong_half_and_a_wrong_sign_in_ula_are_seen(unit_noise, right, wrong):
     with pytest.raises(AssertionError), np.errstate(all="ignore"):
-        assert ula_variance(mutant(langevin, right, wrong), told, 1.0, 0.1) == pytest.approx(
+        assert ula_variance(mutant(langevin, right, wrong), unit_noise, 1.0, 0.1) == pytest.approx(
             1 / 0.95, rel=1e-6
         )
 
 
-def check_annealed(module, told, eps=0.3, sigmas=(3.0, 1.0, 0.5), steps=40):
-    """On data N(0, 1): at level i the step is α/2 with α = ε σ_i² / σ_L², up the score -x / (1 +
-    σ_i²)."""
-    module = told(module)
-    left, variance = propagated(
+def check_annealed(module, unit_noise, eps=0.3, sigmas=(3.0, 1.0, 0.5), steps=40):
+    """On data N(0, 1) the score at level i is -x / (1 + σ_i²), and the step size is α/2 with
+    α = ε σ_i² / σ_L²."""
+    module = unit_noise(module)
+    left, variance = start_and_noise_weights(
         lambda x: module.annealed(lambda x, s: -x / (1 + s[:, None] ** 2), x, sigmas, steps, eps).x,
         steps * len(sigmas),
     )
@@ -95,8 +96,8 @@ def check_annealed(module, told, eps=0.3, sigmas=(3.0, 1.0, 0.5), steps=40):
     assert (left, variance) == (pytest.approx(mean, abs=1e-12), pytest.approx(expected, rel=1e-9))
 
 
-def test_annealed_langevin_takes_ncsns_steps(told):
-    check_annealed(langevin, told)
+def test_annealed_langevin_takes_the_steps_of_ncsn(unit_noise):
+    check_annealed(langevin, unit_noise)
 
 
 @pytest.mark.parametrize(
@@ -108,14 +109,14 @@ def test_annealed_langevin_takes_ncsns_steps(told):
         ("[*sigmas, 0.0]", "[*sigmas[1:], 0.0]"),
     ],
 )
-def test_a_mistake_in_the_annealing_is_seen(told, right, wrong):
+def test_a_mistake_in_the_annealing_is_seen(unit_noise, right, wrong):
     with pytest.raises(AssertionError):
-        check_annealed(mutant(langevin, right, wrong), told)
+        check_annealed(mutant(langevin, right, wrong), unit_noise)
 
 
 def biased_by(module, step=0.8, n=4000, steps=60, thinned=10):
-    """How many standard errors MALA's variances are off, on a Gaussian with axes of unlike length.
-    Chains begin in it."""
+    """By how many standard errors the variances of MALA are wrong, on a Gaussian with axes of
+    different lengths. The chains start from samples of it."""
     density = gaussian([1.0, -0.5], [[1.0, 0.3], [0.3, 0.5]])
     tinycv.manual_seed(SEED + 1)
     x = density.sample(n, np.random.default_rng(SEED + 5)).astype(np.float64)
@@ -148,12 +149,12 @@ def test_mala_is_unbiased_where_ula_is_not():
     ],
 )
 def test_a_mistake_in_the_metropolis_rule_biases_it(right, wrong):
-    # measured: 15 and above
+    # measured with these mistakes: at least 15
     assert np.abs(biased_by(mutant(langevin, right, wrong))[1]).max() > 8
 
 
 @pytest.mark.statistical
-def test_mala_with_tiny_steps_takes_nearly_all_of_them():
+def test_mala_accepts_nearly_all_tiny_steps():
     assert np.mean(biased_by(langevin, step=1e-3, steps=5)[0].history("acceptance")) > 0.98
 
 
@@ -166,7 +167,7 @@ WALKS = {
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("walk", WALKS)
-def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(walk, device):
+def test_a_chain_records_its_path_and_its_drift(walk, device):
     x = tinycv.Tensor(np.full((50, 2), 30.0), dtype="float32", device=device)
     chain = WALKS[walk](gaussian([0, 0], np.eye(2)), x)
     path, drift = [to_numpy(points) for points in chain.path], chain.history("drift")
@@ -180,7 +181,7 @@ def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(walk, device):
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("sampler", ["ula", "annealed"])
-def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(sampler, device):
+def test_plain_langevin_stays_in_its_first_mode_and_annealed_does_not(sampler, device):
     density, x = (
         two_modes(),
         tinycv.Tensor(RNG.uniform(-8, 8, (2000, 2)), dtype="float32", device=device),
@@ -222,12 +223,12 @@ def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(s
         ),
     ],
 )
-def test_steps_and_levels_that_lead_nowhere_are_refused(walk, said):
+def test_unsuitable_steps_and_noise_levels_are_refused(walk, said):
     with pytest.raises(ValueError, match=said):
         walk(np.zeros((2, 1)))
 
 
-def test_noise_levels_fall_by_equal_fractions():
+def test_geometric_noise_levels_fall_by_equal_ratios():
     np.testing.assert_allclose(langevin.geometric(20, 1, 10), np.geomspace(20, 1, 10))
     np.testing.assert_allclose(langevin.geometric(1e-300, 1e300, 3), [1e-300, 1, 1e300])
     np.testing.assert_allclose(
@@ -236,7 +237,7 @@ def test_noise_levels_fall_by_equal_fractions():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_chain_of_no_walkers_goes_nowhere_without_a_warning():
+def test_a_chain_of_no_points_gives_no_warning():
     none = np.zeros((0, 2), np.float32)
     for chain in (
         langevin.ula(lambda x: -x, none, 0.1, 3),

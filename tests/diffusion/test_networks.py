@@ -1,4 +1,4 @@
-"""Networks of x and t depend on both, and on each point's own t."""
+"""ScoreMLP and its Fourier features: each result depends on one point and its time alone."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def test_a_score_network_is_certified_to_second_order():
         )
 
 
-def test_every_point_is_looked_at_alone_and_at_its_own_time(device):
+def test_each_point_is_treated_independently_at_its_own_time(device):
     tinycv.manual_seed(0)
     model = ScoreMLP(3, hidden=8, depth=2, place_features=4).to(device)
     x, t = tinycv.randn(5, 3, device=device), tinycv.rand(5, device=device)
-    together = model(x, t).numpy()
-    assert together.shape == (5, 3)
-    np.testing.assert_allclose(together[2:3], model(x[2:3], t[2:3]).numpy(), rtol=1e-5, atol=1e-6)
-    assert np.abs(model(x, t + 0.1).numpy() - together).min(axis=1).max() > 1e-3
+    whole = model(x, t).numpy()
+    assert whole.shape == (5, 3)
+    np.testing.assert_allclose(whole[2:3], model(x[2:3], t[2:3]).numpy(), rtol=1e-5, atol=1e-6)
+    assert np.abs(model(x, t + 0.1).numpy() - whole).min(axis=1).max() > 1e-3
 
 
-def test_times_that_differ_by_a_hundredth_are_told_apart():
+def test_times_that_differ_by_a_hundredth_have_distinct_features():
     t = np.linspace(-2, 2, 401)
     waves = fourier_features(t)
     assert waves.shape == (401, 16)
@@ -39,14 +39,14 @@ def test_times_that_differ_by_a_hundredth_are_told_apart():
     assert gaps.min() > 0.1
 
 
-def test_waves_of_places_run_along_each_axis_from_the_slowest_to_the_fastest():
+def test_features_of_points_are_waves_of_each_axis_from_the_slowest_to_the_fastest():
     waves = fourier_features(np.array([[0.1, 0.2]]), 6, slowest=1.0, fastest=4.0)
     angles = np.array([0.1, 0.2, 0.4, 0.2, 0.4, 0.8])
     np.testing.assert_allclose(waves, [[*np.sin(angles), *np.cos(angles)]])
 
 
 @pytest.mark.parametrize("fastest", [8.0, 64.0])
-def test_a_score_network_is_its_equations_with_waves_of_the_time_and_faster_ones_of_the_place(
+def test_a_score_network_equals_its_equations(
     fastest,
 ):
     def waves(v, slowest, fastest):

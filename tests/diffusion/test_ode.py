@@ -1,5 +1,5 @@
-"""The flow on Gaussians, where its end and its likelihood are formulas; on a mixture beside SciPy's
-integrator."""
+"""The probability flow ODE: on Gaussians its end and its likelihood have closed forms; on a mixture
+it is compared with SciPy's integrator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def flow(sde, make=sdes):
 
 
 def error(sde, step, steps, v=None, m=ode):
-    """Along the flow of a Gaussian, a point keeps its number of standard deviations."""
+    """Along the flow of a Gaussian each point stays at the same number of standard deviations."""
     end = m.solve(v or flow(sde), np.ones((1, 1)), np.linspace(0.8, 0.2, steps + 1), step)
     return abs(float(end[0, 0]) / (spread(sde, 0.2) / spread(sde, 0.8)) - 1)
 
@@ -68,18 +68,18 @@ DENSITY = gaussian([0.5, -0.3], [[0.8, 0.3], [0.3, 0.5]])
 
 
 def off(m, sde, steps, along=None):
-    """How far the log-likelihood is from the truth, where the prior is not quite p_1: that much is
-    known, and forgiven."""
+    """The error of the log-likelihood, without the part that comes from the prior not being exactly
+    p_1, which is known."""
     x, times = (
         DENSITY.sample(50, np.random.default_rng(1)).astype(np.float64),
         np.linspace(0, 1, steps + 1),
     )
     score, (scale, std) = sde.score_of(DENSITY), sde.marginal(1.0)
     end = solve(sde.flow(score), x, times, rk4)
-    forgiven = sde.log_prior(end) - (
+    prior_error = sde.log_prior(end) - (
         DENSITY.log_density(end / scale, std / scale) - 2 * math.log(scale)
     )
-    return m.log_likelihood(sde, score, x, times, along) - DENSITY.log_density(x) - forgiven
+    return m.log_likelihood(sde, score, x, times, along) - DENSITY.log_density(x) - prior_error
 
 
 def test_the_likelihood_of_a_gaussian_is_its_density(sde):
@@ -87,7 +87,7 @@ def test_the_likelihood_of_a_gaussian_is_its_density(sde):
     assert fine < 1e-4 and coarse / fine > 10
 
 
-def test_the_likelihood_of_a_tensor_is_the_density_too():
+def test_the_likelihood_accepts_a_tensor():
     sde, x, times = VP(0.05, 25.0), DENSITY.sample(4, RNG), np.linspace(0, 1, 40)
     found = log_likelihood(sde, sde.score_of(DENSITY), tinycv.Tensor(x), times)
     np.testing.assert_allclose(to_numpy(found), DENSITY.log_density(x.astype(float)), atol=5e-3)
@@ -115,25 +115,23 @@ def test_a_mistake_in_the_likelihood_is_seen(wrong):
 
 
 @pytest.mark.parametrize(("sde", "t"), [(VP(0.1, 20.0), 0.02), (SubVP(0.1, 20.0), 0.08)])
-def test_from_a_little_noise_on_the_likelihood_of_a_board_is_that_of_the_board_with_that_noise(
-    sde, t
-):
-    """At t the points are scale x_0 + std z: x is taken there, and the density brought back to the
-    size of the board."""
+def test_a_likelihood_from_time_t_on_is_that_of_the_data_with_the_noise_of_t(sde, t):
+    """At the time t the points are scale x_0 + std z. log_likelihood takes x to that scale and
+    returns the density at the scale of the data."""
     board, (scale, std) = checkerboard(), sde.marginal(t)
     x = np.array([[1.0, 1.0], [-1.9, -0.3], [0.1, 3.9], [3.95, 2.1], [-0.02, 0.5]])
     found = log_likelihood(sde, sde.score_of(board), x, t + (1 - t) * np.linspace(0, 1, 41) ** 2)
     np.testing.assert_allclose(found, board.log_density(x, std / scale), atol=2e-3)
 
 
-def test_a_likelihood_asked_for_from_the_noise_to_the_data_is_refused():
+def test_a_likelihood_with_falling_times_is_refused():
     sde = SDES["VP"]
     with pytest.raises(ValueError, match="times run from 1.0 to 0.0; they must rise"):
         log_likelihood(sde, sde.score_of(DENSITY), np.zeros((2, 2)), np.linspace(1, 0, 5))
 
 
 def test_the_estimate_along_random_directions_is_right_on_average():
-    # with their opposites: all of them
+    # with their opposites, which give the same, these are all four directions of signs
     signs = np.array([[1.0, 1.0], [1.0, -1.0]])
     sde = VP(0.1, 12.0)
     exact, both = off(ode, sde, 40), [off(ode, sde, 40, np.tile(v, (50, 1))) for v in signs]
@@ -141,7 +139,7 @@ def test_the_estimate_along_random_directions_is_right_on_average():
     assert np.abs(both[0] - exact).max() > 0.01
 
 
-def test_flow_and_likelihood_are_scipys(sde):
+def test_flow_and_likelihood_agree_with_scipy(sde):
     from scipy.integrate import solve_ivp
 
     density = eight_gaussians()
@@ -159,7 +157,7 @@ def test_flow_and_likelihood_are_scipys(sde):
     end = solve_ivp(both, (0.01, 1), start, rtol=1e-8, atol=1e-8).y[:, -1].reshape(6, 3)
     times = np.linspace(0.01, 1, 161)
     np.testing.assert_allclose(solve(v, x, times, rk4), end[:, :2], rtol=1e-4, atol=1e-4)
-    # x is a point at 0.01 here, of the data's size there
+    # x is a point at time 0.01 for solve, but log_likelihood takes a point at the scale of the data
     scale = sde.marginal(0.01)[0]
     found = log_likelihood(sde, sde.score_of(density), x / scale, times) - 2 * math.log(scale)
     np.testing.assert_allclose(found, sde.log_prior(end[:, :2]) + end[:, 2], atol=1e-3)

@@ -69,7 +69,7 @@ def test_points_keep_their_dtype(name, dtype, answered, device):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_mala_takes_no_impossible_step(dtype):
+def test_mala_never_accepts_an_impossible_step(dtype):
     def log_density(x):
         return np.where((np.abs(x.astype("float32")) < 1).all(axis=-1), 0.0, -1e4).astype(dtype)
 
@@ -77,7 +77,7 @@ def test_mala_takes_no_impossible_step(dtype):
     assert x.dtype == dtype and (np.abs(x) <= 1).all() and (x != 0).mean() > 0.5
 
 
-def test_mala_on_halves_weighs_long_steps_in_float32():
+def test_mala_in_float16_computes_step_lengths_in_float32():
     x = np.zeros((1000, 3), "float16")  # the squares of such steps are infinite in float16
     chain = langevin.mala(
         lambda x: -0.5e-6 * (x.astype("float32") ** 2).sum(axis=-1), lambda x: -1e-6 * x, x, 5e4, 1
@@ -85,6 +85,6 @@ def test_mala_on_halves_weighs_long_steps_in_float32():
     assert 0.9 < chain.history("acceptance")[0] <= 1 and np.isfinite(chain.history("drift")[0])
 
 
-def test_the_corrector_measures_halves_in_float32():
+def test_the_corrector_computes_lengths_in_float32():
     x = np.ones((2, 300_000), "float16")  # their squared lengths are beyond float16
     assert np.isfinite(sde.predictor_corrector(VP, lambda x, t: -x, x, [0.5, 0.4])).all()

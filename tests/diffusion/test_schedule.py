@@ -1,5 +1,5 @@
-"""All six schedules speak one language: times, signal and noise, training and sampling; and
-Tweedie's formula holds on each, both ways, beside the exact score and denoiser of a mixture."""
+"""All six noise schedules have the same interface (times, signal and noise, training, sampling),
+and on each Tweedie's formula links the exact score and the exact denoiser of a mixture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinycv.data import Mixture
 from tinycv.diffusion.denoising import clipped, denoiser, diffusion_loss
 from tinycv.diffusion.edm import EDM, edm_sigmas, heun_step
 from tinycv.diffusion.guidance import guided
-from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times
+from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, sampling_times
 from tinycv.diffusion.schedule import cosine_schedule, linear_schedule
 from tinycv.diffusion.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
 from tinycv.diffusion.tweedie import denoiser_of, score_of
@@ -42,10 +42,10 @@ def middle(schedule):
 
 
 def exact_denoiser(x, t, schedule):
-    """E[x_0 | x_t = x] for the mixture, by Bayes' rule: of each component the mean of a Gaussian
-    given another, by the share of the component."""
-    a, s = schedule.marginal(t)
-    variance = a * a * 0.3**2 + s * s
+    """E[x_0 | x_t = x] for the mixture, by Bayes' rule: the conditional mean of each component,
+    weighted by the probability that x came from it."""
+    a, sigma = schedule.marginal(t)
+    variance = a * a * 0.3**2 + sigma * sigma
     away = x[:, None] - a * DENSITY.means  # (N, K, D)
     share = DENSITY.weights * np.exp(-0.5 * (away**2).sum(axis=-1) / variance)
     share /= share.sum(axis=1, keepdims=True)
@@ -71,7 +71,7 @@ def test_the_denoiser_of_the_exact_score_is_the_exact_denoiser(schedule, kind):
     np.testing.assert_allclose(x_of(found), exact_denoiser(x, t, schedule), rtol=1e-8, atol=1e-10)
 
 
-def test_there_and_back_is_where_one_began(schedule, device):
+def test_converting_a_denoiser_to_a_score_and_back_changes_nothing(schedule, device):
     x = Tensor(np.random.default_rng(SEED).normal(size=(4, 3)), device=device)
     t = schedule.each(x, middle(schedule))
     again = score_of(denoiser_of(lambda x, t: -0.7 * x, schedule), schedule)(x, t)
@@ -83,34 +83,34 @@ def x_of(value):
 
 
 def one(t):
-    """The time of all, by the times (B,)."""
+    """The one time in times (B,) that are all equal."""
     return x_of(t)[0].item()
 
 
-# ── one language ─────────────────────────────────────────────────────────────────────────────────
+# ── the common interface ─────────────────────────────────────────────────────────────────────────
 
 
 def test_times_fall_from_the_noise_to_the_data(schedule):
-    walk = times(schedule, 7)
+    walk = sampling_times(schedule, 7)
     assert len(walk) == 8 and walk[0] == schedule.last and walk[-1] == 0
     assert (np.diff(walk) < 0).all()
     assert schedule.marginal(walk[-1]) == (1.0, 0.0)
 
 
-def test_karras_levels_are_the_times_of_edm():
+def test_the_times_of_edm_are_edm_sigmas():
     assert EDM(0.01, 5.0, 3.0).times(9) == edm_sigmas(9, 0.01, 5.0, 3.0)
 
 
-def test_signal_and_noise_are_the_same_for_a_number_and_beside_a_batch(schedule, device):
+def test_signal_and_noise_are_the_same_for_a_number_and_for_a_batch(schedule, device):
     x, t = Tensor(np.zeros((3, 1, 2)), device=device), middle(schedule)
     for given in (t, schedule.each(x, t)):
-        a, s = (Tensor(part).numpy() for part in schedule.beside(x, given))
-        assert a.shape == s.shape == (3, 1, 1)
+        a, sigma = (Tensor(part).numpy() for part in schedule.beside(x, given))
+        assert a.shape == sigma.shape == (3, 1, 1)
         np.testing.assert_allclose(a.ravel(), schedule.signal(t), rtol=1e-12)
-        np.testing.assert_allclose(s.ravel(), schedule.noise(t), rtol=1e-12)
+        np.testing.assert_allclose(sigma.ravel(), schedule.noise(t), rtol=1e-12)
 
 
-def test_two_leaps_are_one(schedule):
+def test_two_noising_steps_equal_one(schedule):
     """q(x_t | x_s) after q(x_s | x_0) is q(x_t | x_0)."""
     t, s = schedule.times(10)[2], schedule.times(10)[6]
     alpha, beta = schedule.between(t, s)
@@ -120,22 +120,22 @@ def test_two_leaps_are_one(schedule):
 
 
 @pytest.mark.statistical
-def test_random_times_are_times_of_the_schedule_with_noise_in_them(schedule, device):
+def test_random_times_belong_to_the_schedule_and_have_noise(schedule, device):
     x = Tensor(np.zeros((2000, 1), np.float32), device=device)
     drawn = schedule.random_times(x).numpy()
     assert drawn.shape == (2000,) and (drawn >= 0).all()
     assert (schedule.noise(drawn[drawn > 0]) > 0).all()
 
 
-def test_the_loss_and_the_denoiser_read_one_schedule(schedule, device):
-    """A model that knows the data, and is asked for the noise, has the loss 0 and gives them
-    back."""
+def test_the_loss_and_the_denoiser_use_the_same_signal_and_noise(schedule, device):
+    """A model that knows the data and predicts the noise has the loss 0, and its denoiser returns
+    the data."""
     tinycv.manual_seed(SEED)
     x0 = Tensor(np.random.default_rng(SEED).normal(size=(1, 4)) * np.ones((8, 1)), device=device)
 
     def model(x, t):
-        a, s = schedule.beside(x, t)
-        return (x - a * x0) / s
+        a, sigma = schedule.beside(x, t)
+        return (x - a * x0) / sigma
 
     assert diffusion_loss(model, x0, schedule=schedule).item() < 1e-10
     t = middle(schedule)
@@ -153,8 +153,9 @@ STEPS = {
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", STEPS)
-def test_every_step_by_a_denoiser_samples_on_every_schedule(schedule, name):
-    """With the exact denoiser: the shares of the two components, and their spread."""
+def test_every_denoiser_step_samples_on_every_schedule(schedule, name):
+    """With the exact denoiser the samples have the right share in each of two components, and the
+    right spread."""
     tinycv.manual_seed(SEED)
     start = Tensor(schedule.prior((4000, 2), np))
     denoise = denoiser_of(schedule.score_of(DENSITY), schedule)
@@ -166,8 +167,8 @@ def test_every_step_by_a_denoiser_samples_on_every_schedule(schedule, name):
 
 
 @pytest.mark.statistical
-def test_samplers_of_the_sde_and_of_edm_end_in_the_same_density():
-    """Up the score and along the denoiser, which are one."""
+def test_the_reverse_sde_and_edm_sample_the_same_density():
+    """One sampler uses the score and the other the denoiser, which determine each other."""
     tinycv.manual_seed(SEED)
     vp, edm = SCHEDULES["VP"], SCHEDULES["EDM"]
     score, clock = vp.score_of(DENSITY), np.linspace(1, 0.001, 201)
@@ -184,7 +185,7 @@ def test_samplers_of_the_sde_and_of_edm_end_in_the_same_density():
 
 
 @pytest.mark.parametrize("kind", [VE, VP, SubVP])
-def test_time_0_of_perturb_has_the_slope_that_differences_have(kind):
+def test_the_time_derivative_of_perturb_at_time_0_agrees_with_finite_differences(kind):
     schedule = kind()
     x0, z = Tensor(np.full((3, 1), 1.5)), Tensor(np.full((3, 1), 2.0))
     at = np.array([0.2, 0.5, 0.9]) if kind is not SubVP else np.array([0.0, 0.5, 0.9])
@@ -192,14 +193,14 @@ def test_time_0_of_perturb_has_the_slope_that_differences_have(kind):
     (slope,) = tinycv.grad(schedule.perturb(x0, t, z).sum(), t)
     step = 1e-6
     for i, time in enumerate(at):
-        # at time 0 the only way is forward, and the bend is of the order of the step
+        # at time 0 the difference can only be taken forwards, so its error is of the order of step
         before = max(0.0, time - step)
         high = schedule.perturb(x0, time + step, z).numpy()[i, 0]
         low = schedule.perturb(x0, before, z).numpy()[i, 0]
         assert abs(slope.numpy()[i] - (high - low) / (time + step - before)) < 1e-3
 
 
-def test_a_denoiser_passes_the_gradient_of_its_time_on_to_the_model():
+def test_a_denoiser_is_differentiable_in_its_time():
     t = Tensor(np.array([1.0, 2.0, 3.0]), requires_grad=True)
     x = Tensor(np.zeros((3, 1)))
     # D = x - t (0 x + t) = -t²
@@ -208,7 +209,7 @@ def test_a_denoiser_passes_the_gradient_of_its_time_on_to_the_model():
     np.testing.assert_allclose(slope.numpy(), [-2.0, -4.0, -6.0])
 
 
-def test_halves_of_a_score_do_not_leave_their_range_on_the_way():
+def test_a_float16_score_does_not_overflow():
     x = tinycv.ones(2, 1, dtype="float16")
     score = score_of(lambda x, t: 0 * x, EDM())(x, np.array([300.0, 0.05], "float16"))
     np.testing.assert_allclose(score.numpy()[:, 0], [-1 / 300**2, -400.0], rtol=2e-2)
@@ -216,13 +217,13 @@ def test_halves_of_a_score_do_not_leave_their_range_on_the_way():
     assert np.isfinite(back.numpy()).all()
 
 
-def test_times_without_a_sign_do_not_wrap():
+def test_unsigned_times_do_not_wrap_around():
     x, z = np.ones((2, 1)), np.ones((2, 1))
     made = VE().perturb(x, np.array([0, 1], "uint8"), z)
     np.testing.assert_allclose(made, VE().perturb(x, np.array([0, 1]), z))
 
 
-def test_a_time_that_the_schedule_has_not_is_nan_on_a_gpu_whatever_is_predicted(double):
+def test_a_time_outside_the_schedule_gives_nan_on_a_gpu_for_every_target(double):
     x = tinycv.ones(2, 1, device="gpu")
     t = Tensor(np.array([0.5, 2.0], "float32"), device="gpu")
     made = denoiser(lambda x, t: 0 * x, VP(), "x0")(x, t).numpy()
@@ -264,13 +265,13 @@ def test_a_denoiser_of_another_schedule_is_refused_by_every_step(pair, way):
     assert ddim_step(denoise, own, x, t, s).shape == x.shape
 
 
-def test_an_argument_given_beforehand_hides_no_schedule():
+def test_partial_does_not_hide_the_schedule_of_a_denoiser():
     denoise = partial(partial(denoiser(lambda x, t, *label: x, cosine_schedule(20), "x0")))
     with pytest.raises(ValueError, match="DDPM, last time 20.*their signal or noise differ"):
         ddim_step(denoise, linear_schedule(20), np.ones((3, 2), np.float32), 10, 5)
 
 
-def test_a_schedule_made_a_second_time_is_the_same_and_a_function_of_your_own_fits_all():
+def test_equal_schedules_and_functions_without_a_schedule_are_accepted():
     x = np.ones((3, 2), np.float32)
     for make in (cosine_schedule, linear_schedule, VP, SubVP, VE, EDM):
         first, second = make(), make()

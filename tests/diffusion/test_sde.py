@@ -1,5 +1,5 @@
-"""Every process and sampler on a Gaussian, N(0, v): what it must end in is a formula; errors fall
-as orders say."""
+"""SDEs and their samplers on a Gaussian N(0, v), where the distribution at the end has a closed
+form, and the error falls with the step size as the order of the method says."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_marginal(m, name):
         )
 
 
-def test_scale_and_std_solve_the_equations_of_the_moments(name):
+def test_signal_and_noise_levels_solve_the_moment_equations(name):
     check_marginal(module, name)
 
 
@@ -84,7 +84,7 @@ def test_times_may_be_numbers_or_arrays_or_tensors(name, device):
             )
 
 
-def test_what_is_perturbed_has_the_marginals_scale_and_std(name, device):
+def test_perturb_uses_the_levels_of_marginal(name, device):
     sde = SDES[name](module)
     x, t = tinycv.randn(3, 2, 2, device=device), tinycv.tensor([0.2, 0.5, 0.9], device=device)
     z = tinycv.randn(3, 2, 2, device=device)
@@ -95,7 +95,7 @@ def test_what_is_perturbed_has_the_marginals_scale_and_std(name, device):
 @pytest.mark.parametrize(
     "density", [gaussian([0.5, -1], [[1, 0.4], [0.4, 0.6]]), eight_gaussians(), checkerboard()]
 )
-def test_the_score_of_is_that_of_points_that_were_scaled_and_noised(name, density):
+def test_score_of_is_the_score_of_scaled_and_noised_points(name, density):
     sde = SDES[name](module)
     scale, std = sde.marginal(0.4)
     x, h = np.random.default_rng(0).normal(size=(5, 2)), 1e-6
@@ -111,7 +111,7 @@ def test_the_score_of_is_that_of_points_that_were_scaled_and_noised(name, densit
 
 
 @pytest.mark.statistical
-def test_the_prior_is_where_the_process_ends(name):
+def test_the_prior_is_the_end_of_the_process(name):
     sde = SDES[name](module)
     tinycv.manual_seed(SEED)
     x, std = sde.prior((20_000, 2), np), sde.marginal(1.0)[1]
@@ -120,7 +120,7 @@ def test_the_prior_is_where_the_process_ends(name):
     np.testing.assert_allclose(sde.log_prior(x.astype(float)[:50]), log_p, rtol=1e-9)
 
 
-# ── the samplers: exact, by what becomes of each step's noise ─────────────────────────────────────
+# ── the samplers: exact variances, by the weight of the noise of each step at the end ─────────────
 
 
 @pytest.fixture
@@ -150,16 +150,14 @@ def errors(run, m, name, backward, steps):
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_euler_maruyama_ends_in_the_right_gaussian_with_half_the_error_at_half_the_step(
-    run, name, backward
-):
+def test_halving_the_step_of_euler_maruyama_halves_its_error(run, name, backward):
     coarse, fine = errors(run, module, name, backward, (200, 400))
     assert abs(fine) < 0.05
     assert coarse / fine == pytest.approx(2, rel=0.1)
 
 
 def check_steps(run, m, name):
-    """The variance after a few coarse steps of the reverse SDE, by the recursion written out."""
+    """The variance after six coarse steps of the reverse SDE, computed by its recursion."""
     sde, times = SDES[name](m), np.linspace(0.8, 0.2, 7)
     expected = 1.3
     for t, dt in zip(times[:-1], np.diff(times), strict=True):
@@ -168,7 +166,7 @@ def check_steps(run, m, name):
     assert run(m, sde.reverse(gaussian_score(sde)), times, 1.3) == pytest.approx(expected, rel=1e-9)
 
 
-def test_every_step_of_the_reverse_sde_is_as_it_is_written(run, name):
+def test_every_step_of_the_reverse_sde_follows_its_formula(run, name):
     check_steps(run, module, name)
 
 
@@ -188,8 +186,8 @@ def test_every_step_of_the_reverse_sde_is_as_it_is_written(run, name):
             "self.sde.drift(x, t) - 0.5 * self.diffusion(t) ** 2",
         ),
         ("math.sqrt(abs(dt)) * standard", "abs(dt) * standard"),
-        ("process.drift(x, t) * dt", "process.drift(x, s) * dt"),
-        ("process.diffusion(t) * math", "process.diffusion(s) * math"),
+        ("process.drift(x, t) * dt", "process.drift(x, then) * dt"),
+        ("process.diffusion(t) * math", "process.diffusion(then) * math"),
     ],
 )
 def test_a_wrong_sign_a_missing_half_and_a_time_off_by_one_are_seen(run, right, wrong):
@@ -205,8 +203,8 @@ def test_a_schedule_off_by_one_is_seen(run, monkeypatch):
 
 
 def check_corrector(monkeypatch, m, name):
-    """One step there and one Langevin step at its end, with noise that is known, by algorithm 1 of
-    Song et al. 2021."""
+    """One predictor step and one Langevin step at the time where it ends, with known noise, by
+    algorithm 1 of Song et al. 2021."""
     sde, rng, (t, then), snr = SDES[name](m), np.random.default_rng(0), (0.7, 0.5), 0.3
     x, *noise = rng.normal(size=(3, 5, 2))
     drawn = iter(noise)
@@ -227,7 +225,7 @@ def check_corrector(monkeypatch, m, name):
     np.testing.assert_allclose(found, x + step * slope + math.sqrt(2 * step) * noise[1], rtol=1e-9)
 
 
-def test_a_predictor_and_a_corrector_step_are_those_of_the_paper(monkeypatch, name):
+def test_predictor_and_corrector_steps_follow_algorithm_1(monkeypatch, name):
     check_corrector(monkeypatch, module, name)
 
 
@@ -247,7 +245,7 @@ def test_a_mistake_in_the_corrector_is_seen(monkeypatch, right, wrong):
 
 
 @pytest.mark.statistical
-def test_corrector_steps_mend_the_predictors_error(name):
+def test_corrector_steps_reduce_the_error_of_the_predictor(name):
     sde, x = SDES[name](module), np.random.default_rng(SEED).normal(size=(20_000, 2))
     start = math.sqrt(variance(sde, 1.0)) * x
     spread = []
@@ -261,7 +259,7 @@ def test_corrector_steps_mend_the_predictors_error(name):
 
 
 @pytest.mark.statistical
-def test_the_reverse_sde_brings_noise_back_to_the_data_on_any_device(device):
+def test_the_reverse_sde_turns_noise_into_data_on_any_device(device):
     density, sde = eight_gaussians(), VE(0.02, 8.0)
     tinycv.manual_seed(SEED)
     x = tinycv.Tensor(sde.prior((600, 2), np), device=device)
@@ -283,6 +281,6 @@ def test_the_reverse_sde_brings_noise_back_to_the_data_on_any_device(device):
         (lambda: SubVP(0, 0), "at most beta_max"),
     ],
 )
-def test_a_process_that_makes_no_noise_is_refused(make, message):
+def test_a_process_without_noise_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

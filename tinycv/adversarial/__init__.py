@@ -1,11 +1,27 @@
-"""Chapter 3, adversarial: a painter and an art teacher, and what is done with what they learned.
+"""Chapter 3, generative adversarial networks (GANs): losses, the training loop, and networks.
 
-gan.py         the game of two networks: losses, penalties, packing
-turns.py       the training loop, in which they take turns
-unrolled.py    a generator that thinks ahead
-networks.py    generators and discriminators, of points and of images
-plane.py       games in the plane, by PacGAN's protocol
-recipe.py      how a small DCGAN is trained, and asked for images
+In reading order:
+
+gan.py         the game of two networks: its losses, gradient penalties (WGAN-GP, R1), packing
+               (PacGAN) and conditioning on a class
+turns.py       fit_gan, the training loop in which both networks take turns
+unrolled.py    unrolled GAN: the generator takes its loss against a future discriminator
+networks.py    generators and discriminators: of points (as in PacGAN) and of images (DCGAN)
+plane.py       GANs on points in the plane, compared by PacGAN's protocol
+recipe.py      how the small DCGAN of demo 09 is trained, and how its images are made
+
+The symbols of the chapter:
+
+    x             a real example                                              (B, ...)
+    z             the noise that the generator takes, from N(0, I)            (B, latent)
+    G(z), fake    the generator, and the examples it makes                    (B, ...)
+    D(x)          the probability, by the discriminator, that x is real       (B, 1)
+    d, a logit    what the discriminator network returns: D = sigmoid(d)      (B, 1)
+    p, p_G        the densities of the data and of what G makes
+    θ_D, θ_G      the weights of D and of G
+    σ(d)          the sigmoid; sigma, in code, is the width of a mode of the data (plane.py)
+    slope         dd/dx: how fast the logit changes with an example           (B, size of x)
+    betas         Adam's two decay rates; diffusion's β is another thing (diffusion/__init__.py)
 """
 
 from tinycv.adversarial.networks import (

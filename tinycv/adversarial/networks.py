@@ -1,8 +1,8 @@
-"""Generators and discriminators: of points, as PacGAN's, and of images, as DCGAN's.
+"""DCGAN and the networks of PacGAN: generators and discriminators of images and of points.
 
     noise z (B, latent)  ->  generator  ->  x  ->  discriminator  ->  logit (B, 1)
 
-A generator has ``latent``, the size of the noise that it takes.
+A generator has an attribute ``latent``, the size of the noise that it takes.
 Read before: nn/conv.py, nn/batch_norm.py.
 """
 
@@ -24,8 +24,8 @@ MOST_SIDE = 1024  # of an image: each halving doubles the channels
 
 
 def start_small(network: Module, std: float = 0.02) -> None:
-    """Matrices and convolutions from N(0, std²), their biases from 0: Radford et al. 2016, section
-    4. In place."""
+    """DCGAN's initialisation, in place: the weights of linear and convolution layers are drawn from
+    N(0, std²), and their biases are 0 (Radford et al. 2016, section 4)."""
     if not isinstance(network, Module):
         raise TypeError(f"start_small: network is {shown(network)}; it must be a Module")
     std = finite(std, "start_small: std", low=0, high=init.MOST)
@@ -40,8 +40,8 @@ def start_small(network: Module, std: float = 0.02) -> None:
 
 
 class PointGenerator(Sequential):
-    """z (B, latent) to points (B, out): four layers of 400 with batch norm and ReLU, as PacGAN's
-    for 2-D data.
+    """z (B, latent) to points (B, out): PacGAN's generator for 2-D data, four layers of 400 with
+    batch norm and ReLU.
 
     Lin et al. 2018, section 4.1; weights from N(0, 0.02²).
     """
@@ -57,8 +57,10 @@ class PointGenerator(Sequential):
 
 
 class Maxout(Module):
-    """y_i = max_j (x W_ij + b_ij): each output is the highest of ``pieces`` planes. Goodfellow et
-    al. 2013, eq. 1-2."""
+    """Maxout: each output is the largest of ``pieces`` linear functions of the input.
+
+    y_i = max_j (x W_ij + b_ij)                                 Goodfellow et al. 2013, eq. 1-2
+    """
 
     def __init__(self, in_features: int, out_features: int, pieces: int):
         in_features, out_features, pieces = whole(
@@ -74,8 +76,8 @@ class Maxout(Module):
 
 
 class PointDiscriminator(Sequential):
-    """Points (B, features) to logits (B, 1): three maxout layers of 200 with five pieces, as
-    PacGAN's for 2-D data."""
+    """Points (B, features) to logits (B, 1): PacGAN's discriminator for 2-D data, three maxout
+    layers of 200 with five pieces."""
 
     def __init__(self, features: int = 2, width: int = 200, pieces: int = 5, depth: int = 3):
         features, width, pieces = whole(
@@ -90,12 +92,12 @@ class PointDiscriminator(Sequential):
 
 
 class PointMLP(Sequential):
-    """(B, features) to (B, out) with ReLUs and nothing else: either side of a small game in the
-    plane.
+    """(B, features) to (B, out): a multilayer perceptron with ReLUs, for either side of a small GAN
+    in the plane.
 
-    Without batch norm a point depends on its own noise alone. In the trials for demo 08 sharp modes
-    were met with these, and not with PacGAN's networks; what of the difference mattered was not
-    told apart. slope: of a leaky ReLU.
+    Without batch norm each point depends on its own noise alone. In the trials for demo 08 these
+    networks hit sharp modes and PacGAN's did not; which of the differences matters was not tested.
+    slope: the slope of a leaky ReLU below 0; 0 gives a plain ReLU.
     """
 
     def __init__(
@@ -116,77 +118,96 @@ class PointMLP(Sequential):
 
 
 class DCGANGenerator(Module):
-    """z (B, latent) to images (B, channels, side, side) in [0, 1]: Radford et al. 2016, section 3.
+    """z (B, latent) to images (B, channels, side, side) in [0, 1]: the generator of DCGAN (Radford
+    et al. 2016, section 3).
 
-    The noise becomes a small image of many channels, 4 x 4 or 3 x 3, and convolutions of stride ½
-    double its side and halve its channels, down to ``width`` before the last; batch norm and ReLU
-    between them.
-    differs: a sigmoid at the end, as images are 0 to 1 here; theirs ends in tanh, which is 2
-    sigmoid(2x) - 1. ValueError if side is less than 5.
+    A linear layer turns the noise into a small image of many channels, 4 x 4 or 3 x 3. Transposed
+    convolutions of stride 2 then double the side and halve the channels, down to ``width``
+    channels; the last one makes the image. Batch norm and ReLU come before each of them. For
+    side = 28 and width = 32 the sides are 4, 7, 14, 28 and the channels 128, 64, 32, 1.
+    differs: a sigmoid at the end, because images are in [0, 1] here; the paper has tanh, which is
+    2 sigmoid(2x) - 1. ValueError if side is less than 5.
     """
 
     def __init__(self, side: int, latent: int = 64, channels: int = 1, width: int = 32):
         latent, channels, width = whole(
             "DCGANGenerator", 1, latent=latent, channels=channels, width=width
         )
-        self.latent, sides = latent, _sides(side, "DCGANGenerator")
-        side = sides[0]
-        self.start, self.most = sides[-1], width << (len(sides) - 2)
-        self.project = Linear(latent, self.most * self.start**2, bias=False)
-        layers, before = [], self.most
-        for to in sides[-2:0:-1]:
+        sides = _side_lengths(side, "DCGANGenerator")  # 28, 14, 7, 4
+        sides.reverse()  # 4, 7, 14, 28: a generator goes from small to large
+        self.latent = latent
+        self.first_side = sides[0]
+        self.first_channels = width * 2 ** (len(sides) - 2)  # halved by all layers but the last
+        self.project = Linear(latent, self.first_channels * self.first_side**2, bias=False)
+        layers, before = [], self.first_channels
+        for next_side in sides[1:-1]:
+            kernel = _kernel_size(next_side)
             layers += [
                 BatchNorm2d(before),
                 ReLU(),
-                ConvTranspose2d(before, before // 2, 4 - to % 2, 2, 1, bias=False),
+                ConvTranspose2d(before, before // 2, kernel, stride=2, padding=1, bias=False),
             ]
             before //= 2
-        last = ConvTranspose2d(width, channels, 4 - side % 2, 2, 1)
+        last = ConvTranspose2d(width, channels, _kernel_size(sides[-1]), stride=2, padding=1)
         self.layers = Sequential(*layers, BatchNorm2d(width), ReLU(), last, Sigmoid())
         start_small(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (B, latent) to images (B, channels, side, side), 0 to 1."""
+        """z (B, latent). Returns images (B, channels, side, side) from 0 to 1."""
         if tuple(batch(z, "DCGANGenerator: z").shape[1:]) != (self.latent,):
             raise ValueError(
                 f"DCGANGenerator: z has shape {tuple(z.shape)}; this generator takes noise (B, "
                 f"{self.latent})"
             )
-        x = self.project(z).reshape((len(z), self.most, self.start, self.start))
-        return self.layers(x)
+        small = (len(z), self.first_channels, self.first_side, self.first_side)
+        return self.layers(self.project(z).reshape(small))
 
 
 class DCGANDiscriminator(Sequential):
-    """Images (B, channels, side, side) to logits (B, 1): convolutions of stride 2 and leaky ReLUs,
-    ``width`` channels, then twice as many each time; batch norm after all but the first, if asked.
-    Penalties on the slope want it without: it ties the examples of a batch to each other.
-    ValueError if side is less than 5.
+    """Images (B, channels, side, side) to logits (B, 1): the discriminator of DCGAN (Radford et al.
+    2016, section 3).
+
+    Convolutions of stride 2 with leaky ReLUs halve the side until it is 4 or 3. The first has
+    ``width`` channels, and each of the others twice as many as the one before.
+    batch_norm: after every convolution but the first. Use False with a gradient penalty: the
+    penalty is about the slope at each example, and batch norm makes a logit depend on the other
+    examples of the batch. ValueError if side is less than 5.
     """
 
     def __init__(self, side: int, channels: int = 1, width: int = 32, batch_norm: bool = True):
         channels, width = whole("DCGANDiscriminator", 1, channels=channels, width=width)
         batch_norm = choice(batch_norm, "DCGANDiscriminator: batch_norm", (True, False))
-        sides, layers, before = _sides(side, "DCGANDiscriminator"), [], channels
-        for i, at in enumerate(sides[:-1]):
+        sides = _side_lengths(side, "DCGANDiscriminator")  # 28, 14, 7, 4
+        layers, before = [], channels
+        for i, side_before in enumerate(sides[:-1]):
             normed = batch_norm and i > 0
-            after = width << i
-            layers += [
-                Conv2d(before, after, 4 - at % 2, 2, 1, bias=not normed),
-                *([BatchNorm2d(after)] * normed),
-                LeakyReLU(0.2),
-            ]
+            after = width * 2**i
+            kernel = _kernel_size(side_before)
+            layers.append(Conv2d(before, after, kernel, stride=2, padding=1, bias=not normed))
+            if normed:
+                layers.append(BatchNorm2d(after))
+            layers.append(LeakyReLU(0.2))
             before = after
         super().__init__(*layers, Flatten(), Linear(before * sides[-1] ** 2, 1))
         start_small(self)
 
 
-def _sides(side: int, name: str) -> list[int]:
-    """A side, halved and rounded up, until it is 4 or 3: 28, 14, 7, 4. Windows of 4 make an even
-    side, of 3 an odd one."""
+def _side_lengths(side: int, name: str) -> list[int]:
+    """The side lengths of an image that is halved, rounded up, until it is 4 or 3 pixels wide:
+    28, 14, 7, 4."""
     side = at_most(side, f"{name}: side", 0, MOST_SIDE)
     if side < 5:
-        raise ValueError(f"{name}: a side of {side}: images of 5 x 5 and above can be halved")
+        raise ValueError(f"{name}: side is {side}; it must be at least 5, so that it can be halved")
     sides = [side]
     while sides[-1] > 4:
-        sides.append(-(-sides[-1] // 2))
+        sides.append((sides[-1] + 1) // 2)
     return sides
+
+
+def _kernel_size(larger_side: int) -> int:
+    """The kernel that halves this side, or doubles up to it, with stride 2 and padding 1: 4 for an
+    even side (14 <-> 7), 3 for an odd one (7 <-> 4).
+
+    A transposed convolution makes 2 n - 4 + kernel pixels of n: 2 n with 4, and 2 n - 1 with 3.
+    """
+    return 4 if larger_side % 2 == 0 else 3

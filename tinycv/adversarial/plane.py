@@ -1,22 +1,21 @@
-"""Games in the plane, by PacGAN's protocol: each cure for forgetful generators under the name that
-tables give it.
+"""Mode collapse in 2-D, by PacGAN's protocol: GAN, PacGAN, WGAN-GP, R1 and spectral norm compared.
 
     data       eight Gaussians on a ring or 25 on a grid (data/shapes.py);
-               a mode is covered by one sample within 3 sigma
-    PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200;
-               batches of 100
-    small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
+               a mode counts as covered if one sample lies within 3 sigma of it
+    PacGAN     the networks of the paper: a generator of four layers of 400 with batch norm against
+               a discriminator of three maxout layers of 200; batches of 100
+    small      three layers of 128 with ReLUs (leaky in D), and no batch norm; batches of 256
 
-A batch is of so many packs, as PacGAN's: where D sees four points at once, four times as many are
-drawn.
+The batch size counts packs, as in PacGAN: where D sees four points at once, a batch has four times
+as many points.
 Lin et al. 2018, section 4.1; 2,500 samples are judged.
 Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
 With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in
 the paper) Pac4 puts a share of 0.019 of its points within 3 sigma, where the paper has 0.936
 (demos/gallery/08_gan_2d_full.json).
-differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along
-a cosine, with betas 0 and 0.9, theirs is 1e-4 with beta1 0.8 for 400,000 steps. All methods here
-have the same.
+differs: fresh points are drawn for every batch, where the paper has a fixed set of 100,000; the
+learning rate of Adam falls from 2e-3 to 0 along a cosine, with betas 0 and 0.9, where the paper has
+a constant 1e-4 with beta1 0.8 for 400,000 steps. All methods have the same settings here.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ from tinycv.nn.spectral_norm import spectral_norm
 from tinycv.optim import Adam, warmup_cosine
 from tinycv.show.metrics import Modes, modes_covered
 
-# sigma of the modes -> what differs from the plain game
+# the width sigma of a mode -> the arguments in which a method differs from the plain GAN
 METHODS: dict[str, Callable[[float], dict[str, Any]]] = {
     "GAN": lambda sigma: {},
     "Pac2": lambda sigma: {"pack": 2},
     "Pac4": lambda sigma: {"pack": 4},
     "WGAN-GP": lambda sigma: {"game": WASSERSTEIN, "penalty": GradientPenalty(0.1)},
-    # slopes by the width of a mode: sigma ∇D is penalised
+    # the slope is measured in widths of a mode: the penalty is 10 |sigma dd/dx|²
     "R1": lambda sigma: {"penalty": R1(20 * sigma**2)},
     "spectral norm": lambda sigma: {"game": HINGE, "spectral": True},
 }
@@ -60,7 +59,7 @@ METHODS: dict[str, Callable[[float], dict[str, Any]]] = {
 def networks(
     pacgan: bool, pack: int = 1, spectral: bool = False
 ) -> tuple[PointGenerator | PointMLP, Module]:
-    """A generator and a discriminator: PacGAN's, or small ones."""
+    """A generator and a discriminator, of PacGAN's sizes or small ones."""
     pack = size(pack, "networks: pack", 1)
     pacgan, spectral = (
         choice(flag, f"networks: {name}", (True, False))
@@ -73,7 +72,7 @@ def networks(
 
 
 def learners(*sides: Module) -> list[Adam]:
-    """An optimiser for each side, the same for every method."""
+    """Adam for each side, with the same settings for every method."""
     for side in sides:
         if not isinstance(side, Module):
             raise TypeError(f"learners: a side is {shown(side)}; it must be a Module")
@@ -91,32 +90,35 @@ def play(
     progress: bool = False,
     watch: Callable[[int, np.ndarray, Module], None] | None = None,
 ) -> list[tuple[int, Modes]]:
-    """One trial of a METHOD on a density (``ring()``, ``grid()``). Returns (step, Modes) at so many
-    moments.
+    """One trial of one of METHODS on a density (``ring()`` or ``grid()``). Returns a list of
+    (step, Modes), one entry for each of ``moments`` evenly spaced evaluations.
 
-    watch(step, points (2500, 2), discriminator) is called at each of them. Every method has equally
-    many steps.
+    watch(step, points (2500, 2), discriminator) is called at each evaluation. Every method trains
+    for the same number of steps.
     """
     steps, moments = whole("play", 1, steps=steps, moments=moments)
     seed, method = size(seed, "play: seed"), choice(method, "play: method", METHODS)
     if moments > steps:
         raise ValueError(
-            f"play: steps is {steps} and moments {moments}; there can be no more looks than steps"
+            f"play: steps is {steps} and moments is {moments}; moments must be at most steps"
         )
     sigma = check_density(density, "play: density")
     manual_seed(seed)
     options = METHODS[method](sigma)
     pack = options.pop("pack", 1)
     generator, discriminator = networks(pacgan, pack, options.pop("spectral", False))
-    every, seen = max(1, steps // moments), []
+    every = max(1, steps // moments)
+    evaluations: list[tuple[int, Modes]] = []
     noise = np.random.default_rng(seed).standard_normal((2500, generator.latent)).astype(np.float32)
 
-    def judged(generator: Module) -> dict[str, float]:
+    def evaluate(generator: Module) -> dict[str, float]:
         points = generator(Tensor(noise, device=device)).numpy()
-        seen.append((every * (len(seen) + 1), modes_covered(points, density.means, sigma)))
+        step = every * (len(evaluations) + 1)
+        modes = modes_covered(points, density.means, sigma)
+        evaluations.append((step, modes))
         if watch is not None:
-            watch(seen[-1][0], points, discriminator)
-        return seen[-1][1]._asdict()
+            watch(step, points, discriminator)
+        return modes._asdict()
 
     loader = DrawnLoader(
         lambda n, rng: (density.sample(n, rng),), pack * (100 if pacgan else 256), every, seed
@@ -130,18 +132,18 @@ def play(
         loader,
         moments,
         seed=seed,
-        evaluate=judged,
+        evaluate=evaluate,
         schedule=warmup_cosine(every * moments),
         device=device,
         progress=progress,
         **options,
     )
-    return seen
+    return evaluations
 
 
 def check_density(density: Any, what: str) -> float:
-    """The width of its modes; TypeError unless it is a mixture with one for all, such as
-    ``ring()`` and ``grid()``."""
+    """The width of the modes of a density. TypeError unless it is a mixture with one width for all
+    modes, such as ``ring()`` and ``grid()``."""
     width, means = getattr(density, "sigma", None), getattr(density, "means", None)
     if not callable(getattr(density, "sample", None)) or width is None or means is None:
         raise TypeError(
@@ -154,36 +156,37 @@ def check_density(density: Any, what: str) -> float:
 def tournament(
     steps: int, trials: int, path: Path, pacgan: bool = False, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """``trials`` of every METHOD on grid and ring: {"grid, R1": (trials, 4), ...}, modes, share,
-    reverse KL, seconds.
+    """``trials`` trials of each of METHODS on grid and ring. Returns {"grid, R1": (trials, 4), ...}
+    with the columns modes, share, reverse KL and seconds.
 
-    Every trial is written to ``path`` as soon as it is done; those that are there already are not
-    played again.
+    Every trial is written to ``path`` as soon as it is done. Trials that the file already holds are
+    not repeated.
     """
     steps, trials = whole("tournament", 1, steps=steps, trials=trials)
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"tournament: path is {shown(path)}; it must be the path of a JSON file")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    results = json.loads(path.read_text()) if path.exists() else {}
     rows = list(product((grid, ring), METHODS))
-    size = "PacGAN's networks" if pacgan else "small networks"
+    sizes = "PacGAN's networks" if pacgan else "small networks"
 
-    def named(density: Callable, method: str, trial: int) -> str:
-        return f"{size}, {density.__name__}, {method}, {steps} steps, trial {trial}"
+    def key_of(density: Callable, method: str, trial: int) -> str:
+        return f"{sizes}, {density.__name__}, {method}, {steps} steps, trial {trial}"
 
     for trial, (density, method) in product(range(trials), rows):
-        if (key := named(density, method, trial)) not in kept:
+        key = key_of(density, method, trial)
+        if key not in results:
             with Stopwatch(device) as watch:
                 ((_, modes),) = play(density(), method, steps, 1, trial, pacgan, device)
-            kept[key] = [*modes, watch.seconds]
-            path.with_suffix(".part").write_text(json.dumps(kept, indent=0))
-            # whole or not at all, should it be killed meanwhile
+            results[key] = [*modes, watch.seconds]
+            path.with_suffix(".part").write_text(json.dumps(results, indent=0))
+            # replaced in one go, so that a killed process leaves the old file or the new one
             path.with_suffix(".part").replace(path)
-            print(key, kept[key], flush=True)
+            print(key, results[key], flush=True)
     return {
         f"{density.__name__}, {method}": np.array(
-            [kept[named(density, method, trial)] for trial in range(trials)]
+            [results[key_of(density, method, trial)] for trial in range(trials)]
         )
         for density, method in rows
     }

@@ -1,10 +1,10 @@
-"""How a small DCGAN is trained, and asked for images: the recipe of demo 09.
+"""Training recipe for a small DCGAN, and how images are made with it: what demo 09 uses.
 
-    Adam, lr 1e-3, beta 0, 0.9         for both sides, with the non-saturating loss
-    rates fall to 0 along a line       the game comes to rest
-    averaged weights are kept          EMA 0.99, of the generator
+    Adam, lr 1e-3, betas 0 and 0.9     for both sides, with the non-saturating loss
+    learning rates fall to 0           along a straight line, so that the game comes to rest
+    averaged weights                   EMA with decay 0.99, of the generator
 
-differs: Radford et al. 2016, section 4, have lr 2e-4 and beta1 0.5, and no average.
+differs: Radford et al. 2016, section 4, use lr 2e-4 and beta1 0.5, and no average.
 Read before: turns.py, networks.py.   See at work: demos/09_gan_digits.py.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.adversarial.turns import fit_gan
-from tinycv.data import inputs as given
+from tinycv.data import inputs
 from tinycv.data.loader import DataLoader, DrawnLoader
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.tensor import Tensor, no_grad
@@ -25,7 +25,7 @@ from tinycv.optim import Adam, warmup_linear
 from tinycv.optim.averaged import EMA
 from tinycv.training.loop import History
 
-AT_ONCE = 250  # images made in one batch, at most
+AT_ONCE = 250  # the largest batch in which images are made
 
 
 def train_dcgan(
@@ -39,9 +39,10 @@ def train_dcgan(
     evaluate_every: int = 1,
     device: str | None = None,
 ) -> History:
-    """Play ``epochs`` passes through ``loader``. All arguments as ``fit_gan``'s.
+    """Train both networks for ``epochs`` passes through ``loader``. All arguments as in
+    ``fit_gan``.
 
-    Leaves the averaged weights in the generator, in eval mode.
+    At the end the generator has the averaged weights and is in eval mode.
     """
     for name, side in (("generator", generator), ("discriminator", discriminator)):
         if not isinstance(side, Module):
@@ -71,19 +72,20 @@ def train_dcgan(
 
 
 def images_of(generator: Module, noise: np.ndarray) -> np.ndarray:
-    """What the generator makes of noise (N, latent): images (N, C, H, W), as NumPy.
+    """The images (N, C, H, W), as a NumPy array, that the generator makes of noise (N, latent).
 
-    They are made in nearly equal batches, on the generator's device, and nothing is recorded.
+    They are made in batches of nearly equal size, on the device of the generator, under no_grad.
     """
     if not isinstance(generator, Module):
         raise TypeError(f"images_of: generator is {shown(generator)}; it must be a Module")
-    noise = given.array(noise, "images_of: noise", "noise (N, latent)", ndim=2)
+    noise = inputs.array(noise, "images_of: noise", "noise (N, latent)", ndim=2)
     if not len(noise):
-        raise ValueError(f"images_of: noise has shape {noise.shape}; it must have a row at least")
+        raise ValueError(f"images_of: noise has shape {noise.shape}; it must have at least one row")
     devices = [p.device for p in generator.parameters()]
     device = devices[0] if devices else "cpu"
-    made = []
+    images = []
+    batches = -(-len(noise) // AT_ONCE)  # rounded up
     with no_grad():
-        for part in np.array_split(noise, -(-len(noise) // AT_ONCE)):
-            made.append(generator(Tensor(part, device=device)).numpy())
-    return np.concatenate(made)
+        for part in np.array_split(noise, batches):
+            images.append(generator(Tensor(part, device=device)).numpy())
+    return np.concatenate(images)

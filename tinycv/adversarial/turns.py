@@ -1,20 +1,28 @@
-"""The two sides of a GAN take turns, and neither touches what is the other's.
+"""GAN training loop: generator and discriminator take turns, and neither changes the other's state.
 
-    for each batch x:   D learns from x and from fakes G(z), which are constants to it
-                        after ``critic_steps`` batches, G learns from D(G(z)), where D's weights
-                        are constants
+    for each batch x:   one step of D, on x and on fakes G(z), which are constants here
+                        after every ``critic_steps`` batches one step of G, on D(G(z)), where the
+                        weights of D are constants
 
-What goes wrong in such loops goes wrong silently, so here it cannot happen:
-- each side asks for the gradient of its own loss by its own weights alone (``grad``, not
-  ``backward``): nothing is left behind in the other's ``.grad``, and its optimiser is refused if it
-  holds a weight of the other;
+Why does a discriminator step detach the generator's images?  The loss of D falls when fakes become
+easier to recognise.  If they kept their history, ``d_loss.backward()`` would go on through the
+fakes into G and add this gradient to the ``.grad`` of G's weights, and the next step of G would
+make its fakes easier to recognise.  Clearing the gradients of G in time avoids that, but then each
+step of D still pays for a backward pass through G whose result is thrown away, and this pass frees
+the graph that the step of G needs.
+
+Bugs in such a loop raise no error, so here the code rules them out:
+- each side takes the gradient of its loss with respect to its weights alone (``grad``, not
+  ``backward``), so nothing is left behind in the ``.grad`` of the other side; an optimiser that
+  holds a weight of the other side is refused;
 - D sees fakes without their history (``detach``);
-- batch norm's running statistics, and whatever else a network keeps, move in its own turn only.
+- the running statistics of batch norm, and all other buffers of a network, change only in the turn
+  of that network.
 
 Goodfellow et al. 2014, algorithm 1.
 Two time scales (Heusel et al. 2017): give the optimisers different rates.
 Read before: gan.py, training/loop.py.
-Test: tests/adversarial/test_turns.py plants those bugs and sees them caught.
+Test: tests/adversarial/test_turns.py plants these bugs in a loop and checks that they are caught.
 """
 
 from __future__ import annotations
@@ -28,8 +36,7 @@ from tinycv.adversarial.gan import NON_SATURATING, Game, Penalty
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data.loader import DataLoader, DrawnLoader
 from tinycv.engine import backend
-from tinycv.engine.arguments import flag, size
-from tinycv.engine.arguments import shown as say
+from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.arguments import whole as whole_number
 from tinycv.engine.backward import grad
 from tinycv.engine.methods import stack
@@ -46,14 +53,14 @@ from tinycv.training.loop import History, Run, scheduled
 
 
 class Players(Module):
-    """Both sides under one roof: what a checkpoint holds, as ``generator.*`` and
+    """Both networks as one Module, so that one checkpoint holds them: ``generator.*`` and
     ``discriminator.*``."""
 
     def __init__(self, generator: Module, discriminator: Module):
         self.generator, self.discriminator = generator, discriminator
 
 
-def fit_gan(  # noqa: PLR0913  as fit's
+def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
     generator: Module,
     discriminator: Module,
     g_optimizer: Optimizer,
@@ -77,17 +84,18 @@ def fit_gan(  # noqa: PLR0913  as fit's
     progress: bool = True,
     log_every: int = 10,
 ) -> History:
-    """Play ``epochs`` passes through ``loader``. Returns the history; losses[i] is
-    [discriminator's, generator's].
+    """Train both networks for ``epochs`` passes through ``loader``. Returns the history;
+    losses[i] is [discriminator's loss, generator's loss].
 
-    loader gives real x, (x,), or (x, y) where both sides are told y (gan.Conditional). generator(z,
-    *y) makes fakes of noise z (B, generator.latent), N(0, I); discriminator(x, *y) returns logits.
-    game: whose losses. penalty(discriminator, real, fake, *y): added to the discriminator's.
-    critic_steps: batches that the discriminator learns from for each of the generator's steps.
-    unroll: steps of the discriminator, of rate unroll_lr, that the generator looks ahead
-    (unrolled.py). ema: of the generator. evaluate(generator), and all else as in training.fit;
-    resuming from a checkpoint gives the same bits. ValueError if an optimiser does not hold exactly
-    its own side's weights.
+    loader: gives batches of real examples, (x,), or (x, y) if both sides take a class y
+    (gan.Conditional). generator(z, *y) turns noise z (B, generator.latent), N(0, I), into fakes;
+    discriminator(x, *y) returns logits.
+    game: the pair of losses. penalty(discriminator, real, fake, *y): is added to the loss of the
+    discriminator. critic_steps: steps of the discriminator for each step of the generator.
+    unroll: how many steps of the discriminator, of rate unroll_lr, the generator looks ahead
+    (unrolled.py). ema: averages the weights of the generator. evaluate(generator) and all other
+    arguments: as in training.fit. Resuming from a checkpoint gives the same bits.
+    ValueError if an optimiser does not hold exactly the weights of its side.
     """
     epochs, unroll = whole("fit_gan", 0, epochs=epochs, unroll=unroll)
     critic_steps, evaluate_every = whole(
@@ -131,7 +139,8 @@ def _check_sides(
     d_optimizer: Optimizer,
     game: Game,
 ) -> None:
-    """Are all of these what ``fit_gan`` takes them for?"""
+    """TypeError or ValueError unless the networks, optimisers and the game are of the types that
+    ``fit_gan`` takes."""
     for name, value, kind in (
         ("generator", generator, Module),
         ("discriminator", discriminator, Module),
@@ -140,7 +149,7 @@ def _check_sides(
         ("game", game, Game),
     ):
         if not isinstance(value, kind):
-            raise TypeError(f"fit_gan: {name} is {say(value)}; it must be a {kind.__name__}")
+            raise TypeError(f"fit_gan: {name} is {shown(value)}; it must be a {kind.__name__}")
     _latent_of(generator)
 
 
@@ -162,24 +171,27 @@ def _check_extras(
     evaluate: Callable | None,
     ema: EMA | None,
 ) -> None:
-    """Are the batches, and what may be left out, what ``fit_gan`` takes them for?"""
+    """TypeError unless the loader and the optional arguments are of the types that ``fit_gan``
+    takes."""
     for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
         if value is not None:
             function(value, f"fit_gan: {name}")
     if ema is not None and not isinstance(ema, EMA):
-        raise TypeError(f"fit_gan: ema is {say(ema)}; it must be an EMA of the generator, or None")
+        raise TypeError(
+            f"fit_gan: ema is {shown(ema)}; it must be an EMA of the generator, or None"
+        )
     if not hasattr(loader, "epoch"):
         raise TypeError(
-            f"fit_gan: loader is {say(loader)}; it must be a DataLoader, or a DrawnLoader"
+            f"fit_gan: loader is {shown(loader)}; it must be a DataLoader, or a DrawnLoader"
         )
 
 
 def _check_weights(name: str, optimizer: Optimizer, network: Module) -> None:
-    """ValueError for an optimiser that misses a weight of its side, or holds another's."""
+    """ValueError for an optimiser that lacks a weight of its side, or holds one of the other."""
     if set(optimizer.parameters()) != set(network.parameters()):
         raise ValueError(
             f"fit_gan: {name} must hold the parameters of the {type(network).__name__} that it "
-            "is for, all of them and no others"
+            "trains, all of them and no others"
         )
 
 
@@ -192,58 +204,60 @@ def take_turns(
     schedule: Schedule | None,
     batch: list[Tensor],
 ) -> Tensor:
-    """One batch. Returns both losses, an array (2,) on the device."""
+    """One batch: a step of the discriminator and, if it is due, one of the generator. Returns both
+    losses, an array (2,) on the device."""
     players = run.model
     assert isinstance(players, Players)
     generator, discriminator = players.generator, players.discriminator
-    real, *told = batch
+    real, *condition = batch
     for optimizer in run.optimizers.values():
         scheduled(optimizer, schedule, run.step)
     z = Tensor(backend.standard_normal((len(real), _latent_of(generator)), like=real.data))
-    # is it the generator's turn too?
-    paints = (run.step + 1) % critic_steps == 0
-    with nullcontext() if paints else held(generator):
-        fake = generator(z, *told)
+    generator_turn = (run.step + 1) % critic_steps == 0
+    with nullcontext() if generator_turn else held(generator):
+        fake = generator(z, *condition)
 
     if tuple(fake.shape) != tuple(real.shape):
         raise ValueError(
             f"fit_gan: generator made fakes of shape {tuple(fake.shape)}, and the real examples "
             f"have shape {tuple(real.shape)}; they must be equal"
         )
-    shown = fake.detach()
-    d_loss, g_loss = teach(game, discriminator, real, shown, told)
-    learn(
-        run.optimizers["d_optimizer"],
-        d_loss if penalty is None else d_loss + penalty(discriminator, real, shown, *told),
-    )
+    constant_fake = fake.detach()  # so that nothing in D's step reaches G: see the docstring above
+    d_loss, g_loss = both_losses(game, discriminator, real, constant_fake, condition)
+    objective = d_loss
+    if penalty is not None:
+        objective = d_loss + penalty(discriminator, real, constant_fake, *condition)
+    descend(run.optimizers["d_optimizer"], objective)
 
-    if paints:
+    if generator_turn:
         with (
             held(discriminator, record=True),
             look_ahead(
-                lambda: game.discriminator(discriminator(real, *told), discriminator(fake, *told))
+                lambda: game.discriminator(
+                    discriminator(real, *condition), discriminator(fake, *condition)
+                )
             ),
         ):
-            g_loss = game.generator(discriminator(fake, *told))
-        learn(run.optimizers["g_optimizer"], g_loss)
+            g_loss = game.generator(discriminator(fake, *condition))
+        descend(run.optimizers["g_optimizer"], g_loss)
         if run.ema is not None:
             run.ema.update()
     return stack([d_loss.detach(), g_loss.detach()]).data
 
 
-def teach(
-    game: Game, discriminator: Module, real: Tensor, fake: Tensor, told: list[Tensor]
+def both_losses(
+    game: Game, discriminator: Module, real: Tensor, fake: Tensor, condition: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """The discriminator's loss, and, for the record, what the generator's would be against the same
-    discriminator."""
-    on_real, on_fake = discriminator(real, *told), discriminator(fake, *told)
+    """The loss of the discriminator; and, for the history alone, the loss that the generator has
+    against this discriminator."""
+    on_real, on_fake = discriminator(real, *condition), discriminator(fake, *condition)
     return game.discriminator(on_real, on_fake), game.generator(on_fake.detach())
 
 
-def learn(optimizer: Optimizer | Half, loss: Tensor) -> None:
-    """One step down the loss, of the optimiser's own weights and no others."""
-    own = optimizer.parameters()
-    for p, g in zip(own, grad(loss, own, allow_unused=True), strict=True):
+def descend(optimizer: Optimizer | Half, loss: Tensor) -> None:
+    """One optimiser step down the loss, for the weights that the optimiser holds and no others."""
+    weights = optimizer.parameters()
+    for p, g in zip(weights, grad(loss, weights, allow_unused=True), strict=True):
         p.grad = g
     optimizer.step()
     optimizer.zero_grad()
@@ -251,20 +265,22 @@ def learn(optimizer: Optimizer | Half, loss: Tensor) -> None:
 
 @contextmanager
 def held(network: Module, record: bool = False) -> Iterator[None]:
-    """Inside, the network runs as in training, but what it keeps (running statistics) is put back
-    at the end.
+    """Inside, the network runs as in training; at the end its buffers (running statistics) have the
+    values that they had before.
 
-    record: so that a gradient can pass through it to its inputs.
+    record: whether ops are recorded, so that a gradient can pass through the network to its inputs.
     """
     if member.get() is not None:
         raise RuntimeError(
-            "held: inside a shard of a batch, other shards compute with the state that it puts back"
+            "held: inside a shard of a batch, other shards compute with the buffers that it would "
+            "put back; call it outside"
         )
-    kept = [(t, t.data.copy()) for t in network.buffers()]
+    copies = [(t, t.data.copy()) for t in network.buffers()]
     try:
         with nullcontext() if record else no_grad():
             yield
     finally:
-        for t, array in kept:
-            t.data[...] = array  # in place, so that a recorded step puts it back too
+        for t, array in copies:
+            # in place: a training step recorded on a GPU replays this copy too
+            t.data[...] = array
             t.mark_changed()

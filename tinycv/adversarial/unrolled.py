@@ -1,13 +1,12 @@
-"""Unrolled GAN: the painter thinks ahead, of what the teacher will have learned by the time the
-painting is shown.
+"""Unrolled GAN: the generator takes its loss against the discriminator of K steps later.
 
     θ_D^(k+1) = θ_D^k - η d(loss_D)/dθ_D  (θ_G, θ_D^k)               Metz et al. 2017, eq. 5
     the generator's loss is taken at θ_D^K, which itself depends on θ_G: the gradient passes through
     all K steps, eq. 8
 
-A generator that goes to one mode wins against the teacher of now and loses against the one of K
-steps later; so it does not go.  The price: K steps, and their second derivatives, for each of the
-generator's.
+A generator that moves all its samples to one mode may fool the present discriminator, but not the
+one that has had K steps to respond.  Its gradient therefore no longer points towards collapse.  The
+price: each step of the generator costs K steps of the discriminator and their second derivatives.
 differs: plain gradient steps, where the paper unrolls Adam.   Read before: gan.py.
 """
 
@@ -29,10 +28,13 @@ from tinycv.nn.parts import exchanged
 def unrolled(
     network: Module, loss_of: Callable[[], Tensor], steps: int, lr: float
 ) -> Iterator[None]:
-    """Inside, ``network`` has the weights that it would have after ``steps`` steps down
-    ``loss_of()``, as functions of all that the loss depends on; after, its own again. A weight that
-    stands in several places is one weight in all of them; one that is frozen, or that the loss does
-    not depend on, stays as it is."""
+    """Inside, ``network`` has the weights that it would have after ``steps`` gradient steps down
+    ``loss_of()``, and these weights are differentiable functions of all that the loss depends on.
+    Afterwards it has its original weights again.
+
+    A weight that is used in several places (tied) stays one weight in all of them. Frozen weights,
+    and weights on which the loss does not depend, stay as they are.
+    """
     function(loss_of, "unrolled: loss_of")
     steps, lr = size(steps, "unrolled: steps"), finite(lr, "unrolled: lr", low=0)
     if not isinstance(network, Module):
@@ -40,29 +42,32 @@ def unrolled(
     if member.get() is not None:
         raise RuntimeError(
             "unrolled: inside a shard of a batch, other shards compute with the weights that it "
-            "exchanges"
+            "would exchange; call it outside"
         )
-    places = [
+    holders = [
         (module, name, value)
         for module in network.modules()
         for name, value in vars(module).items()
         if any(isinstance(part, Parameter) for _, part in parts_in(name, value))
     ]
-    own = [p for p in network.parameters() if p.requires_grad]
-    # what stands in the place of each of them
-    now = {id(p): p for p in own}
+    trained = [p for p in network.parameters() if p.requires_grad]
+    # the id of each original weight -> the Tensor that stands in for it at the present step
+    stand_ins: dict[int, Tensor] = {id(p): p for p in trained}
     try:
         for _ in range(steps):
             slopes = (
-                grad(loss_of(), list(now.values()), create_graph=True, allow_unused=True)
-                if own
+                grad(loss_of(), list(stand_ins.values()), create_graph=True, allow_unused=True)
+                if trained
                 else ()
             )
-            for p, slope in zip(own, slopes, strict=True):
-                now[id(p)] = now[id(p)] if slope is None else now[id(p)] - lr * slope
-            for module, name, value in places:
-                setattr(module, name, exchanged(value, lambda part: now.get(id(part), part)))
+            for p, slope in zip(trained, slopes, strict=True):
+                if slope is not None:
+                    stand_ins[id(p)] = stand_ins[id(p)] - lr * slope
+            # ``value`` holds the original weights at every step, so each step replaces those, not
+            # the stand-ins of the step before
+            for module, name, value in holders:
+                setattr(module, name, exchanged(value, lambda part: stand_ins.get(id(part), part)))
         yield
     finally:
-        for module, name, value in places:
+        for module, name, value in holders:
             setattr(module, name, value)

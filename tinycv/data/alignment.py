@@ -1,15 +1,15 @@
-"""What was copied from where in a translated date, and how often attention looked there.
+"""Alignment error rate: does attention look at the characters that a translated date copies?
 
     AER = 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|)                 alignment error rate, Och & Ney 2003
 
-S are the sure links from what is written to what was read, P the possible ones (all sure ones among
-them), A the links that a model made. It is 0 where every link made is possible and no sure one is
-missing.
+A link connects a target character with a source character. S is the set of sure links, P that of
+possible links (which includes all sure ones), and A that of the links that a model made. AER is 0
+if every link of the model is possible and no sure link is missing.
 
-In a date a figure that is written was copied from the same figure of the same field, and that is
-known: of the year 2026 the 0 comes from the 0. A link from one 2 to the other 2 is possible: who
-looked there has read the same. What is no copy has no link: a padded 0, the letters of March, a
-hyphen.
+In a date the links are known. A digit of the target is copied from the same digit of the same
+field: in the year 2026 the 0 comes from the 0. A link from one 2 of 2026 to the other 2 is
+possible, because a model that looked there has read the same digit. Characters that are not copied
+have no link: a padded 0, the letters of March, a hyphen.
 
 Read before: dates.py.   Seen at work: demos/04_attention.py.
 """
@@ -27,29 +27,29 @@ from tinycv.data.dates import CHINESE, ENGLISH, IN_ENGLISH, ISO, WITH_WEEKDAY, f
 from tinycv.data.text import Pairs
 from tinycv.engine.arguments import number_kind, shown, size
 
-# (place in the target, place in the source), counted from 0
-Links = set[tuple[int, int]]
+Links = set[tuple[int, int]]  # (position in the target, position in the source), counted from 0
 
 
 def copies(source: str, target: str) -> tuple[Links, Links]:
-    """(sure, possible): from which character of ``source`` each figure of ``target`` was copied."""
+    """(sure, possible): the links from each digit of ``target`` to the characters of ``source``
+    that it was copied from."""
     for name, text in (("source", source), ("target", target)):
         if not isinstance(text, str):
             raise TypeError(f"copies: {name} is {shown(text)}; it must be a string")
     day = day_of(target)
-    read, written = places(source, day), places(target, day)
+    in_source, in_target = field_ranges(source, day), field_ranges(target, day)
     sure, possible = set(), set()
-    for field in read.keys() & written.keys():
-        # units under units
-        for s, t in zip(reversed(read[field]), reversed(written[field]), strict=False):
+    for field in in_source.keys() & in_target.keys():
+        # from the right, so that units meet units even if one side has a padded 0
+        for s, t in zip(reversed(in_source[field]), reversed(in_target[field]), strict=False):
             if target[t].isdigit() and source[s] == target[t]:
                 sure.add((t, s))
-                possible |= {(t, other) for other in read[field] if source[other] == target[t]}
+                possible |= {(t, other) for other in in_source[field] if source[other] == target[t]}
     return sure, possible
 
 
-def places(text: str, day: date) -> dict[str, range]:
-    """Where the fields stand: {"y": range(0, 4), "M": range(5, 6), ...}."""
+def field_ranges(text: str, day: date) -> dict[str, range]:
+    """The positions of each field in the text: {"y": range(0, 4), "M": range(5, 6), ...}."""
     for form in (ISO, IN_ENGLISH, WITH_WEEKDAY, *CHINESE, *ENGLISH):
         if spell(form, day) == text:
             names, texts = zip(*fields(form, day), strict=True)
@@ -59,12 +59,12 @@ def places(text: str, day: date) -> dict[str, range]:
                 for name, piece, end in zip(names, texts, ends, strict=True)
                 if name
             }
-    raise ValueError(f"{shown(text)} is no form of {day} that dates() uses")
+    raise ValueError(f"copies: {shown(text)} is no form of {day} that dates() uses")
 
 
 def day_of(target: str) -> date:
-    """The day that a target means: 2026-03-05, or March 5, 2026, with a day of the week before it
-    or without."""
+    """The day that a target text means: 2026-03-05; or March 5, 2026, with or without a day of the
+    week before it."""
     try:
         if target[:1].isdigit():
             return date.fromisoformat(target)
@@ -72,40 +72,41 @@ def day_of(target: str) -> date:
         return date(int(year), months()[month], int(day))
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{shown(target)} is no date as dates() writes it: 2026-03-05, or March 5, 2026"
+            f"day_of: target is {shown(target)}, which is no date as dates() writes it; it must be "
+            "like 2026-03-05 or March 5, 2026"
         ) from error
 
 
 @cache
 def months() -> dict[str, int]:
-    """{"January": 1, ...}, as Babel spells them."""
+    """{"January": 1, ...}: the English months as Babel spells them."""
     return {spell(("en", "MMMM"), date(2000, month, 1)): month for month in range(1, 13)}
 
 
 def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
-    """The alignment error rate of attention over the copied figures of all pairs together, between
-    0 and 1.
+    """The alignment error rate of attention, from 0 to 1, over the copied digits of all pairs
+    together.
 
-    weights (N, T, S): where pair i looked while it wrote its t-th character (the first has t = 0,
-    SOS is not counted); the strongest weight makes the link. slack: places that a link may stand
-    beside the truth (1: within one of it).
+    weights (N, T, S): the attention of pair i while its target character t was written, t counted
+    from 0 without SOS. The link of the model is the largest weight. slack: how many positions a
+    link may be away from the true one.
     """
     slack = size(slack, "alignment_error: slack")
     if not isinstance(pairs, Pairs):
         raise TypeError(f"alignment_error: pairs is {shown(pairs)}; it must be Pairs")
     _check_weights(weights, len(pairs))
     hits = links = 0
-    # looked (T,)
-    for looked, i in zip(weights.argmax(axis=-1), range(len(pairs)), strict=True):
+    # strongest (T,): for each target character the source position with the largest weight
+    for strongest, i in zip(weights.argmax(axis=-1), range(len(pairs)), strict=True):
         sure, possible = copies(*("".join(text) for text in pairs.texts(i)))
         if any(t >= weights.shape[1] for t, _ in sure):
             raise ValueError(
-                f"alignment_error: weights have {weights.shape[1]} rows for each pair; the answer "
-                f"of pair {i} is longer"
+                f"alignment_error: weights has {weights.shape[1]} rows per pair; the target of "
+                f"pair {i} is longer"
             )
-        made = {(t, int(looked[t])) for t, _ in sure}
-        hits += len(near(made, sure, slack)) + len(near(made, possible, slack))
-        links += len(made) + len(sure)
+        by_model = {(t, int(strongest[t])) for t, _ in sure}
+        hits += len(near(by_model, sure, slack)) + len(near(by_model, possible, slack))
+        links += len(by_model) + len(sure)
     if not links:
         raise ValueError(
             "alignment_error: no figure of these pairs was copied, so there is nothing to align"
@@ -114,7 +115,7 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
 
 
 def _check_weights(weights: Any, count: int) -> None:
-    """TypeError or ValueError for what is not attention (N, T, S) of ``count`` pairs."""
+    """TypeError or ValueError unless the weights are attention (N, T, S) of ``count`` pairs."""
     if not isinstance(weights, np.ndarray) or number_kind(weights) is None:
         raise TypeError(
             f"alignment_error: weights is {shown(weights)}; it must be a plain array (N, T, S)"
@@ -127,17 +128,17 @@ def _check_weights(weights: Any, count: int) -> None:
     ):
         raise ValueError(
             f"alignment_error: weights is {shown(weights)}; it must be floats (N, T, S) with N = "
-            f"{count}, the pairs"
+            f"{count}, the number of pairs"
         )
     if np.isnan(weights).any():
-        raise ValueError("alignment_error: weights hold NaN: where attention looked cannot be said")
+        raise ValueError("alignment_error: weights holds NaN; all weights must be numbers")
 
 
-def near(made: Links, truth: Links, slack: int) -> Links:
-    """Those of the links made that are true, or stand at most ``slack`` places of the source beside
-    the truth."""
+def near(links: Links, truth: Links, slack: int) -> Links:
+    """The links that are at most ``slack`` source positions away from a true link of the same
+    target character."""
     return {
         (t, s)
-        for t, s in made
-        if any(t == right and abs(s - place) <= slack for right, place in truth)
+        for t, s in links
+        if any(t == true_t and abs(s - true_s) <= slack for true_t, true_s in truth)
     }

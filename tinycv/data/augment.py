@@ -1,7 +1,7 @@
-"""Random changes that leave the label true, to a whole batch at once. Images are (B, C, H, W).
+"""Data augmentation: random flips, crops, shifts and affine maps of a batch of images (B, C, H, W).
 
-Every function takes the generator that decides, so a DataLoader can repeat any batch. With
-arguments:
+These changes do not change the label. Each function draws from the generator that it is given, so a
+DataLoader can reproduce any batch. To pass arguments:
 
     DataLoader(x, y, batch_size=128, transform=partial(random_affine, degrees=10))
 """
@@ -14,15 +14,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tinycv.data import inputs
 from tinycv.engine.arguments import number, shown, sizes
 
-# pixels; more is a mistake, and would fill any memory
+# in pixels; more would be a mistake, and would fill the memory
 MOST_PADDING = 2**14
-# degrees or pixels, beyond which float32 holds no place
+# in degrees or pixels; beyond it float32 cannot resolve a position
 FAR = 1e9
 
 
 def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) -> np.ndarray:
-    """Mirror each image, left for right, or leave it. Not for what is read: a mirrored 2 is no
-    digit.
+    """Mirror each image left to right with probability ``chance``. Not suitable for text or digits:
+    a mirrored 2 is no digit.
 
     x (B, C, H, W) of any type. Returns the same shape and type.
     """
@@ -35,8 +35,8 @@ def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) ->
 def random_crop(
     x: np.ndarray, rng: np.random.Generator, size: int | tuple[int, int], padding: int = 0
 ) -> np.ndarray:
-    """Cut a window out of each image at a random place, after ``padding`` pixels of zeros were put
-    around it.
+    """Cut a window out of each image at a random position, after padding the image with
+    ``padding`` pixels of zeros on every side.
 
     x (B, C, H, W) of any type; size: height and width of the window, or one number for both.
     Returns (B, C, *size).
@@ -50,7 +50,7 @@ def random_crop(
 def _cropped(
     x: np.ndarray, rng: np.random.Generator, rows: int, columns: int, padding: int
 ) -> np.ndarray:
-    """``random_crop`` of what was checked."""
+    """``random_crop`` for checked arguments."""
     spare_rows, spare_columns = x.shape[2] + 2 * padding - rows, x.shape[3] + 2 * padding - columns
     if min(spare_rows, spare_columns) < 0:
         raise ValueError(
@@ -65,7 +65,8 @@ def _cropped(
 
 
 def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np.ndarray:
-    """Move each image by a whole number of pixels, at most ``pixels`` each way; zeros come in.
+    """Move each image by a whole number of pixels, at most ``pixels`` in each direction, and fill
+    with zeros.
 
     x (B, C, H, W) of any type. Returns the same shape and type.
     """
@@ -83,12 +84,13 @@ def random_affine(
     scale: tuple[float, float] = (0.9, 1.1),
     shear: float = 0,
 ) -> np.ndarray:
-    """Turn, move, scale and slant each image by amounts drawn uniformly. x (B, C, H, W) float; same
-    shape returned.
+    """Rotate, translate, scale and shear each image by uniform random amounts. x (B, C, H, W)
+    float; returns the same shape.
 
-    Arguments mean what they mean in torchvision's RandomAffine: angles within +-degrees, moves
-    within +-translate of the width and height, sizes within scale, slants within +-shear degrees.
-    Unlike there, sampling is bilinear, not nearest, and moves are not rounded to whole pixels.
+    The arguments are those of torchvision's RandomAffine: angles within +-degrees, translations
+    within +-translate times the width and height, scales within ``scale``, shears within +-shear
+    degrees. differs: sampling is bilinear, not nearest, and translations are not rounded to whole
+    pixels.
     """
     x, rng = _taken("random_affine", x, rng, floats=True)
     degrees = number(degrees, "random_affine: degrees", 0, FAR)
@@ -109,12 +111,12 @@ def affine(
     scale: np.ndarray,
     shear: np.ndarray | float = 0,
 ) -> np.ndarray:
-    """Scale each image about its centre, slant it, turn it clockwise, then move it; bilinear, zeros
-    outside.
+    """Scale each image around its centre, shear it, rotate it clockwise, then translate it, with
+    bilinear sampling and zeros outside.
 
     x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,);
-    shear (B,) degrees, by which upright lines lean to the right. Returns (B, C, H, W). Names, order
-    and directions are those of torchvision's functional.affine.
+    shear (B,) degrees, by which vertical lines lean to the right. Returns (B, C, H, W). Names,
+    order and directions are those of torchvision's functional.affine.
     """
     x = inputs.images(x, "affine: x", floats=True)
     degrees = _amounts(degrees, "affine: degrees", (len(x),), FAR)
@@ -127,8 +129,9 @@ def affine(
     height, width = x.shape[2:]
     slant = np.broadcast_to(np.tan(np.deg2rad(shear)), len(x))
     row, column = _sources(height, width, np.deg2rad(degrees), translate, scale, slant)
-    # One ring of zeros, two at the far ends: a source clipped to the ring reads zeros, and no mask
-    # is needed.
+    # One ring of zeros, and two at the right and lower ends: a source position clipped to the ring
+    # reads zeros, so no mask is needed. The second ring is the neighbour that bilinear sampling
+    # reads beyond the first.
     padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
     np.clip(row, 0, height + 1, out=row)
     np.clip(column, 0, width + 1, out=column)
@@ -143,11 +146,12 @@ def _sources(
     scale: np.ndarray,
     slant: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column, (B, H, W) each, of the padded image that every output pixel looks at.
+    """Row and column, (B, H, W) each, of the position in the padded image that each output pixel is
+    sampled from.
 
-    source = centre + S^-1 R(angle)^-1 (output - centre - translate) / scale, and 1 for the ring,
-    where S^-1 adds slant times the row to the column. Each is a function of the output's row plus
-    one of its column, so trigonometry touches H + W numbers, not H W.
+    source = centre + S^-1 R(angle)^-1 (output - centre - translate) / scale, plus 1 for the ring,
+    where S^-1 adds slant times the row to the column. Each is a function of the output row plus a
+    function of the output column, so only H + W products are needed per image, not H W.
     """
     cos, sin = (np.cos(angle) / scale)[:, None], (np.sin(angle) / scale)[:, None]
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
@@ -159,33 +163,32 @@ def _sources(
     return row, column
 
 
-# (B, H), (B, W) -> (B, H, W)
 def _outer_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(B, H) and (B, W) to (B, H, W), in float32."""
     return a.astype(np.float32)[:, :, None] + b.astype(np.float32)[:, None, :]
 
 
 def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Sample image (B, C, P, Q) at row and column (B, H, W), at least 1 from its far ends. (B, C,
-    H, W).
+    """Bilinear sampling of image (B, C, P, Q) at row and column (B, H, W), which must be at least 1
+    away from the right and lower ends. Returns (B, C, H, W).
 
-    A neighbour of weight 0 is not read: it may be NaN.
+    A neighbour with the weight 0 does not affect the result, even if it is NaN.
     """
     batch, channels, rows, columns = image.shape
     top, left = np.floor(row), np.floor(column)
     # (B, 1, H, W), in [0, 1)
     down, right = (row - top)[:, None], (column - left)[:, None]
-    corner = top.astype(np.intp) * columns + left.astype(np.intp)  # within one plane
+    corner = top.astype(np.intp) * columns + left.astype(np.intp)  # index within one channel
     plane = np.arange(batch * channels).reshape(batch, channels, 1, 1) * (rows * columns)
-    # (B, C, H, W), within the batch
+    # (B, C, H, W), index of the upper left neighbour within the batch
     corner = corner[:, None] + plane
     flat = image.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        # then 0 times a neighbour is 0
+        # if all are finite, 0 times a neighbour is 0, and the two copies below are not needed
         all_finite = np.isfinite(flat.sum())
 
     def along_row(offset: int) -> np.ndarray:
-        # A neighbour's index is the corner's, seen from a shifted start: no index array is made for
-        # it.
+        # flat[offset:].take(corner) is flat.take(corner + offset), without a second index array
         near, far = flat[offset:].take(corner), flat[offset + 1 :].take(corner)
         far -= near
         far *= right
@@ -194,7 +197,7 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
             np.copyto(far, near, where=right == 0)
         return far
 
-    # inf - inf, of neighbours that are infinite
+    # "invalid": inf - inf, if neighbours are infinite
     with np.errstate(invalid="ignore"):
         upper, lower = along_row(0), along_row(columns)
         lower -= upper
@@ -208,28 +211,29 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
 def _taken(
     name: str, x: Any, rng: Any, floats: bool = False
 ) -> tuple[np.ndarray, np.random.Generator]:
-    """Images (B, C, H, W) and a generator, or an error in the name of ``name``."""
+    """Images (B, C, H, W) and a generator, checked; errors name the function ``name``."""
     return inputs.images(x, f"{name}: x", floats), inputs.generator(rng, f"{name}: rng")
 
 
 def _increasing(pair: Any, what: str) -> tuple[float, float]:
-    """Two sizes, the smaller one first."""
-    found = inputs.array(pair, what, "a pair of numbers, the smaller one first", "iuf")
-    if found.shape != (2,) or not 1e-6 <= found[0] <= found[1] <= 1e6:
+    """A pair of scales, the smaller one first."""
+    scales = inputs.array(pair, what, "a pair of numbers, the smaller one first", "iuf")
+    if scales.shape != (2,) or not 1e-6 <= scales[0] <= scales[1] <= 1e6:
         raise ValueError(
             f"{what} is {shown(pair)}; it must be a pair of numbers from 1e-06 to 1e+06, the "
             "smaller one first"
         )
-    return float(found[0]), float(found[1])
+    return float(scales[0]), float(scales[1])
 
 
 def _amounts(values: Any, what: str, shape: tuple[int, ...], most: float) -> np.ndarray:
-    """Finite numbers of one shape, each at most ``most`` in size: (B,) or (B, 2)."""
-    found = inputs.array(values, what, f"numbers of shape {shape}", "iuf")
-    if found.shape != shape:
+    """Finite numbers of the given shape, (B,) or (B, 2), with absolute values of at most
+    ``most``."""
+    amounts = inputs.array(values, what, f"numbers of shape {shape}", "iuf")
+    if amounts.shape != shape:
         raise ValueError(
-            f"{what} has shape {found.shape}; it must have shape {shape}, one for each image"
+            f"{what} has shape {amounts.shape}; it must have shape {shape}, one for each image"
         )
-    if found.size and not (abs(found) <= most).all():  # NaN is refused too
-        raise ValueError(f"{what} must lie between {-most:g} and {most:g}, all of them")
-    return found
+    if amounts.size and not (abs(amounts) <= most).all():  # NaN is refused too
+        raise ValueError(f"{what}: all numbers must lie between {-most:g} and {most:g}")
+    return amounts

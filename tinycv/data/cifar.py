@@ -1,14 +1,13 @@
-"""CIFAR-10 and CIFAR-100: your own files, of the binary version, from
-https://www.cs.toronto.edu/~kriz/cifar.html
+"""CIFAR-10 and CIFAR-100, read from your own copy of the binary version.
 
     CIFAR-10     data_batch_1.bin ... data_batch_5.bin, test_batch.bin
-                 a row: 1 byte of label, 3072 bytes of image
+                 each record: 1 byte of label, 3072 bytes of image
     CIFAR-100    train.bin, test.bin
-                 a row: coarse label, fine label, image
+                 each record: 1 byte of coarse label, 1 byte of fine label, 3072 bytes of image
 
-An image is 3 x 32 x 32: all of red, then green, then blue, each row by row.
-Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009; the format:
-that page.
+An image is 3 x 32 x 32: the red channel, then green, then blue, each row by row.
+Download and format: https://www.cs.toronto.edu/~kriz/cifar.html
+Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 """
 
 from pathlib import Path
@@ -19,21 +18,20 @@ from tinycv.data import inputs
 
 IMAGE = 3 * 32 * 32
 TRAIN, TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]
-# files, and bytes of label in a row
+# number of classes -> (training files, test files, bytes of label per record)
 KINDS = {10: (TRAIN, TEST, 1), 100: (["train.bin"], ["test.bin"], 2)}
-# in one file: CIFAR-100's train.bin
-MOST_ROWS = 50_000
+MOST_ROWS = 50_000  # records in the largest file, train.bin of CIFAR-100
 PICKLED = ("data_batch_1", "test_batch", "batches.meta", "train", "test", "meta")
 HINT = "name the folder of the binary version (cifar-10-batches-bin, cifar-100-binary), unpacked"
 
 
 def cifar_folder(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """train_x, train_y, test_x, test_y of a folder that holds CIFAR-10's or CIFAR-100's files; the
-    files say which.
+    """train_x, train_y, test_x, test_y from a folder with the files of CIFAR-10 or CIFAR-100; the
+    file names tell which.
 
-    Images (N, 3, 32, 32) float32 in [0, 1], labels (N,) int64: 10 classes, or the 100 fine ones.
-    FileNotFoundError for files that are missing, ValueError for the pickles of the Python version
-    and for damaged files.
+    Images (N, 3, 32, 32) float32 in [0, 1], labels (N,) int64: 10 classes, or the 100 fine classes.
+    FileNotFoundError for missing files; ValueError for the pickles of the Python version and for
+    damaged files.
     """
     folder = inputs.path(folder, "cifar_folder: folder")
     if folder.is_file():
@@ -54,11 +52,11 @@ def cifar_folder(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _read(
     folder: Path, names: list[str], label_bytes: int, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 3, 32, 32) float32, 0 to 1, and labels (N,) of some files together; ValueError for
-    a label too large."""
+    """Images (N, 3, 32, 32) float32, 0 to 1, and labels (N,) from all of these files; ValueError
+    for a label that is too large."""
     # (N, label_bytes + 3072)
     rows = np.concatenate([_rows(folder / name, label_bytes) for name in names])
-    # the last is the fine one
+    # of the two labels in CIFAR-100, the second is the fine one
     labels = rows[:, label_bytes - 1].astype(np.int64)
     if labels.max() >= classes:
         raise ValueError(
@@ -70,7 +68,7 @@ def _read(
 
 
 def _rows(path: Path, label_bytes: int) -> np.ndarray:
-    """A file as bytes (N, label_bytes + 3072); ValueError, before it is read, where its length
+    """A file as bytes (N, label_bytes + 3072); ValueError, before anything is read, if its length
     cannot be right."""
     row, length = label_bytes + IMAGE, path.stat().st_size
     if not length or length % row:

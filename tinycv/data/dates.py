@@ -1,23 +1,24 @@
-"""Dates: the same day written in many ways, to be written in one. The smallest translation whose
-truth is known.
+"""Date translation: dates in many Chinese and English forms, to be written in one form.
 
     2026年3月5日星期四   ->  2026-03-05                  dates(): Chinese and English to ISO
     2026年3月5日星期四   ->  Thursday, March 5, 2026     dates(target="english"): Chinese to English
 
-Babel spells the days, by the Unicode consortium's patterns for each language
-(https://cldr.unicode.org): y, M, d and E stand for year, month, day of the month and day of the
-week, MMMM and EEEE for full names. The day of the week is written in English only where it stands
-in Chinese: nobody has to compute it.
+It is a translation task that a small network can learn, and every answer is known.
 
-What is ambiguous is left out. A year of two digits may be of either century, so such patterns
-(3/5/26, the usual short form in America) are never used. And 3/5/2026 is March in America and May
-in Britain: where day and month may be exchanged, that text is dropped; 3/25/2026 stays. So no text
-stands for two days.
+Babel spells the days by the patterns of the Unicode consortium for each language
+(https://cldr.unicode.org): y, M, d and E mean year, month, day of the month and day of the week;
+MMMM and EEEE are full names. The English text has the day of the week only if the Chinese text has
+it, so that the network never has to compute it.
 
-The test's days are never seen in training, in no form. Needs Babel; another version of it may spell
-a day otherwise.
+Ambiguous texts are left out. A year of two digits may be of either century, so such patterns
+(3/5/26, the usual short form in America) are never used. And 3/5/2026 is in March in America and in
+May in Britain: a text in which day and month may be exchanged is dropped, while 3/25/2026 stays. So
+no text means two days.
 
-Read before: text.py.   Read next: alignment.py, which knows what was copied from where.
+The days of the test set never occur in training, in any form. Needs Babel; other versions of Babel
+may spell some days differently.
+
+Read before: text.py.   Read next: alignment.py, which computes what was copied from where.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tinycv.data.text import Pairs, Vocabulary
 from tinycv.engine.arguments import choice, size
 
 FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2099, 12, 31)
-# (language, pattern): Babel's own four by name, then others that people write.
+# (language, pattern): the four that Babel knows by name, then others in common use
 CHINESE = [
     *(("zh", name) for name in ("short", "medium", "long", "full")),
     ("zh", "y年MM月dd日"),
@@ -57,9 +58,9 @@ ENGLISH = [
     ("en_GB", "dd/MM/y"),
 ]
 ISO, IN_ENGLISH, WITH_WEEKDAY = ("en", "y-MM-dd"), ("en", "long"), ("en", "full")
-# Any day of the same year, month, day of the month or of the week is spelled alike: so few that
-# each is asked for once.
-ALIKE = {
+# For each field a representative day with the same text: the year 2026 is spelled the same on
+# every day of that year. There are so few of them that ``spelled`` calls Babel once for each.
+REPRESENTATIVE = {
     "y": lambda day: date(day.year, 1, 1),
     "M": lambda day: date(2000, day.month, 1),
     "d": lambda day: date(2000, 1, day.day),
@@ -68,30 +69,31 @@ ALIKE = {
 
 
 def dates(seed: int = 0, target: str = "iso", days: int = 2000) -> tuple[Pairs, Pairs]:
-    """(train, test): ``days`` random days of 1900 to 2099 in every form, and an eighth as many
-    other days to test.
+    """(train, test): ``days`` random days from 1900 to 2099 in every form to train on, and an
+    eighth as many other days to test.
 
-    target: "iso", from Chinese and English forms, or "english", from Chinese ones. Symbols are
+    target: "iso" (from Chinese and English forms) or "english" (from Chinese forms). Symbols are
     characters.
     """
     choice(target, "dates: target", ("iso", "english"))
     days = size(days, "dates: days")
     calendar = (LAST_DAY - FIRST_DAY).days + 1
-    held = days // 8
-    if not 8 <= days <= calendar - held:
+    test_days = days // 8
+    if not 8 <= days <= calendar - test_days:
         raise ValueError(
-            f"dates: days={days} must be from 8 to {calendar * 8 // 9}: an eighth as many are held "
-            f"out, and 1900 to 2099 has {calendar}"
+            f"dates: days={days} must be from 8 to {calendar * 8 // 9}: an eighth as many are "
+            f"added for the test, and from 1900 to 2099 there are {calendar}"
         )
     rng = np.random.default_rng(size(seed, "dates: seed"))
     chosen = [
-        FIRST_DAY + timedelta(days=int(n)) for n in rng.choice(calendar, days + held, replace=False)
+        FIRST_DAY + timedelta(days=int(n))
+        for n in rng.choice(calendar, days + test_days, replace=False)
     ]
     texts, tested = [], []
     for number, day in enumerate(chosen):
-        of_day = translations(day, target)
-        texts += of_day
-        tested += [number < held] * len(of_day)
+        texts_of_day = translations(day, target)
+        texts += texts_of_day
+        tested += [number < test_days] * len(texts_of_day)
     return Pairs.of(texts, *vocabularies(target)).split(np.array(tested), rng)
 
 
@@ -106,7 +108,7 @@ def translations(day: date, target: str) -> list[tuple[str, str]]:
 
 
 def forms(day: date, patterns: tuple | list) -> dict[str, bool]:
-    """All texts that mean this day and no other, and whether they tell the day of the week."""
+    """All texts that mean this day and no other, each with whether it has the day of the week."""
     used = [form for form in patterns if not has_short_year(form)]
     texts = {spell(form, day): has_weekday(form) for form in used}
     if day.day > 12 or day.day == day.month:
@@ -118,8 +120,8 @@ def forms(day: date, patterns: tuple | list) -> dict[str, bool]:
 
 @cache
 def vocabularies(target: str) -> tuple[Vocabulary, Vocabulary]:
-    """Characters of the sources and of the targets: those of one year, which has every digit, month
-    and weekday."""
+    """The characters of the sources and of the targets, taken from one year, which has every digit,
+    month and day of the week."""
     year = [
         pair
         for n in range(366)
@@ -132,20 +134,21 @@ def vocabularies(target: str) -> tuple[Vocabulary, Vocabulary]:
     )
 
 
-# -- one day, one pattern -------------------------------------------------------------------------
+# ── one day, one pattern ─────────────────────────────────────────────────────────────────────────
 
 
 def spell(form: tuple[str, str], day: date) -> str:
-    """The day as one text: (("en", "y-MM-dd"), March 5, 2026) is 2026-03-05."""
+    """The day as text: (("en", "y-MM-dd"), March 5, 2026) gives 2026-03-05."""
     return "".join(text for _, text in fields(form, day))
 
 
 def fields(form: tuple[str, str], day: date) -> list[tuple[str, str]]:
-    """The text in pieces, each with its field: [("y", "2026"), ("", "年"), ("M", "3"), ...]."""
+    """The text of the day in pieces, each with its field: [("y", "2026"), ("", "年"), ("M", "3"),
+    ...]."""
     language, _ = form
     return [
-        (token[0], spelled(language, token, ALIKE[token[0]](day)))
-        if token[0] in ALIKE
+        (token[0], spelled(language, token, REPRESENTATIVE[token[0]](day)))
+        if token[0] in REPRESENTATIVE
         else ("", token)
         for token in tokens(form)
     ]
@@ -153,13 +156,14 @@ def fields(form: tuple[str, str], day: date) -> list[tuple[str, str]]:
 
 @cache
 def spelled(language: str, token: str, day: date) -> str:
-    """One field by Babel: ("en", "MMMM", a day in March) is March."""
+    """One field, spelled by Babel: ("en", "MMMM", a day in March) gives March."""
     return import_extra("babel.dates", "Babel").format_date(day, token, language)
 
 
 @cache
 def tokens(form: tuple[str, str]) -> list[str]:
-    """The pattern cut into fields and what stands between: "y年M月d日" is y, 年, M, 月, d, 日."""
+    """The pattern cut into fields and the text between them: "y年M月d日" gives y, 年, M, 月, d,
+    日."""
     language, pattern = form
     if pattern in ("short", "medium", "long", "full"):
         pattern = import_extra("babel.dates", "Babel").get_date_format(pattern, language).pattern

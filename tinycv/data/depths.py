@@ -1,13 +1,12 @@
-"""What white is: Pillow's images of every mode and depth, as the three modes that photos.py goes on
-with.
+"""Bit depth of images: Pillow images of every mode, converted to the three modes of photos.py.
 
-    L, RGB    8 bits: 255 is white. Palettes, CMYK, YCbCr, 1 bit and alpha become one of these, as
-              Pillow converts them
-    F         floats: 1 is white. Grey of 16 bits is divided by 65535 (of 12 bits, by 4095) and
-              keeps its precision
+    L, RGB    8 bits: 255 is white. Palettes, CMYK, YCbCr, 1 bit and alpha are converted to one of
+              these by Pillow
+    F         floats: 1 is white. 16-bit grey is divided by 65535 (12-bit grey by 4095) and keeps
+              its precision
 
-Pillow's own convert("L") cuts 16-bit, 32-bit and float values off at 255, which turns such a
-picture white or black.
+Pillow's own convert("L") clips 16-bit, 32-bit and float values at 255, which turns such a picture
+white or black.
 """
 
 from __future__ import annotations
@@ -22,23 +21,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 READ = ("L", "RGB", "F")
-WHITE = 65535  # of 16 bits
+WHITE = 65535  # the value of white in 16 bits
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 3 and 19: tags
 WHITE_IS_ZERO, SIGNED = 0, 2  # a value of the second, and one of the third
 
 
 class Unreadable(ValueError):
-    """An image that is whole, and whose values still say nothing of brightness."""
+    """An image that cannot be used although its file is complete: for example, because it is not
+    known which of its values is white."""
 
 
 def in_mode(photo: Image, channels: int | None = None) -> Image:
-    """A Pillow image as "F", "L" (1 channel) or "RGB" (3). channels: how many; None leaves as many
-    as its mode has.
+    """A Pillow image converted to mode "F" or "L" (1 channel) or "RGB" (3). channels: 1 or 3; None
+    keeps the number that its mode has.
 
-    differs: a deep grey image in 3 channels has 8 bits in each, as Pillow has no colour of more.
-    Alpha is dropped. Unreadable for values without a white: floats outside 0 to 1, and integers
-    that are signed or of 32 bits. So is a deep image that was cut out of a TIFF by Pillow, which
-    leaves the tags behind.
+    A grey image of more than 8 bits is reduced to 8 bits if it is converted to RGB, because Pillow
+    has no deeper colour. Alpha is dropped. Unreadable if it is not known which value is white:
+    floats outside 0 to 1, integers that are signed or have 32 bits, and deep images that Pillow has
+    cut out of a TIFF, which loses the tags.
     """
     formats = _tags(photo).get(SAMPLE_FORMAT, ())
     if SIGNED in (formats if isinstance(formats, tuple) else (formats,)):
@@ -58,7 +58,7 @@ def in_mode(photo: Image, channels: int | None = None) -> Image:
 
 
 def _deep(photo: Image, channels: int | None) -> Image:
-    """Grey of more than 8 bits as "F", or as "RGB" where 3 channels are asked for."""
+    """A grey image of more than 8 bits as "F", or as "RGB" if channels is 3."""
     if photo.format is None and "compression" in photo.info and not _tags(photo):
         raise Unreadable(
             "it was copied or cut out of a TIFF, and lost the tags that say what white is: "
@@ -68,13 +68,13 @@ def _deep(photo: Image, channels: int | None) -> Image:
     values = _from_0_to_1(photo)
     if channels != 3:
         return from_array(values)  # float32: mode F
-    # a large photo fits once more, but not twice
+    # in place, so that a large photo needs memory for one copy and not for two
     np.rint(np.multiply(values, 255, out=values), out=values)
     return from_array(values.astype(np.uint8)).convert("RGB")
 
 
 def _from_0_to_1(photo: Image) -> np.ndarray:
-    """The values of a grey image (H, W) of mode F or I, divided by what is white: float32."""
+    """The values of a grey image (H, W) of mode F or I, divided by the value of white: float32."""
     values, white = np.asarray(photo), _white(photo)
     if not (values.min() >= 0 and values.max() <= white):  # NaN is refused too
         raise Unreadable(
@@ -94,7 +94,7 @@ def _white(photo: Image) -> int:
     if photo.mode.startswith("I;16"):
         bits = _tags(photo).get(BITS_PER_SAMPLE, (16,))[0]
         return 2 ** min(bits, 16) - 1
-    # Pillow stores their 16 bits so, PGM's scaled to them
+    # Pillow stores the 16 bits of a PNG in mode I, and scales a PGM to 16 bits
     if photo.mode == "I" and photo.format in ("PNG", "PPM"):
         return WHITE
     raise _without_white()
@@ -108,5 +108,5 @@ def _without_white() -> Unreadable:
 
 
 def _tags(photo: Image) -> Any:
-    """The tags of a TIFF; none of any other image."""
+    """The tags of a TIFF; an empty dictionary for any other image."""
     return getattr(photo, "tag_v2", {})

@@ -1,4 +1,4 @@
-"""The 8x8 digits that ship with scikit-learn: small enough to train on in seconds.
+"""8x8 digits: 1,797 images that ship with scikit-learn, small enough to train on in seconds.
 
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test
 part).
@@ -22,10 +22,10 @@ def digits_8x8() -> tuple[np.ndarray, np.ndarray]:
 def stratified_folds(
     labels: np.ndarray, folds: int = 5, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train_index, test_index), ``folds`` times; each class is spread evenly over the test
-    sets.
+    """Stratified cross-validation: yields (train_index, test_index) ``folds`` times, with each
+    class spread evenly over the test sets.
 
-    labels: class numbers (N,). ValueError where no class has as many members as there are folds.
+    labels: class numbers (N,). ValueError if every class has fewer members than there are folds.
     """
     labels = inputs.class_numbers(labels, "stratified_folds: labels")
     folds = inputs.whole(folds, "stratified_folds: folds", 2)

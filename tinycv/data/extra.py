@@ -1,5 +1,4 @@
-"""Optional packages are imported where they are used, and their absence says which command mends
-it."""
+"""Optional packages: imported only where they are used, with the pip command if one is missing."""
 
 from importlib import import_module
 from types import ModuleType
@@ -11,7 +10,7 @@ def import_extra(module: str, package: str) -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != module.partition(".")[0]:
-            # the package is there, and misses something of its own
+            # the package is installed, but one of its own dependencies is missing
             raise
         raise ModuleNotFoundError(
             f"this needs {package}, which is not installed: pip install {package}",

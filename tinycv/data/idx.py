@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST and Fashion-MNIST: read and write your own files, plain or gzipped.
+"""IDX files, the format of MNIST and Fashion-MNIST: read and write your own, plain or gzipped.
 
     bytes 0, 1     zero
     byte 2         element type (see TYPES)
@@ -27,23 +27,23 @@ CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 TYPES = {code: np.dtype(name) for code, name in CODES.items()}
 MOST_AXES = 64  # NumPy's own limit
 BLOCK = 1 << 20
-# a gzip file may become so many bytes, or times its own
+# a gzip file may unpack to 64 MiB, or to 100 times its size if that is more
 FREE_BYTES, TIMES_PACKED = 1 << 26, 100
-GZIP = 16 + zlib.MAX_WBITS  # what zlib calls the format
-PACKED = 1 << 16  # bytes that are read at a time
-# so many parts, and one more for so many bytes of the file
+GZIP = 16 + zlib.MAX_WBITS  # tells zlib that the stream has a gzip header
+PACKED = 1 << 16  # how many bytes are read at a time
+# a gzip file may have 1,000 parts, and one more for every 1,000 bytes of its size
 FREE_PARTS, BYTES_EACH = 1000, 1000
 
 FilePath = str | Path
 
 
 def read_idx(path: FilePath) -> np.ndarray:
-    """The array of one IDX file, in this machine's byte order. Raises ValueError when the file is
+    """The array in an IDX file, in the byte order of this machine. ValueError if the file is
     damaged.
 
-    Memory follows what the file really holds, never what its header claims; and of a gzip stream no
-    more is unpacked than the header says, nor much more than a hundred times the file. Whoever
-    expects a shape can look at the header alone: ``idx_header``.
+    The memory used depends on what the file really holds, not on what its header claims. A gzip
+    stream is unpacked only as far as the header says, and at most to about a hundred times the size
+    of the file. To see the shape without reading the data, use ``idx_header``.
     """
     path = inputs.file(path, "read_idx: path")
     with _opened(path) as stream:
@@ -58,28 +58,28 @@ def read_idx(path: FilePath) -> np.ndarray:
             )
         body = _read_at_most(expected + 1, stream)
     if len(body) != expected:
-        state, found = ("cut short", len(body)) if len(body) < expected else ("too long", "more")
+        state, held = ("cut short", len(body)) if len(body) < expected else ("too long", "more")
         raise ValueError(
             f"{path}: the file is {state}: its header says {shape} of {dtype.name}, which is "
-            f"{expected} bytes, and it holds {found}; fetch the file again"
+            f"{expected} bytes, and it holds {held}; fetch the file again"
         )
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def idx_header(path: FilePath) -> tuple[np.dtype, tuple[int, ...]]:
-    """The dtype and shape that one IDX file claims to hold. Reads a few bytes; errors as
-    ``read_idx``."""
+    """The dtype and shape that the header of an IDX file states. Reads a few bytes; raises the same
+    errors as ``read_idx``."""
     path = inputs.file(path, "idx_header: path")
     with _opened(path) as stream:
         return _read_header(path, stream)
 
 
 def write_idx(path: FilePath, array: np.ndarray) -> None:
-    """Write ``array`` as IDX, gzipped when ``path`` ends in .gz. An old file stays until the new
-    one is whole.
+    """Write ``array`` as IDX, gzipped if ``path`` ends in .gz. An old file is replaced only when
+    the new one is complete.
 
-    TypeError for a type that IDX lacks; ValueError for an array so even that ``read_idx`` would
-    refuse it gzipped.
+    TypeError for a dtype that IDX does not have. ValueError for an array that gzip compresses so
+    much that ``read_idx`` would refuse the file.
     """
     path = file_path(path, "write_idx: path")
     array = inputs.array(array, "write_idx: array", kinds=inputs.NUMBERS + "c")
@@ -99,14 +99,14 @@ def write_idx(path: FilePath, array: np.ndarray) -> None:
     header = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     data = header + array.astype(big_endian).tobytes()
     if str(path).endswith(".gz"):
-        data = gzip.compress(data, mtime=0)  # one array, one file: no time of day is in it
+        data = gzip.compress(data, mtime=0)  # no time of day, so equal arrays give equal files
         _expect_modest(path, array.nbytes, len(data), "write_idx to a name without .gz")
     write(path, data)
 
 
 def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """train_x, train_y, test_x, test_y of a folder that holds MNIST's or Fashion-MNIST's four
-    files.
+    """train_x, train_y, test_x, test_y from a folder with the four files of MNIST or
+    Fashion-MNIST.
 
     Images (N, 1, H, W) float32 in [0, 1], labels (N,) int64.
     """
@@ -115,26 +115,25 @@ def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 1, H, W) float32, 0 to 1, and labels (N,) int64 of "train" or "t10k", as many as
-    there are images."""
-    image_path, label_path = (
-        _find(folder, f"{part}-images", "idx3"),
-        _find(folder, f"{part}-labels", "idx1"),
-    )
+    """Images (N, 1, H, W) float32, 0 to 1, and labels (N,) int64 of "train" or "t10k"; ValueError
+    unless there are as many labels as images."""
+    image_path = _find(folder, f"{part}-images", "idx3")
+    label_path = _find(folder, f"{part}-labels", "idx1")
     image_shape, label_shape = _expect(image_path, axes=3), _expect(label_path, axes=1)
     if image_shape[0] != label_shape[0]:
         raise ValueError(
             f"{image_path} holds {image_shape[0]} images and {label_path} holds {label_shape[0]} "
             "labels; take both files from the same data set"
         )
-    # first the smaller one: where labels are missing, no image is unpacked
+    # the smaller file first: if the labels are damaged, no image is unpacked
     labels = read_idx(label_path)
     images = read_idx(image_path)
     return np.divide(images[:, None], 255, dtype=np.float32), labels.astype(np.int64)
 
 
 def _expect(path: Path, axes: int) -> tuple[int, ...]:
-    """The shape in the file's header; ValueError unless it says bytes, with so many axes."""
+    """The shape in the header of the file; ValueError unless it states bytes with this number of
+    axes."""
     dtype, shape = idx_header(path)
     if len(shape) != axes or dtype != np.uint8:
         raise ValueError(
@@ -145,8 +144,8 @@ def _expect(path: Path, axes: int) -> tuple[int, ...]:
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:
-    """The file by any of the names that mirrors give it, zipped or not; FileNotFoundError lists
-    them."""
+    """The path of the file, under any of the names that are in use, gzipped or not;
+    FileNotFoundError lists these names."""
     names = [f"{stem}{dot}{kind}-ubyte{ending}" for dot in "-." for ending in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
@@ -159,10 +158,10 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator["BinaryIO | _Unpacked"]:
-    """The file's bytes, unzipped if they are zipped. ValueError, with the path, for a damaged gzip
-    stream."""
+    """The file as a stream of bytes, unpacked if it is gzipped. ValueError, with the path, for a
+    damaged gzip stream."""
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"  # the content decides: files get renamed
+        zipped = file.read(2) == b"\x1f\x8b"  # by content and not by name: files get renamed
         file.seek(0)
         try:
             yield _Unpacked(file) if zipped else file
@@ -173,33 +172,34 @@ def _opened(path: Path) -> Iterator["BinaryIO | _Unpacked"]:
 
 
 class _Unpacked:
-    """The bytes of a gzip file. zlib tests the checksum of each part.
+    """The unpacked bytes of a gzip file. zlib checks the checksum of each part.
 
-    Python's gzip takes names, and zeros behind the end, one byte at a time, 4 MB in a second; and
-    a file may have any number of parts that hold nothing.
+    Not Python's gzip module, because a hostile file could keep it busy: it reads names, and zeros
+    after the end, one byte at a time (4 MB per second), and accepts any number of empty parts.
     """
 
     def __init__(self, file: BinaryIO):
         self.file, self.packed, self.parts = file, b"", 0
-        self.unpack: Any = None  # zlib's decompressor of the present part
+        self.unpack: Any = None  # the zlib decompressor of the current part
         self.most = FREE_PARTS + os.fstat(file.fileno()).st_size // BYTES_EACH
 
     def read(self, count: int) -> bytes:
-        """``count`` bytes, or fewer at the end. EOFError or zlib.error where the stream is
+        """``count`` unpacked bytes, or fewer at the end. EOFError or zlib.error if the stream is
         damaged."""
-        found = bytearray()
-        while len(found) < count and self._goes_on():
-            found += self.unpack.decompress(self.packed, count - len(found))
+        unpacked = bytearray()
+        while len(unpacked) < count and self._has_more():
+            unpacked += self.unpack.decompress(self.packed, count - len(unpacked))
             self.packed = self.unpack.unconsumed_tail or self.unpack.unused_data
             if self.unpack.eof:
                 self.unpack = None
-        return bytes(found)
+        return bytes(unpacked)
 
-    def _goes_on(self) -> bool:
-        """Whether there is more: packed bytes at hand, and the part that unpacks them."""
+    def _has_more(self) -> bool:
+        """Is there more to unpack? If so, self.packed holds bytes and self.unpack is the part that
+        they belong to."""
         while True:
             if self.unpack is None:
-                self.packed = self.packed.lstrip(b"\0")  # between parts, zeros fill the space
+                self.packed = self.packed.lstrip(b"\0")  # zeros may fill the space between parts
             if self.packed:
                 break
             self.packed = self.file.read(PACKED)
@@ -215,20 +215,21 @@ class _Unpacked:
 
 
 def _expect_modest(path: Path, count: int, packed: int, hint: str) -> None:
-    """ValueError for a gzip file of ``packed`` bytes that would become ``count``: a thousand times
-    as many, at worst.
-    """
+    """ValueError for a gzip file of ``packed`` bytes that would unpack to too many bytes,
+    ``count``. (gzip can pack a thousand bytes into one.)"""
     most = max(FREE_BYTES, TIMES_PACKED * packed)
     if count > most:
         raise ValueError(
-            f"{path}: {count} bytes in a gzip file of {packed}; {most} are the most: {hint}"
+            f"{path}: {count} bytes in a gzip file of {packed} bytes; at most {most} are allowed: "
+            f"{hint}"
         )
 
 
 def _read_header(
     path: FilePath, stream: "BinaryIO | _Unpacked"
 ) -> tuple[np.dtype, tuple[int, ...]]:
-    """The dtype and shape of what follows; ValueError says where the header is wrong."""
+    """The dtype and shape of the data that follow; ValueError says what is wrong with the
+    header."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] > MOST_AXES:
         codes = ", ".join(f"{code:02x}" for code in TYPES)
@@ -252,8 +253,12 @@ def _read_header(
 
 
 def _read_at_most(count: int, stream: "BinaryIO | _Unpacked") -> bytearray:
-    """``count`` bytes, or as many as there are: a header that promises too much costs no memory."""
+    """``count`` bytes, or fewer if there are no more. It reads block by block, so that a header
+    that promises too much costs no memory."""
     body = bytearray()
-    while len(body) < count and (block := stream.read(min(BLOCK, count - len(body)))):
+    while len(body) < count:
+        block = stream.read(min(BLOCK, count - len(body)))
+        if not block:
+            break
         body += block
     return body

@@ -1,8 +1,8 @@
-"""Checks for the functions of data, show and vision: arrays, images, labels, generators and paths.
+"""Argument checks for data, show and vision: arrays, images, labels, generators and paths.
 
-Each function takes the value and ``what`` it is, "random_flip: x", which begins the sentence of its
-error, as in engine/arguments.py, where whole numbers, real numbers and choices are checked. What
-comes back is plain NumPy.
+Each function takes a value and ``what`` it is, such as "random_flip: x", with which its error
+message begins. (engine/arguments.py has the checks of whole numbers, real numbers and choices.)
+Arrays are returned as plain NumPy arrays.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ MOST = np.finfo(np.float64).max  # numbers below it are finite
 def array(
     value: Any, what: str, takes: str = "numbers", kinds: str = NUMBERS, ndim: int | None = None
 ) -> np.ndarray:
-    """``value`` as an array of one of the ``kinds`` of numbers, with ``ndim`` axes. takes: those
-    two in words.
+    """``value`` as an array of one of the ``kinds`` of numbers, with ``ndim`` axes. takes: these
+    requirements in words, for the error.
 
-    Lists, Tensors and PyTorch tensors on the CPU are read. A masked array is refused, also in a
-    list: NumPy would show what lies under the mask. So are np.matrix, and what NumPy can hold but
-    not count with: texts, dates, complex numbers, objects.
+    Lists, Tensors and PyTorch tensors on the CPU are accepted. Masked arrays are refused, also
+    inside a list, because NumPy would return the values under the mask. np.matrix is refused too,
+    and so are texts, dates, complex numbers and objects.
     """
     refuse_masked(value, what, takes)
     for part in value if isinstance(value, (list, tuple)) else ():
         refuse_masked(part, what, takes)
     try:
-        found = np.asarray(value)
-    # each library refuses in its own way: uneven rows, another device
+        as_array = np.asarray(value)
+    # uneven rows, or an array on another device: each library raises errors of other types
     except Exception as error:
         text = str(error).partition("\n")[0]
         why = (
@@ -53,16 +53,16 @@ def array(
             )
         )
         raise TypeError(f"{what} is {shown(value)}; it must be {takes} ({why})") from error
-    if found.dtype.kind not in kinds or (ndim is not None and found.ndim != ndim):
-        kind = TypeError if found.dtype.kind not in kinds else ValueError
-        is_array = found.ndim and hasattr(value, "dtype")
-        held = f"{found.dtype} of shape {found.shape}" if is_array else shown(value)
-        raise kind(f"{what} is {held}; it must be {takes}")
-    return found
+    if as_array.dtype.kind not in kinds or (ndim is not None and as_array.ndim != ndim):
+        kind = TypeError if as_array.dtype.kind not in kinds else ValueError
+        is_array = as_array.ndim and hasattr(value, "dtype")
+        description = f"{as_array.dtype} of shape {as_array.shape}" if is_array else shown(value)
+        raise kind(f"{what} is {description}; it must be {takes}")
+    return as_array
 
 
 def real_numbers(values: Any, what: str) -> np.ndarray:
-    """A float64 array of its own, of finite real numbers."""
+    """A new float64 array of finite real numbers."""
     try:
         array = np.array(values)
     except (TypeError, ValueError) as error:  # rows of unequal length
@@ -77,7 +77,8 @@ def real_numbers(values: Any, what: str) -> np.ndarray:
 
 
 def drawn(name: str, n: Any, rng: Any) -> int:
-    """How many points to draw, with a generator to draw them by."""
+    """n, the number of points to draw; an error, which names the function ``name``, unless n is a
+    whole number and rng a generator."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(
             f"{name}: rng is {shown(rng)}; it must be a NumPy Generator, "
@@ -94,7 +95,7 @@ def refuse_masked(value: Any, what: str, takes: str) -> None:
             f"{what} is {'a masked array' if masked else 'an np.matrix'} of shape {value.shape}; "
             f"it must be {takes}: "
             + (
-                "say what stands where the mask is, with .filled(...)"
+                "fill the masked values with .filled(...)"
                 if masked
                 else "np.asarray(...) makes an array of it"
             )
@@ -102,19 +103,20 @@ def refuse_masked(value: Any, what: str, takes: str) -> None:
 
 
 def images(value: Any, what: str, floats: bool = False) -> np.ndarray:
-    """Images (B, C, H, W) with at least one pixel each; of floats where pixels are mixed."""
-    found = array(value, what, "images (B, C, H, W); add missing axes with None", ndim=4)
-    if 0 in found.shape[1:]:
+    """Images (B, C, H, W) with at least one pixel each. floats: whether they must be floats,
+    because pixels are going to be mixed."""
+    batch = array(value, what, "images (B, C, H, W); add missing axes with None", ndim=4)
+    if 0 in batch.shape[1:]:
         raise ValueError(
-            f"{what} has shape {found.shape}; images (B, C, H, W) need at least one channel and "
+            f"{what} has shape {batch.shape}; images (B, C, H, W) need at least one channel and "
             "one pixel"
         )
-    if floats and found.dtype.kind != "f":
+    if floats and batch.dtype.kind != "f":
         raise TypeError(
-            f"{what} is {found.dtype} of shape {found.shape}; pixels are mixed here, which takes "
-            f"float images, not {found.dtype}; divide by 255 first"
+            f"{what} is {batch.dtype} of shape {batch.shape}; pixels are mixed here, which takes "
+            f"float images, not {batch.dtype}; divide by 255 first"
         )
-    return found
+    return batch
 
 
 def whole(value: Any, what: str, least: int = 0, most: int = 2**31 - 1) -> int:
@@ -131,24 +133,24 @@ def whole(value: Any, what: str, least: int = 0, most: int = 2**31 - 1) -> int:
 def class_numbers(
     value: Any, what: str, classes: int | None = None, count: int | None = None
 ) -> np.ndarray:
-    """Whole numbers (N,), as many as ``count`` says, each from 0 to ``classes`` - 1. IndexError for
-    a class outside."""
-    found = array(value, what, "class numbers (N,)", "iu", ndim=1)
-    if count is not None and len(found) != count:
+    """Class numbers (N,) from 0 to ``classes`` - 1, with N = ``count``. IndexError for a number out
+    of range."""
+    labels = array(value, what, "class numbers (N,)", "iu", ndim=1)
+    if count is not None and len(labels) != count:
         raise ValueError(
-            f"{what} is {found.dtype} of shape {found.shape}; there must be one class number for "
+            f"{what} is {labels.dtype} of shape {labels.shape}; there must be one class number for "
             f"each of {count} images"
         )
-    if classes is not None and found.size and not 0 <= found.min() <= found.max() < classes:
+    if classes is not None and labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise IndexError(
-            f"{what} run from {found.min()} to {found.max()}; {classes} classes are numbered from "
-            f"0 to {classes - 1}"
+            f"{what} run from {labels.min()} to {labels.max()}; {classes} classes are numbered "
+            f"from 0 to {classes - 1}"
         )
-    return found
+    return labels
 
 
 def generator(value: Any, what: str) -> np.random.Generator:
-    """NumPy's Generator, from which all chance comes."""
+    """A NumPy Generator, which makes all random choices."""
     if not isinstance(value, np.random.Generator):
         raise TypeError(
             f"{what} is {shown(value)}; it must be a generator: np.random.default_rng(seed)"
@@ -157,10 +159,10 @@ def generator(value: Any, what: str) -> np.random.Generator:
 
 
 def path(value: Any, what: str) -> Path:
-    """A path; what is no text is refused, and so is an empty one, which would mean the folder one
-    stands in."""
+    """A path as a pathlib.Path. An empty path is refused, because it would mean the current
+    folder."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
-        raise TypeError(f"{what} is {shown(value)}; it must be a path, as a text or a pathlib.Path")
+        raise TypeError(f"{what} is {shown(value)}; it must be a path, as a str or a pathlib.Path")
     if not os.fspath(value) or "\0" in os.fspath(value):
         raise ValueError(
             f"{what} is {shown(value)}, which names no file or folder; it must be a path"
@@ -170,36 +172,40 @@ def path(value: Any, what: str) -> Path:
 
 
 def file(value: Any, what: str) -> Path:
-    """The path of a file that is there."""
-    found = path(value, what)
-    if not found.is_file():
+    """The path of a file that exists."""
+    file_path = path(value, what)
+    if not file_path.is_file():
         raise FileNotFoundError(
-            f"{what}: {found}: "
-            + ("this is a folder, not a file" if found.is_dir() else "there is no such file")
+            f"{what}: {file_path}: "
+            + ("this is a folder, not a file" if file_path.is_dir() else "there is no such file")
         )
-    return found
+    return file_path
 
 
 def folder(value: Any, what: str) -> Path:
-    """The path of a folder that is there."""
-    found = path(value, what)
-    if not found.is_dir():
+    """The path of a folder that exists."""
+    folder_path = path(value, what)
+    if not folder_path.is_dir():
         raise FileNotFoundError(
-            f"{what}: {found}: "
-            + ("this is a file, not a folder" if found.exists() else "there is no such folder")
+            f"{what}: {folder_path}: "
+            + (
+                "this is a file, not a folder"
+                if folder_path.exists()
+                else "there is no such folder"
+            )
         )
-    return found
+    return folder_path
 
 
 def function(value: Any, what: str, takes: str) -> Any:
-    """Something that can be called, or None. takes: with which arguments."""
+    """A function, or None. takes: its arguments in words, for the error."""
     if value is not None and not callable(value):
         raise TypeError(f"{what} is {shown(value)}; it must be a function {takes}, or None")
     return value
 
 
 def text(value: Any, what: str) -> str:
-    """A text."""
+    """A string."""
     if not isinstance(value, str):
         raise TypeError(f"{what} is {shown(value)}; it must be a text")
     return value

@@ -1,5 +1,4 @@
-"""The lecture's sentences, and more of their kind: the words are the same, and only their order
-tells the meaning.
+"""The lecture's translation examples: sentences of the same characters, whose order is the meaning.
 
     我要离开北京去天津。     I am leaving Beijing for Tianjin .
     我要离开天津去北京。     I am leaving Tianjin for Beijing .
@@ -8,12 +7,14 @@ tells the meaning.
     水来自海上               water comes from the sea
     水来自上海               water comes from Shanghai
 
-Each group is one bag of characters. So a model that only counts what it reads must answer all of a
-group alike, and is right about one of them at most; a model that reads in order can have all.
+The sentences of a group have the same bag of characters. A model that only counts characters gives
+all of them the same translation, which is right for one of them at most. A model that reads them in
+order can translate all of them.
 
-Held out are combinations: a few pairs of cities and of people never meet in a training sentence, in
-either order, and the three sentences on water are never seen. But every word has stood in each of
-its places beside others. Beijing and Tianjin are always such a pair.
+The test set has new combinations of known words. A few pairs of cities and a few pairs of people
+never occur together in a training sentence, in either order, and the three sentences about water
+never occur at all. But each of these words occurs at each of its positions, with other partners.
+Beijing and Tianjin are always one of the test pairs.
 
 Chinese is read character by character, English is written word by word.   Read before: text.py.
 """
@@ -80,21 +81,23 @@ THINGS = {
 }
 TASTES = {"很好喝": "tastes good", "很贵": "is expensive", "很干净": "is clean"}
 
-# {a} and {b} are the two that change places; {x} and {y} fill up.
+# (Chinese, English, words for {a} and {b}, words for {x}, words for {y}). {a} and {b} are the two
+# words whose order is the meaning; {x} and {y} complete the sentence.
 SENTENCES = [
     ("{x}要离开{a}去{b}。", "{x} leaving {a} for {b} .", CITIES, TRAVELLERS, {"": ""}),
     ("从{a}到{b}的{x}{y}。", "the {x} from {a} to {b} {y} .", CITIES, VEHICLES, PRAISE),
     ("{a}{x}{b}。", "{a} {x} {b} .", PEOPLE, VERBS, {"": ""}),
     ("{a}比{b}{x}。", "{a} is {x} than {b} .", PEOPLE, QUALITIES, {"": ""}),
 ]
-LECTURE = {"北京", "天津"}  # always held out, and so are
-WATER = ["上海自来水", "水来自海上", "水来自上海"]  # these three, made of 上 海 自 来 水
+# always in the test set: this pair of cities, and three sentences of the characters 上 海 自 来 水
+LECTURE = {"北京", "天津"}
+WATER = ["上海自来水", "水来自海上", "水来自上海"]
 
 
 def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
-    """(train, test). ``held`` pairs of cities, Beijing and Tianjin among them, and as many of
-    people, are held out in all sentences; so are the three on water. No word is in two such pairs:
-    it still meets all others but one."""
+    """(train, test). The test set has all sentences with one of ``held`` pairs of cities (Beijing
+    and Tianjin are one of them) or one of ``held`` pairs of people, and the three about water. No
+    word is in two such pairs, so in training it occurs with all words but one."""
     seed, held = size(seed, "lecture: seed"), size(held, "lecture: held")
     if not 1 <= held <= len(PEOPLE) // 2:
         raise ValueError(
@@ -103,22 +106,26 @@ def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
         )
     rng = np.random.default_rng(seed)
     others = [city for city in CITIES if city not in LECTURE]
-    never = [LECTURE, *strangers(others, held - 1, rng), *strangers(list(PEOPLE), held, rng)]
+    test_pairs = [
+        LECTURE,
+        *disjoint_pairs(others, held - 1, rng),
+        *disjoint_pairs(list(PEOPLE), held, rng),
+    ]
     texts, tested = [], []
-    for chinese, english, apart in sentences():
+    for chinese, english, pair in sentences():
         texts.append((chinese, english.split()))
-        tested.append(chinese in WATER or apart in never)
+        tested.append(chinese in WATER or pair in test_pairs)
     return Pairs.of(texts, *vocabularies()).split(np.array(tested), rng)
 
 
 def bag_ceiling(pairs: Pairs) -> float:
-    """The share of ``pairs`` that a model could translate at best if it only counted the symbols it
-    reads: of all sentences that are one bag, it is right about those that have the commonest
-    translation."""
+    """The largest share of ``pairs`` that a bag-of-words model, which only counts the symbols of
+    the source, can translate: among sentences with the same bag it is right about those that have
+    the most frequent translation."""
     if not isinstance(pairs, Pairs):
         raise TypeError(f"bag_ceiling: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
     if not len(pairs):
-        raise ValueError("bag_ceiling: pairs holds no sentence, of which no share could be right")
+        raise ValueError("bag_ceiling: pairs holds no sentence; there must be at least one")
     answers: dict[tuple, Counter] = defaultdict(Counter)
     for i in range(len(pairs)):
         source, target = pairs.texts(i)
@@ -126,13 +133,13 @@ def bag_ceiling(pairs: Pairs) -> float:
     return sum(max(counts.values()) for counts in answers.values()) / len(pairs)
 
 
-def strangers(words: list[str], count: int, rng: np.random.Generator) -> list[set[str]]:
-    """``count`` random pairs of words, none in two."""
+def disjoint_pairs(words: list[str], count: int, rng: np.random.Generator) -> list[set[str]]:
+    """``count`` random pairs of words; no word is in two of them."""
     return [set(pair) for pair in rng.permutation(words)[: 2 * count].reshape(count, 2).tolist()]
 
 
 def sentences() -> Iterator[tuple[str, str, set[str]]]:
-    """(Chinese, English, the two words that may change places), all there are."""
+    """All sentences: (Chinese, English, the words {a} and {b} of it)."""
     for chinese, english, words, xs, ys in SENTENCES:
         for (a, b), x, y in product(permutations(words, 2), xs, ys):
             yield (
@@ -144,14 +151,14 @@ def sentences() -> Iterator[tuple[str, str, set[str]]]:
         yield f"{city}自来水", f"{CITIES[city]} tap water", {city}
         for taste in TASTES:
             yield f"{city}自来水{taste}。", f"{CITIES[city]} tap water {TASTES[taste]} .", {city}
-    for (who, english), (place, there) in product(
+    for (who, english_who), (where, english_where) in product(
         (THINGS | PEOPLE).items(), (CITIES | PLACES).items()
     ):
-        yield f"{who}来自{place}", f"{english} comes from {there}", {place}
+        yield f"{who}来自{where}", f"{english_who} comes from {english_where}", {where}
 
 
 def vocabularies() -> tuple[Vocabulary, Vocabulary]:
-    """Chinese characters and English words, of all sentences."""
+    """The Chinese characters and the English words of all sentences."""
     chinese, english, _ = zip(*sentences(), strict=True)
     return Vocabulary(sorted(set("".join(chinese)))), Vocabulary(
         sorted({word for text in english for word in text.split()})

@@ -1,7 +1,7 @@
-"""Batches, named after PyTorch's DataLoader, with one promise more: they can be asked for again.
+"""DataLoader and DrawnLoader: batches as from PyTorch's DataLoader, and reproducible bit for bit.
 
-Everything random is a function of (seed, epoch, batch number) alone. So training that stopped after
-batch 17 of epoch 3 goes on with ``loader.epoch(3, start=18)`` and sees the same bits as if it had
+Every random choice depends on (seed, epoch, batch number) alone. So a training that stopped after
+batch 17 of epoch 3 continues with ``loader.epoch(3, start=18)`` and gets the same bits as if it had
 never stopped.
 """
 
@@ -15,13 +15,14 @@ from tinycv.engine.arguments import NOT_PLAIN, listed, number_kind, shown, size,
 
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-# a loader does not count with them; objects are refused with all shapes
+# NumPy's kinds of all dtypes: a loader does not compute with its arrays. (_same_length refuses "O",
+# objects, with a message that has the shapes of all arrays.)
 ANYTHING = "biufcOSUMmV"
 Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 class Loader(Protocol):
-    """What a training takes its batches from: either class below, or another with these two."""
+    """What a training loop needs of a loader: both classes below have it, and yours may too."""
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -33,11 +34,12 @@ class Loader(Protocol):
 
 
 class DataLoader:
-    """Yield tuples of batches, one entry for each array, all taken at the same samples.
+    """Yields batches: tuples with one array per data array, all with the same samples.
 
-    Arrays are (N, ...) with one N for all. ``transform(x, rng)`` is applied to each batch of the
-    first array, and then ``mix(x, y, rng)`` to that of the first two, which it returns: see mix.py.
-    ``for x, y in loader`` runs through one epoch: epoch 0 the first time, 1 the next, and so on.
+    The arrays are (N, ...), with the same N for all. ``transform(x, rng)`` is applied to each batch
+    of the first array, and then ``mix(x, y, rng)`` to the batches of the first two arrays, which it
+    returns changed (mix.py). ``for x, y in loader`` runs through one epoch: epoch 0 the first time,
+    then epoch 1, and so on.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class DataLoader:
         self.next_epoch = 0
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """The number of batches per epoch."""
         full, rest = divmod(self.samples, self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
@@ -87,9 +89,9 @@ class DataLoader:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number`` from batch ``start`` on; none when ``start`` is
         len(loader)."""
-        # _batches is a generator of its own, so that an error comes now, and not at the first
-        # batch.
-        return self._batches(*_place("DataLoader", number, start, len(self)))
+        # _batches is a separate generator, so that a wrong argument raises here and not when the
+        # first batch is requested
+        return self._batches(*_checked_start("DataLoader", number, start, len(self)))
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         order = (
@@ -106,17 +108,17 @@ class DataLoader:
             yield first, *others
 
     def _rng(self, *key: int) -> np.random.Generator:
-        # spawn_key, not a longer seed: default_rng([s, e]) and default_rng([s, e, 0]) are the same
-        # stream.
+        # The key goes into spawn_key and not into the seed, because default_rng([seed, epoch]) and
+        # default_rng([seed, epoch, 0]) are the same stream.
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
 class DrawnLoader:
-    """Data without end: every batch is drawn anew by ``draw(batch_size, rng)``, a tuple of arrays,
-    and never seen again.
+    """Endless data: every batch is freshly drawn by ``draw(batch_size, rng)``, which returns a
+    tuple of arrays.
 
-    ``batches`` of them are called an epoch. Batch and epoch number decide what is drawn, as in
-    DataLoader.
+    ``batches`` batches count as one epoch. The seed, the epoch and the batch number decide what is
+    drawn, as in DataLoader.
     """
 
     def __init__(
@@ -142,7 +144,7 @@ class DrawnLoader:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number`` from batch ``start`` on; none when ``start`` is
         len(loader)."""
-        return self._batches(*_place("DrawnLoader", number, start, self.batches))
+        return self._batches(*_checked_start("DrawnLoader", number, start, self.batches))
 
     def _batches(self, number: int, start: int) -> Iterator[Batch]:
         for batch in range(start, self.batches):
@@ -153,8 +155,8 @@ class DrawnLoader:
 
 
 def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """The arrays, if samples lie along axis 0 of each and there are equally many; else an error
-    with all shapes."""
+    """The arrays, if all have the same number of samples along axis 0; otherwise an error with all
+    shapes."""
     arrays = tuple(
         inputs.array(a, f"DataLoader: array {i}", "an array with samples along axis 0", ANYTHING)
         for i, a in enumerate(arrays)
@@ -167,20 +169,21 @@ def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     return arrays
 
 
-def _place(who: str, number: Any, start: Any, batches: int) -> tuple[int, int]:
-    """Epoch and batch to begin with, from 0 on; the end of an epoch is a place too."""
+def _checked_start(who: str, number: Any, start: Any, batches: int) -> tuple[int, int]:
+    """The epoch and the batch to start with, both counted from 0. start may be the number of
+    batches: then no batch is left."""
     number, start = size(number, f"{who}.epoch: number"), size(start, f"{who}.epoch: start")
     if start > batches:
         raise ValueError(
-            f"{who}.epoch: epoch {shown(number)} from batch {shown(start)}: start lies between 0 "
-            f"and {batches}, the batches of an epoch"
+            f"{who}.epoch: start is {shown(start)} in epoch {shown(number)}; it must be from 0 to "
+            f"{batches}, the number of batches per epoch"
         )
     return number, start
 
 
 def _as_many(name: str, changed: Any, count: int) -> Any:
-    """What a function of the user made of ``count`` samples, if it is as many: else labels would
-    fall to other samples."""
+    """What a function of the user returned for ``count`` samples; an error unless it has as many,
+    because otherwise the labels would belong to other samples."""
     if not _has_rows(changed):
         raise TypeError(
             f"DataLoader: {name} returned {shown(changed)}; it must return the batch that it made, "
@@ -188,15 +191,15 @@ def _as_many(name: str, changed: Any, count: int) -> Any:
         )
     if len(changed) != count:
         raise ValueError(
-            f"DataLoader: {name} made {len(changed)} samples of {count}; the other arrays "
-            "would no longer belong to them"
+            f"DataLoader: {name} returned {len(changed)} samples for {count}; it must return as "
+            "many, because the other arrays belong to them"
         )
     return changed
 
 
 def _has_rows(value: Any) -> bool:
-    """Is it an array of any library, with samples along axis 0? NumPy's objects and masked arrays
-    are none."""
+    """Is it an array of any library with samples along axis 0? NumPy's object arrays and masked
+    arrays do not count."""
     return (
         bool(getattr(value, "shape", ()))
         and not isinstance(value, NOT_PLAIN)
@@ -205,7 +208,8 @@ def _has_rows(value: Any) -> bool:
 
 
 def _whole_batch(drawn: Any, count: int) -> Batch:
-    """What ``draw`` returned, if it is a tuple of arrays with ``count`` samples each."""
+    """What ``draw`` returned; an error unless it is a tuple of arrays with ``count`` samples
+    each."""
     takes = f"it must return a tuple of arrays, each with {count} samples along axis 0"
     if not isinstance(drawn, (tuple, list)) or not drawn or not all(map(_has_rows, drawn)):
         raise TypeError(f"DrawnLoader: draw returned {shown(drawn)}; {takes}")
@@ -216,7 +220,7 @@ def _whole_batch(drawn: Any, count: int) -> Batch:
 
 
 def _pair(mixed: Any, count: int) -> tuple[Any, Any]:
-    """Images and labels, as ``mix`` returned them."""
+    """The images and labels that ``mix`` returned; an error unless it returned two."""
     if not isinstance(mixed, (tuple, list)) or len(mixed) != 2:
         raise TypeError(
             f"DataLoader: mix returned {shown(mixed)}; it must return images and labels, a tuple "

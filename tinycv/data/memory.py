@@ -1,13 +1,14 @@
-"""Two tests of memory: what must be known at the end was said long before.
+"""Adding and copying problems: two tests of memory for RNNs, with answers from long before.
 
-    adding     0.31 0.82 0.47 ... 0.65 0.12      which two of these numbers are marked,
-                 0    1    0  ...   1    0       and what is their sum?
-    copying    3 7 1 5 ... 0 0 0 ... 9 9 9       say the first ten symbols again when the 9 comes
+    adding     0.31 0.82 0.47 ... 0.65 0.12      two of the numbers are marked with 1:
+                 0    1    0  ...   1    0       what is their sum?
+    copying    3 7 1 5 ... 0 0 0 ... 9 9 9       repeat the first ten symbols once the 9 comes
 
-The first is experiment 4 of Hochreiter & Schmidhuber 1997, who draw from U[-1, 1], mark otherwise,
-and ask for another target; both are drawn here as in Bai, Kolter & Koltun 2018 and their code.
-Each has a score that needs no memory at all, the line that a network must get below: 1/6 for adding
-(say 1 always), 10 ln 8 / (T + 20) nats for copying (say 0 until the 9, then guess).
+The adding problem is experiment 4 of Hochreiter & Schmidhuber 1997, who draw from U[-1, 1], mark
+the numbers differently and have another target. Both problems follow Bai, Kolter & Koltun 2018 and
+their code. Each has a loss that is reached without any memory, and that a network has to beat: 1/6
+for adding (always answer 1) and 10 ln 8 / (T + 20) nats for copying (answer 0 until the 9, then
+guess).
 """
 
 import math
@@ -21,10 +22,10 @@ SYMBOLS, RECALLED, GO = 8, 10, 9
 
 
 def adding(n: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x (n, steps, 2) float32, a number from U[0, 1] and a mark, 0 or 1, at each step; y (n,), the
-    sum of the two marked.
+    """The adding problem. Returns x (n, steps, 2) float32, with a number from U[0, 1] and a mark, 0
+    or 1, at each step; and y (n,), the sum of the two marked numbers.
 
-    The two marks fall on any two steps.
+    The two marks are at any two different steps.
     """
     n, rng = inputs.whole(n, "adding: n"), inputs.generator(rng, "adding: rng")
     steps = inputs.whole(steps, "adding: steps")
@@ -40,9 +41,12 @@ def adding(n: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def copying(n: int, wait: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x and y (n, wait + 20) int64: ten symbols from 1 to 8, ``wait`` - 1 zeros, and eleven times
-    9; y is 0 but for its last ten, which are the symbols again. ``wait`` is the papers' T; the
-    first 9 stands at place T + 9, counted from 0."""
+    """The copying problem. Returns x and y (n, wait + 20) int64.
+
+    x is ten symbols from 1 to 8, ``wait`` - 1 zeros, and eleven times 9. y is 0, except for its
+    last ten numbers, which repeat the symbols. ``wait`` is T in the papers; the first 9 is at
+    position T + 9, counted from 0.
+    """
     n, rng = inputs.whole(n, "copying: n"), inputs.generator(rng, "copying: rng")
     wait = inputs.whole(wait, "copying: wait")
     if wait < 1:
@@ -58,6 +62,7 @@ def copying(n: int, wait: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def copying_without_memory(wait: int) -> float:
-    """The cross-entropy, in nats a step, of knowing when to speak but not what to say."""
+    """The cross-entropy, in nats per step, of a model that knows when the symbols are due but can
+    only guess them."""
     wait = inputs.whole(wait, "copying_without_memory: wait", 1)
     return RECALLED * math.log(SYMBOLS) / (wait + 2 * RECALLED)

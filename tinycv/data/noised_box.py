@@ -1,11 +1,12 @@
-"""Φ(z + b) - Φ(z - b), the mass of a standard Gaussian on an interval, and the slope of its log.
+"""Gaussian mass of an interval, log [Φ(z + b) - Φ(z - b)], and its slope, without cancellation.
 
 A uniform density with Gaussian noise added is such a difference (``Boxes`` in densities.py). Where
-the interval is narrow, or far out, the two Φs are nearly equal and subtracting them would cancel.
-So there are two formulas, for narrow and wide intervals, and both keep their digits.
+the interval is narrow, or far out, the two values of Φ are nearly equal, and their difference would
+lose all digits. So there are two formulas, one for narrow and one for wide intervals, and both keep
+full precision.
 
-Runs on NumPy and CuPy arrays and on Tensors. Φ and φ are the standard Gaussian's distribution
-function and density.
+Runs on NumPy and CuPy arrays and on Tensors. Φ and φ are the distribution function and the density
+of the standard Gaussian.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from tinycv.engine.ops import exp, log, where
 from tinycv.engine.tensor import bare
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-# Gauss and Legendre's rule is for a mean over [-1, 1]; here its nodes are places in [0, 1]
+# Gauss-Legendre quadrature, whose nodes lie in [-1, 1], mapped to a mean over [0, 1]
 NODES, SHARES = np.polynomial.legendre.leggauss(8)
 NODES, SHARES = ((NODES + 1) / 2).tolist(), (SHARES / 2).tolist()
 
 
 def noised_box(z: Values, b: Values, log_width: Values) -> tuple[Values, ...]:
-    """Of f(z) = Φ(z + b) - Φ(z - b), z >= 0, b > 0: log f + max(0, z - b)² / 2, and the slope of
-    log f.
+    """log f + max(0, z - b)² / 2 and the slope of log f, for f(z) = Φ(z + b) - Φ(z - b), z >= 0,
+    b > 0.
 
-    So f / 2b is a box of half width b after noise of standard deviation 1. Where it is narrow
-    beside the noise, or the noise changes little over its width, a difference of Φs would cancel.
-    log_width: log 2b, for a b that is beyond the floats.
+    f / 2b is a box of half width b after noise of standard deviation 1 was added. "Narrow" means
+    that the box is narrow compared with the noise, and that φ changes little over its width.
+    log_width: log 2b, passed in because b may be too small or too large for a float.
     """
     narrow = (bare(b) < 1) & (bare(z) * bare(b) < 1)
-    # on a GPU to look would be to wait
+    # on a GPU this check would have to wait for the device, so both formulas are computed
     if array_module(narrow) is np:
         if narrow.all():
             return narrow_box(z, b, log_width)
@@ -47,10 +48,11 @@ def noised_box(z: Values, b: Values, log_width: Values) -> tuple[Values, ...]:
 
 
 def narrow_box(z: Values, b: Values, log_width: Values) -> tuple[Values, Values]:
-    """``noised_box`` as a mean over its width, for u in [0, 1], by Gauss and Legendre's rule:
+    """``noised_box`` for narrow boxes: a mean over the width, u in [0, 1], by Gauss-Legendre
+    quadrature.
 
     f = 2b φ(z - b) mean_u exp(-2 u z b + 2 u (1 - u) b²)
-    its slope: -2b z φ(z - b) mean_u exp(-2 u z b)
+    slope of f: -2b z φ(z - b) mean_u exp(-2 u z b)
     """
     near, fall, square = z - b, -2 * z * b, 2 * b * b
     flat = curved = 0.0
@@ -62,10 +64,10 @@ def narrow_box(z: Values, b: Values, log_width: Values) -> tuple[Values, Values]
 
 
 def wide_box(z: Values, b: Values) -> tuple[Values, Values]:
-    """``noised_box`` where b >= 1 or z b >= 1. Inside, f is a sum of two shares of one sign;
-    outside,
+    """``noised_box`` where b >= 1 or z b >= 1.
 
-    f = φ(z - b) [m(z - b) - m(z + b) exp(-2 z b)],   m(z) = Φ(-z) / φ(z), Mills' ratio,  z + b >= 2
+    Inside the box f is a sum of two terms of the same sign. Outside, with z + b >= 2,
+    f = φ(z - b) [m(z - b) - m(z + b) exp(-2 z b)],   m(z) = Φ(-z) / φ(z), Mills' ratio
     """
     near, far, fall = z - b, z + b, -2 * z * b  # fall: log φ(far) / φ(near)
     outside, inner = bare(near) > 0, ops.clip(near, -50.0, 0.0)  # below -50, φ is 0 in float64
@@ -80,7 +82,8 @@ def wide_box(z: Values, b: Values) -> tuple[Values, Values]:
 
 
 def mills(z: Values) -> Values:
-    """Φ(-z) / φ(z) for z >= 0; far out 1 - erf would cancel to 0."""
+    """Mills' ratio Φ(-z) / φ(z) for z >= 0; for large z, where 1 - erf would cancel to 0, by
+    ``far_mills``."""
     near = ops.minimum(z, 2.5)
     tail = 0.5 - 0.5 * ops.erf(near * 0.5**0.5)
     return where(
@@ -89,9 +92,12 @@ def mills(z: Values) -> Values:
 
 
 def far_mills(z: Values) -> Values:
-    """Φ(-z) / φ(z) for z >= 2 by Laplace's continued fraction, 1/(z + 1/(z + 2/(z + 3/(z + ...)))):
-    in float64 right to 3e-10 at 2 and 2e-12 from 2.5 on, in float32 to 3e-7 and 1e-8 and what
-    rounding adds."""
+    """Mills' ratio Φ(-z) / φ(z) for z >= 2, by Laplace's continued fraction
+    1/(z + 1/(z + 2/(z + 3/(z + ...)))).
+
+    Its error in float64 is 3e-10 at z = 2 and 2e-12 from z = 2.5 on; in float32 it is 3e-7 and
+    1e-8, plus rounding.
+    """
     fraction = z
     for k in range(20 if z.dtype == np.float32 else 40, 0, -1):
         fraction = z + k / fraction

@@ -1,16 +1,15 @@
-"""Photos of your own: a folder with one folder per class, and what brings a photo to the square
-that a model reads.
+"""image_folder: your own photos, one folder per class, scaled and cropped to the size of a model.
 
     pets/cat/1.jpg, pets/cat/2.png, pets/dog/a/3.jpg
     images, labels, names = image_folder("pets", size=64)
 
-Needs Pillow, which matplotlib brings. Images are turned as their camera noted (EXIF), grey or RGB
-as asked, and scaled by their depth (depths.py). Of an animation or a file of many pages the first
-picture is read.
+Needs Pillow, which is installed with matplotlib. Images are rotated as their camera noted (EXIF),
+converted to grey or RGB, and their values are scaled by their bit depth (depths.py). Of an
+animation, or a file with several pages, the first picture is read.
 
-A small file can describe a huge picture. What a picture costs is known from its header, before it
-is decoded, and one that Pillow warns of (more than PIL.Image.MAX_IMAGE_PIXELS) is refused; so is
-one that would be huge after scaling, or unscaled as floats, and one in too many pieces
+A small file can describe a huge picture. Its size is known from the header, before it is decoded.
+Refused are pictures of which Pillow warns (more than PIL.Image.MAX_IMAGE_PIXELS), pictures that
+would be huge after scaling, or unscaled as floats, and pictures of too many pieces
 (photo_costs.py).
 """
 
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
-LARGEST_SIDE = 2**14  # of a square
-# of a photo in a folder that is read without a size
+LARGEST_SIDE = 2**14  # of the square that a photo is cut to
+# the most pixels of a photo that image_folder reads without a size
 UNSCALED_PIXELS = 2**24
-# a scaled photo has at most so many pixels, or times its square
+# the most pixels of a scaled photo: 2**24, or 16 times those of its square if that is more
 SCALED_PIXELS, SCALED_SQUARES = 2**24, 16
 
 
@@ -47,10 +46,10 @@ def image_folder(
     classes, in order.
 
     Each folder in ``path`` is a class, and all images below it are its examples. size: the side of
-    the square that each image is cut to (see ``square``); None leaves them as they are, and then
-    all must be of one size, of 16 million pixels at most.
-    FileNotFoundError where there is nothing to read; ValueError, with its path, for an image that
-    is broken or differs.
+    the square that each image is cut to (see ``square``). None leaves the images as they are; then
+    all must have the same size, and at most 16 million pixels.
+    FileNotFoundError if there is nothing to read; ValueError, with the path, for an image that is
+    broken or has another size.
     """
     path = inputs.path(path, "image_folder: path")
     size = None if size is None else _side(size, "image_folder: size")
@@ -65,7 +64,7 @@ def image_folder(
         if sides != images.shape[2:]:
             raise ValueError(
                 f"{file} is {_size(photo.size)}, {files[0]} is {_size(images.shape[:1:-1])}: give "
-                "size= to cut all to one"
+                "size= to cut all to one size"
             )
         if size is None:
             _values(photo, images[i])
@@ -76,17 +75,18 @@ def image_folder(
 
 
 def open_photo(path: str | Path, channels: int = 3) -> Image:
-    """The Pillow image in a file, in 1 channel (mode L, or F for 16 bits and floats) or 3 (mode
+    """The Pillow image in a file, with 1 channel (mode L, or F for 16 bits and floats) or 3 (mode
     RGB).
 
-    ValueError, with the path, for what is no whole image, is huge, or has values that say nothing
-    of brightness.
+    ValueError, with the path, for a file that is no complete image, for a huge image, and for one
+    whose values have no known white.
     """
     return _opened(inputs.path(path, "open_photo: path"), _channels(channels, "open_photo"))
 
 
 def _opened(path: Path, channels: int, unscaled: int | None = None) -> Image:
-    """``open_photo``. unscaled: how many pixels a photo may have that is not going to be scaled."""
+    """``open_photo`` for checked arguments. unscaled: the most pixels that the photo may have, if
+    it is not going to be scaled."""
     image, ops = import_extra("PIL.Image", "Pillow"), import_extra("PIL.ImageOps", "Pillow")
     if not path.is_file():
         raise FileNotFoundError(
@@ -108,8 +108,8 @@ def _opened(path: Path, channels: int, unscaled: int | None = None) -> Image:
     except (Unreadable, image.DecompressionBombError, image.DecompressionBombWarning) as error:
         raise ValueError(f"open_photo: {path}: {error}") from error
     except MemoryError:
-        raise  # says nothing about the file
-    # a damaged image raises whatever its format's reader stumbles on
+        raise  # it is no fault of the file
+    # for a damaged image the readers of Pillow raise errors of many types
     except Exception as error:
         raise ValueError(
             f"open_photo: {path}: a broken image: {type(error).__name__}: {error}"
@@ -117,11 +117,12 @@ def _opened(path: Path, channels: int, unscaled: int | None = None) -> Image:
 
 
 def square(photo: Image, size: int, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
-    """A Pillow image as (C, size, size) float32 in [0, 1]: scaled, then the square in the middle is
-    cut out of it.
+    """A Pillow image as (C, size, size) float32 in [0, 1]: it is scaled, and the square in the
+    middle is cut out.
 
-    crop: how much of the shorter side the square shows; 0 squeezes the whole photo into it.
-    resample: one of FILTERS. Rounding is torchvision's (Resize, CenterCrop), which timm uses too.
+    crop: the share of the shorter side that the square shows; 0 squeezes the whole photo into the
+    square. resample: one of FILTERS. Sizes are rounded as in torchvision (Resize, CenterCrop) and
+    timm.
     """
     size, crop = _side(size, "square: size"), number(crop, "square: crop", 0, 1)
     choice(resample, "square: resample", FILTERS)
@@ -134,41 +135,42 @@ def pixels(photo: Image) -> np.ndarray:
 
 
 def _values(photo: Image, out: np.ndarray | None = None) -> np.ndarray:
-    """``pixels`` of an image in one of the modes of depths.READ, written to ``out`` if there is
-    one."""
+    """``pixels`` of an image in one of the modes of depths.READ, written to ``out`` if it is
+    given."""
     values = np.asarray(photo)
     if values.dtype == np.uint8:
         values = values[:, :, None] if values.ndim == 2 else values  # (H, W, C)
         return np.divide(values.transpose(2, 0, 1), 255, out=out, dtype=np.float32)
-    # mode F; bicubic and lanczos overshoot at edges, and 8 bits clip too
+    # mode F: bicubic and lanczos overshoot at edges (Pillow itself clips 8-bit images)
     return np.clip(values[None], 0, 1, out=out)
 
 
 def _squared(
     photo: Image, size: int, what: str, crop: float = 1.0, resample: str = "bicubic"
 ) -> np.ndarray:
-    """``square`` of an image in one of the modes of depths.READ. what: how the sentence of an error
-    begins."""
-    how = import_extra("PIL.Image", "Pillow").Resampling[resample.upper()]
+    """``square`` of an image in one of the modes of depths.READ. what: the name of the image in an
+    error message."""
+    method = import_extra("PIL.Image", "Pillow").Resampling[resample.upper()]
     if not crop:
-        return _values(photo.resize((size, size), how))
+        return _values(photo.resize((size, size), method))
     short, long = min(photo.size), max(photo.size)
-    scaled = (size / crop) ** 2 * long / short  # how many pixels, about
+    scaled = (size / crop) ** 2 * long / short  # the approximate number of pixels after scaling
     if scaled > max(SCALED_PIXELS, SCALED_SQUARES * size**2):
         raise ValueError(
             f"{what} is {_size(photo.size)}: with its shorter side scaled to {size / crop:g} it "
             f"would have {scaled:.1e} pixels, of which size={size} keeps {size**2}: cut it to a "
-            "squarer one first"
+            "squarer shape first"
         )
     shorter = floor(size / crop)
     width, height = (int(shorter * side / short) for side in photo.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    return _values(photo.resize((width, height), how).crop((left, top, left + size, top + size)))
+    scaled_photo = photo.resize((width, height), method)
+    return _values(scaled_photo.crop((left, top, left + size, top + size)))
 
 
 def _plain(photo: Image, who: str) -> Image:
-    """A Pillow image in one of the modes of depths.READ; an error in the name of ``who`` for what
-    is none."""
+    """A Pillow image converted to one of the modes of depths.READ; TypeError, which names the
+    function ``who``, for anything else."""
     if not isinstance(photo, import_extra("PIL.Image", "Pillow").Image):
         raise TypeError(
             f"{who}: photo is {shown(photo)}; it must be a Pillow image, as open_photo returns it"
@@ -180,8 +182,8 @@ def _plain(photo: Image, who: str) -> Image:
 
 
 def _expect_modest(photo: Image, most: int | None, unscaled: int | None) -> None:
-    """Unreadable for an image that would be dear to decode, or that another program would have to
-    run. Reads no pixel."""
+    """Unreadable for an image that would be expensive to decode, or that Pillow would have to pass
+    to another program. Reads no pixel."""
     if photo.format == "EPS":
         raise Unreadable("PostScript is a program, not pixels: save it as PNG")
     width, height = photo.size
@@ -193,7 +195,7 @@ def _expect_modest(photo: Image, most: int | None, unscaled: int | None) -> None
     if unscaled is not None and width * height > unscaled:
         raise Unreadable(
             f"{width} x {height} are more pixels than a photo may have that is not scaled, "
-            f"{unscaled}: give size= to cut all to one"
+            f"{unscaled}: give size= to cut all to one size"
         )
 
 
@@ -217,16 +219,16 @@ def _listed(path: Path) -> tuple[list[Path], np.ndarray, list[str]]:
     classes."""
     if not path.is_dir():
         raise FileNotFoundError(
-            f"image_folder: {path}: there is no such folder; name the one that holds a folder for "
-            "each class"
+            f"image_folder: {path}: there is no such folder; name the folder that holds one folder "
+            "per class"
         )
     folders = sorted(
         folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")
     )
     if not folders:
         raise FileNotFoundError(
-            f"image_folder: {path}: it holds no folders; expected one of images for each class: "
-            f"{path}/cat/1.jpg"
+            f"image_folder: {path}: it holds no folders; expected one folder of images per class, "
+            f"such as {path}/cat/1.jpg"
         )
     classes = [_images_in(folder) for folder in folders]
     labels = np.repeat(np.arange(len(folders)), [len(members) for members in classes])
@@ -238,20 +240,21 @@ def _listed(path: Path) -> tuple[list[Path], np.ndarray, list[str]]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """All images at any depth, in order of their names; FileNotFoundError where there is none."""
-    found = sorted(
+    """All images below the folder, at any depth, sorted by name; FileNotFoundError if there is
+    none."""
+    files = sorted(
         file
         for file in folder.rglob("*")
         if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and not file.is_dir()
     )
-    if not found:
+    if not files:
         raise FileNotFoundError(
             f"image_folder: {folder}: no image there ({', '.join(sorted(ENDINGS))}); each folder "
             "is a class: fill it or move it away"
         )
-    return found
+    return files
 
 
 def _size(sides: tuple[int, ...]) -> str:
-    """(width, height) as photographers say it: "W x H"."""
+    """(width, height) as text: "W x H"."""
     return f"{sides[0]} x {sides[1]}"

@@ -1,5 +1,6 @@
-"""How the Chinese characters of dates.py and lecture.py are said, for pictures where no font can
-draw them."""
+"""Pinyin: the Chinese characters of dates.py and lecture.py in Latin letters.
+
+Pictures use it where there is no font that can draw Chinese."""
 
 from tinycv.engine.arguments import shown
 
@@ -16,13 +17,13 @@ TABLE = """
 """
 PINYIN = {"。": ".", "，": ",", "（": "(", "）": ")"}
 for entry in TABLE.split(","):
-    character, said = entry.split()
-    PINYIN[character] = said
+    character, pinyin = entry.split()
+    PINYIN[character] = pinyin
 
 
 def is_chinese(text: str) -> bool:
-    """Does the text hold a Chinese character, or a mark of the same width, which other fonts may
-    not have?"""
+    """Does the text hold a Chinese character or a full-width punctuation mark, which many fonts
+    lack?"""
     if not isinstance(text, str):
         raise TypeError(f"is_chinese: text is {shown(text)}; it must be a string")
     return any(
@@ -31,13 +32,14 @@ def is_chinese(text: str) -> bool:
 
 
 def romanised(text: str) -> str:
-    """Each Chinese character as it is said, in Latin letters; ValueError names those that the table
-    lacks."""
+    """The text with each Chinese character replaced by its pinyin; ValueError names characters that
+    the table lacks."""
     if not isinstance(text, str):
         raise TypeError(f"romanised: text is {shown(text)}; it must be a string")
     unknown = [character for character in text if is_chinese(character) and character not in PINYIN]
     if unknown:
         raise ValueError(
-            f"{shown(unknown)} of {shown(text)} have no entry in PINYIN: add them to the table"
+            f"romanised: {shown(unknown)} of {shown(text)} have no entry in PINYIN; add them to "
+            "the table"
         )
     return "".join(PINYIN.get(character, character) for character in text)

@@ -1,9 +1,9 @@
-"""RandAugment: some changes out of a list, drawn anew for each image, all of one strength.
+"""RandAugment: a few random changes to each image, from a list, all with the same strength.
 
-Cubuk et al. 2020.  Its point: how strongly is one number to choose, and which changes need not be
-learned.  A change is a function of a batch and of one strength an image, from -1 to 1; the sign
-turns it round where it has two directions.
-differs: no equalize; strengths follow torchvision's RandAugment, with images in [0, 1] in place of
+Cubuk et al. 2020.  Its point is that one number, the strength, is enough, and that the choice of
+changes need not be learned.  A change is a function of a batch and of one strength per image, from
+-1 to 1; the sign chooses the direction of a change that has two.
+differs: no equalize; strengths follow torchvision's RandAugment, with images in [0, 1] instead of
 bytes.
 """
 
@@ -28,16 +28,14 @@ def rand_augment(
     magnitude: float = 3,
     changes: dict[str, Change] | None = None,
 ) -> np.ndarray:
-    """Apply ``n`` changes, drawn with replacement, to each image. x (B, C, H, W) float in [0, 1];
-    so is the result.
+    """Apply ``n`` random changes, drawn with replacement, to each image. x (B, C, H, W) float in
+    [0, 1]; so is the result.
 
-    magnitude: 0 (none) to 10, which torchvision calls 30. changes: those to draw from; all of
-    CHANGES where left out. ValueError for pixels outside 0 to 1: they would be cut off.
+    magnitude: 0 (no change) to 10, which torchvision calls 30. changes: the changes to draw from,
+    by default CHANGES. ValueError for pixels outside 0 to 1, which would be clipped.
     """
-    x, rng = (
-        inputs.images(x, "rand_augment: x", floats=True),
-        inputs.generator(rng, "rand_augment: rng"),
-    )
+    x = inputs.images(x, "rand_augment: x", floats=True)
+    rng = inputs.generator(rng, "rand_augment: rng")
     if x.size and not -ROUNDING <= x.min() <= x.max() <= 1 + ROUNDING:
         raise ValueError(
             f"rand_augment: x runs from {x.min():g} to {x.max():g}; it takes float images in "
@@ -50,9 +48,9 @@ def rand_augment(
         drawn = rng.integers(len(every), size=len(x))
         strength = rng.choice([-1, 1], len(x)) * (magnitude / 10)
         for i, change in enumerate(every):
-            mine = np.flatnonzero(drawn == i)
-            if len(mine):
-                x[mine] = np.clip(change(x[mine], strength[mine]), 0, 1)
+            images = np.flatnonzero(drawn == i)  # those for which this change was drawn
+            if len(images):
+                x[images] = np.clip(change(x[images], strength[images]), 0, 1)
     return x
 
 
@@ -66,16 +64,20 @@ def _functions(changes: Any) -> list[Change]:
     return list(changes.values())
 
 
-# ── where things are: strengths are shares of the most that is done ──────────────────────────────
+# ── geometry: the strength s (B,) is a share of the largest change ───────────────────────────────
 
 
-Each = float | np.ndarray  # one number for all images, or (B,)
+PerImage = float | np.ndarray  # one number for all images, or (B,)
 
 
 def _moved(
-    x: np.ndarray, degrees: Each = 0, right: Each = 0, down: Each = 0, shear: Each = 0
+    x: np.ndarray,
+    degrees: PerImage = 0,
+    right: PerImage = 0,
+    down: PerImage = 0,
+    shear: PerImage = 0,
 ) -> np.ndarray:
-    """Images turned and slanted by degrees, moved by pixels: numbers for all, or arrays (B,)."""
+    """Images rotated and sheared by degrees and moved by pixels."""
     zero = np.zeros(len(x))
     return affine(
         x, zero + degrees, np.stack([zero + right, zero + down], axis=1), zero + 1, zero + shear
@@ -102,17 +104,17 @@ def _move_y(x: np.ndarray, s: np.ndarray) -> np.ndarray:
     return _moved(x, down=150 / 331 * x.shape[2] * s)
 
 
-# ── how things look: most are a blend with a poorer image, s below 0, or away from it, s above 0 ─
+# ── appearance: most changes move towards a poorer image (s < 0) or away from it (s > 0) ─────────
 
 
 def _away(x: np.ndarray, poorer: np.ndarray | float, s: np.ndarray) -> np.ndarray:
-    """At s = -1 a tenth of the image is left and the poorer one is the rest; at 0 it is itself; at
-    1 nearly twice as far."""
+    """The image moved along the line from the poorer image to it: at s = -1 a tenth of the way is
+    left, at 0 it is unchanged, at 1 it is 1.9 times as far from the poorer image."""
     return poorer + (1 + 0.9 * _wide(x, s)) * (x - poorer)
 
 
 def _wide(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """s (B,) as (B, 1, 1, 1), to stand beside images."""
+    """s (B,) as (B, 1, 1, 1), which multiplies images, in the dtype of x."""
     return s.astype(x.dtype)[:, None, None, None]
 
 
@@ -129,8 +131,8 @@ def _contrast(x: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _sharp(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """The poorer image is a blurred one: each pixel a mean of 3 x 3, its own weight 5; the border
-    stays."""
+    """The poorer image is a blurred one: each pixel is the mean of 3 x 3 pixels, with the weight 5
+    for the middle one and 1 for the others. The border is not blurred."""
     blurred, (h, w) = x.copy(), x.shape[2:]
     around = sum(x[..., i : h - 2 + i, j : w - 2 + j] for i in range(3) for j in range(3))
     blurred[..., 1:-1, 1:-1] = (around + 4 * x[..., 1:-1, 1:-1]) / 13
@@ -138,26 +140,26 @@ def _sharp(x: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _grey(x: np.ndarray) -> np.ndarray:
-    """(B, 1, H, W): how bright, with the eye's weights for red, green and blue (ITU-R BT.601)."""
+    """Brightness (B, 1, H, W), with the weights of ITU-R BT.601 for red, green and blue."""
     if x.shape[1] != 3:
         return x.mean(axis=1, keepdims=True)
     return np.einsum("c,bchw->bhw", np.array([0.299, 0.587, 0.114], x.dtype), x)[:, None]
 
 
 def _few_levels(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Of the 8 bits of a byte, the last are cleared: 4 of them at full strength."""
+    """Posterise: the lowest of the 8 bits of a byte are cleared, 4 of them at full strength."""
     step = 2 ** np.round(4 * np.abs(_wide(x, s)))
     return np.floor(255 * x / step) * step / 255
 
 
 def _solarise(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """The brightest pixels are turned to their negative: all of them at full strength."""
+    """Solarise: the brightest pixels are inverted, all pixels at full strength."""
     return np.where(x > 1 - np.abs(_wide(x, s)), 1 - x, x)
 
 
 def _full_range(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Each channel is stretched until its darkest pixel is 0 and its brightest 1; s does not
-    matter."""
+    """Autocontrast: each channel is stretched so that its darkest pixel is 0 and its brightest 1.
+    The strength s does not matter."""
     low, high = x.min(axis=(2, 3), keepdims=True), x.max(axis=(2, 3), keepdims=True)
     return np.where(high > low, (x - low) / np.where(high > low, high - low, 1), x)
 

@@ -1,5 +1,6 @@
-"""Densities with a name: those on which papers draw their samplers.  All are exact: see
-densities.py.
+"""2-D toy densities by name: eight_gaussians, checkerboard, two_moons, ring, grid and others.
+
+All are exact (densities.py): samples, log p and score.  Papers test their samplers on these.
 
 name              p                                     entropy, nats      source
 gaussian          N(mean, covariance)                   ½ log det(2πe C)
@@ -8,7 +9,7 @@ ring, grid        8 and 25 small Gaussians                                 Lin e
 eight_gaussians   8 larger ones                         2.832              FFJORD
 checkerboard      every other square of a board         log 32             FFJORD
 corners           four right angles                     2.947              SurVAE
-two_moons         two half circles that reach into each other, blurred
+two_moons         two interlocking half circles, blurred
 picture           the ink of a picture, a small Gaussian at each pixel
 
 PacGAN: section 4.1. FFJORD: Grathwohl et al. 2019. SurVAE: Nielsen et al. 2020.
@@ -25,7 +26,7 @@ from tinycv.data.inputs import MOST, real_numbers, whole
 from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import ArrayLike
 
-MOST_SQUARES = 1000  # on a side: each other one of a million is a box
+MOST_SQUARES = 1000  # per side of a board: half of a million squares are boxes
 
 
 def gaussian(mean: ArrayLike, covariance: ArrayLike) -> Mixture:
@@ -43,8 +44,8 @@ def gaussian(mean: ArrayLike, covariance: ArrayLike) -> Mixture:
 
 
 def two_modes(distance: float = 5.0, weight: float = 0.8) -> Mixture:
-    """A heavy Gaussian at (distance, distance) and a light one opposite, both of sigma 1, with
-    nothing between them."""
+    """Two Gaussians of sigma 1: one of the given weight at (distance, distance), and one with the
+    rest of the weight at (-distance, -distance). Between them there is almost no density."""
     distance = number(distance, "two_modes: distance", low=0, below=MOST)
     weight = number(weight, "two_modes: weight", 0, 1)
     return Mixture([[distance, distance], [-distance, -distance]], 1.0, [weight, 1 - weight])
@@ -59,8 +60,8 @@ def ring(modes: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
 
 
 def grid(side: int = 5, step: float = 2.0, sigma: float = 0.05) -> Mixture:
-    """side x side Gaussians, ``step`` apart, about the origin: at -4, -2, 0, 2 and 4 each way as
-    they come."""
+    """side x side Gaussians in a square grid around the origin, ``step`` apart: by default at -4,
+    -2, 0, 2 and 4 in both directions."""
     side, sigma = size(side, "grid: side", 1), number(sigma, "grid: sigma", above=0, below=MOST)
     step = number(step, "grid: step", above=0, below=MOST)
     ticks = step * (np.arange(side) - (side - 1) / 2)
@@ -68,37 +69,33 @@ def grid(side: int = 5, step: float = 2.0, sigma: float = 0.05) -> Mixture:
 
 
 def eight_gaussians() -> Mixture:
-    """FFJORD's: a ring of radius 4 and sigma 1/2, all of it divided by 1.414."""
+    """FFJORD's eight Gaussians: a ring of radius 4 and sigma 1/2, everything divided by 1.414."""
     return ring(8, 4 / 1.414, 0.5 / 1.414)
 
 
 def two_moons(sigma: float = 0.1, points: int = 100) -> Mixture:
-    """Half circles about (0, 0) and (1, 1/2), blurred; as many points along each, which at this
-    sigma nobody can tell from a line: they stand closer than a third of it."""
-    sigma, points = (
-        number(sigma, "two_moons: sigma", above=0, below=MOST),
-        size(points, "two_moons: points", 1),
-    )
+    """Half circles around (0, 0) and (1, 1/2), blurred: ``points`` Gaussians along each. By default
+    neighbours are closer than a third of sigma, so the Gaussians merge into a line."""
+    sigma = number(sigma, "two_moons: sigma", above=0, below=MOST)
+    points = size(points, "two_moons: points", 1)
     angle = math.pi * (np.arange(points) + 0.5) / points
     moon = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     return Mixture(np.concatenate([moon, [1.0, 0.5] - moon]), sigma)
 
 
 def checkerboard(squares: int = 4, side: float = 2.0) -> Boxes:
-    """Every other square of squares x squares, about the origin; FFJORD's board reaches from -4 to
-    4."""
-    squares, side = (
-        whole(squares, "checkerboard: squares", 1, MOST_SQUARES),
-        number(side, "checkerboard: side", above=0, below=MOST),
-    )
+    """Every other square of a board of squares x squares around the origin. The default is FFJORD's
+    board, from -4 to 4."""
+    squares = whole(squares, "checkerboard: squares", 1, MOST_SQUARES)
+    side = number(side, "checkerboard: side", above=0, below=MOST)
     places = np.array([(i, j) for i in range(squares) for j in range(squares) if (i + j) % 2 == 0])
     low = side * (places - squares / 2)
     return Boxes(low, low + side)
 
 
 def corners() -> Boxes:
-    """Four right angles that face the origin from 1 to 4: each an upright and a level bar of 3 x 1,
-    laid over each other."""
+    """Four right angles around the origin, from 1 to 4 in both directions: each is a vertical and a
+    horizontal bar of 3 x 1 that overlap at the corner."""
     signs = np.array([(i, j) for i in (-1, 1) for j in (-1, 1)], np.float64)
     ends = [(signs * near, signs * far) for near, far in (((1, 1), (4, 2)), ((1, 1), (2, 4)))]
     near, far = (np.concatenate(parts) for parts in zip(*ends, strict=True))
@@ -106,16 +103,16 @@ def corners() -> Boxes:
 
 
 def picture(ink: np.ndarray, width: float = 6.0, blur: float = 0.5) -> Mixture:
-    """Points lie where a picture (H, W), values >= 0, has ink: a Gaussian at each inked pixel, of
-    sigma ``blur`` pixels.
+    """A picture as a density: a Gaussian of sigma ``blur`` pixels at each pixel of ``ink`` (H, W)
+    that is above 0, weighted by its value.
 
-    The picture is ``width`` wide, upright, about the origin.
+    The picture is ``width`` wide, upright, and centred at the origin.
     """
     ink = real_numbers(ink, "picture: ink")
     if ink.ndim != 2 or not (ink >= 0).all() or not ink.any():
         raise ValueError(
-            f"picture: ink has shape {ink.shape}; it must be (H, W), of values at least 0, and not "
-            "all 0"
+            f"picture: ink has shape {ink.shape}; it must be (H, W), with values of at least 0 "
+            "that are not all 0"
         )
     width = number(width, "picture: width", above=0, below=MOST)
     blur = number(blur, "picture: blur", above=0, below=MOST)

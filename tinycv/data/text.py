@@ -1,18 +1,18 @@
-"""Sentences as numbers: symbols in, rows of integers out, all of one width.
+"""Vocabulary, padding and pairs of sentences: text as rows of integers of equal length.
 
     source   (N, S)   23+7     ->  [symbols ..., EOS, PAD ...]           what the encoder reads
     target   (N, T)   30       ->  [SOS, symbols ..., EOS, PAD ...]      what the decoder writes
 
-Three numbers are taken in every vocabulary. PAD fills a short row up, and means nothing. SOS, start
-of sequence, is what a decoder reads before it has written anything. EOS, end of sequence, says that
-the sentence is over: a decoder that writes it has finished, and so its answers may be longer or
-shorter than the question (Sutskever et al. 2014, section 2).
+Three numbers are reserved in every vocabulary. PAD fills up short rows and has no meaning. SOS,
+start of sequence, is what a decoder reads before it has written anything. EOS, end of sequence,
+marks the end of a sentence. A decoder stops when it has written EOS, so its output may be longer or
+shorter than its input (Sutskever et al. 2014, section 2).
 
-Teacher forcing: the decoder reads target[:, :-1], the truth so far, and at each place is asked for
-the next symbol, target[:, 1:]. The loss leaves PAD out: cross_entropy(..., ignore_index=PAD).
+Teacher forcing: the decoder reads target[:, :-1], the correct symbols so far, and at each position
+predicts the next one, target[:, 1:]. The loss ignores PAD: cross_entropy(..., ignore_index=PAD).
 
 Read next: arithmetic.py, dates.py and lecture.py, which make such pairs.
-Shapes: N pairs, S and T widths of the longest source and target with what frames them.
+Shapes: N pairs; S and T are the lengths of the longest source and target, with SOS and EOS.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tinycv.data.inputs import array
 from tinycv.engine.arguments import listed, number_kind, shown, size, sizes
 
 PAD, SOS, EOS = 0, 1, 2
-FIRST = 3  # the number of a vocabulary's first own symbol
+FIRST = 3  # the number of the first symbol that is not one of these three
 
 
 class Vocabulary:
-    """Which number stands for which symbol. A symbol is a string: a character, or a word."""
+    """The number of each symbol. A symbol is a string: a character or a word."""
 
     def __init__(self, symbols: Iterable[str]):
         self.symbols = strings(symbols, "Vocabulary: symbols")
@@ -40,23 +40,23 @@ class Vocabulary:
             twice = [repr(symbol) for symbol, times in Counter(self.symbols).items() if times > 1]
             raise ValueError(
                 f"Vocabulary: symbols repeats {listed(twice, 4)}; a symbol has one number, so it "
-                "must be there once"
+                "must occur once"
             )
 
     def __len__(self) -> int:
-        """How many numbers there are, with PAD, SOS and EOS: the rows of an embedding, the scores
-        of an output."""
+        """How many numbers there are, including PAD, SOS and EOS: the number of rows of an
+        embedding, or of logits of an output layer."""
         return FIRST + len(self.symbols)
 
     def encode(self, text: Iterable[str]) -> list[int]:
-        """The numbers of a string's characters, or of a list's words."""
+        """The numbers of the characters of a string, or of the words of a list."""
         text = strings(text, "encode: text")
         unknown = sorted(set(text) - self.numbers.keys())
         if unknown:
             raise ValueError(
                 f"encode: text is {shown(text)}, and {listed(map(repr, unknown), 4)} not among the "
-                f"vocabulary's {len(self.symbols)} symbols; make the vocabulary from all texts "
-                "that it is to spell, those of the test as well"
+                f"vocabulary's {len(self.symbols)} symbols; make the vocabulary from all texts, "
+                "the test texts included"
             )
         return [self.numbers[symbol] for symbol in text]
 
@@ -86,8 +86,8 @@ def strings(values: Iterable[str], what: str) -> list[str]:
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Rows of unequal length as one array (N, T) int64: T is the longest one's, and PAD fills the
-    rest."""
+    """Sequences of different lengths as the rows of one array (N, T) int64: T is the length of the
+    longest, and PAD fills the rest."""
     if not isinstance(sequences, (list, tuple)) or not all(
         hasattr(s, "__len__") for s in sequences
     ):
@@ -105,7 +105,7 @@ def padded(sequences: Sequence[Sequence[int]]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Questions and answers: source (N, S), target (N, T), both int64, and how to read them."""
+    """Pairs of sentences: source (N, S) and target (N, T), both int64, with their vocabularies."""
 
     source: np.ndarray
     target: np.ndarray
@@ -127,7 +127,7 @@ class Pairs:
         if len(self.source) != len(self.target):
             raise ValueError(
                 f"Pairs: source has {len(self.source)} rows and target {len(self.target)}; they "
-                "must be equally many"
+                "must have equally many"
             )
 
     @classmethod
@@ -137,7 +137,8 @@ class Pairs:
         source_words: Vocabulary,
         target_words: Vocabulary,
     ) -> Pairs:
-        """From (source, target) texts, each a string of characters or a list of words."""
+        """Pairs made from (source, target) texts, each a string of characters or a list of
+        words."""
         for name, words in (("source_words", source_words), ("target_words", target_words)):
             if not isinstance(words, Vocabulary):
                 raise TypeError(f"Pairs.of: {name} is {shown(words)}; it must be a Vocabulary")
@@ -156,15 +157,15 @@ class Pairs:
         return len(self.source)
 
     def __getitem__(self, index: np.ndarray | slice) -> Pairs:
-        """Those pairs, as wide as before. index: a slice, numbers, or a mask, never one number:
-        texts(i) reads one."""
+        """The chosen pairs, in arrays of the same widths. index: a slice, an array of numbers, or a
+        mask; not a single number, for which there is texts(i)."""
         if not isinstance(index, slice):
             index = array(
                 index,
                 "Pairs: the index",
                 "a slice, or numbers or bools (N,); texts(i) reads one pair",
             )
-            # an empty list is an array of floats
+            # NumPy turns an empty list into an array of floats
             index = index if index.size else index.astype(np.int64)
             if index.ndim != 1 or index.dtype.kind == "f":
                 raise TypeError(
@@ -174,8 +175,7 @@ class Pairs:
             count = len(self)
             if index.dtype.kind == "b" and len(index) != count:
                 raise ValueError(
-                    f"Pairs: the index has {len(index)} bools; there must be {count}, one for each "
-                    "pair"
+                    f"Pairs: the index has {len(index)} bools; there must be {count}, one per pair"
                 )
             if (
                 index.dtype.kind in "iu"
@@ -189,14 +189,15 @@ class Pairs:
         return Pairs(self.source[index], self.target[index], self.source_words, self.target_words)
 
     def texts(self, i: int) -> tuple[list[str], list[str]]:
-        """Pair i as it is read: the symbols of the source and those of the target."""
+        """Pair i as text: the symbols of its source and the symbols of its target."""
         i = size(i, "texts: i", -len(self))
         if i >= len(self):
             raise IndexError(f"texts: i is {i}; there are {len(self)} pairs, 0 to {len(self) - 1}")
         return self.source_words.decode(self.source[i]), self.target_words.decode(self.target[i])
 
     def split(self, test: np.ndarray, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
-        """(train, test), each in random order. test: (N,) bool, True where a pair is held out."""
+        """(train, test), each in random order. test: (N,) bool, True for the pairs of the test
+        set."""
         if number_kind(test) != "b" or test.shape != (len(self),):
             raise TypeError(
                 f"split: test is {shown(test)}; it must be a plain array of {len(self)} bools"

@@ -1,26 +1,42 @@
-"""Chapter 5, diffusion: from noise to images, along the score.
+"""Chapter 5, diffusion models (DDPM, DDIM, score SDE, EDM): from noise to images, along the score.
 
-schedule.py    how much signal and how much noise there is at a time: DDPM, VP, VE, sub-VP, EDM
-tweedie.py     a score makes a denoiser, and a denoiser a score
-denoising.py   what a network is asked for (noise, image, v), the loss, the denoiser: DDPM
-samplers.py    one loop over times, for every sampler; the steps of DDPM and DDIM
-edm.py         one knob, the noise level: preconditioning, Karras' noise levels, Heun's step
-guidance.py    classifier-free guidance: an image of what was asked for
-inpaint.py     RePaint: what is missing of an image
+In reading order:
+
+schedule.py    noise schedules: how much signal and noise there is at each time (DDPM, VP, VE,
+               sub-VP; EDM's is in edm.py)
+tweedie.py     Tweedie's formula: a denoiser from a score, and a score from a denoiser
+denoising.py   DDPM's training loss, what the network predicts (noise, image or v), the denoiser
+samplers.py    the loop over times that every sampler uses; the steps of DDPM and DDIM
+embedding.py   how a network takes the time and the label
+mlp.py         ScoreMLP, a small network for points
+unet.py        U-Net, the network of DDPM for images
+dit.py         DiT, a Transformer for images
+guidance.py    classifier-free guidance: images that show their label more clearly
+inpaint.py     RePaint: fills in the missing part of an image
 score.py       score matching: explicit, sliced, denoising
-langevin.py    Langevin dynamics up a score: plain, adjusted (MALA), annealed
-sde.py         diffusion in continuous time, and its reverse;   ode.py: its flow, and likelihoods
-mlp.py, unet.py, dit.py   networks that take the time, and the label;   embedding.py: how
+langevin.py    Langevin dynamics with a score: ULA, MALA, annealed
+sde.py         score SDE: diffusion in continuous time and its reverse
+ode.py         the probability flow ODE, and likelihoods along it
+edm.py         EDM: the noise level as the time, preconditioning, Heun's sampler
 
-The symbols of the chapter, one meaning each:
+The symbols of the chapter, with their shapes for a batch of B examples:
 
-    x_t = a x_0 + s ε     the data x_0 with noise ε at a time t; a the signal, s the noise level
-    t, then s             the times at both ends of a step (x, t, s) -> x, where s is a time alone
-    σ (sigma)             EDM's and NCSN's noise level, which is their time
-    ᾱ, β                  DDPM's signal squared, and the share of variance that a step replaces
-    α, β of a step        q(x_t | x_s) = N(α x_s, β I)
-    D(x, t), ε̂            the denoiser E[x_0 | x_t = x], and the noise that it finds in x
-    score(x, t)           ∇ log p_t(x)
+    x_0, x_t        the data, and the data with noise at time t: x_t = a x_0 + σ ε     (B, ...)
+    a, σ            the signal level and the noise level at a time (sigma in code)     (B,)
+    ε, z            noise from N(0, I) (noise or z in code; "eps" where it is predicted)   (B, ...)
+    t, s            the time of x, and the earlier time to which a sampler's step goes   numbers
+    D(x, t), ε̂      the denoiser E[x_0 | x_t = x], and the noise that it finds in x    (B, ...)
+    p_t, score      the density of x_t, and ∇ log p_t(x); ψ is a model of it           (B, ...)
+    α, β            of a step from s to t: q(x_t | x_s) = N(α x_s, β I)                numbers
+    ᾱ_t             DDPM's a², the product of 1 - β_i for i <= t                       (T + 1,)
+    δ               the step size of Langevin dynamics (step in code)                  a number
+    w               the strength of guidance                                           a number
+
+Three different things are called beta.  β_t of DDPM is the share of the variance that step t
+replaces by noise; it is the β above for s = t - 1.  β(t) of VP (sde.py) is the same as a rate, per
+unit of time.  ``betas`` of Adam (optim/adam.py) are decay rates and have nothing to do with noise.
+
+A noise schedule is a(t) and σ(t).  A schedule of learning rates is in optim/schedules.py.
 """
 
 from tinycv.diffusion.dit import DiT

@@ -1,16 +1,17 @@
-"""DiT: a Transformer over patches as denoiser. The time and the label set the scale of every norm.
+"""DiT: a Transformer over image patches as the denoiser, conditioned by adaLN-Zero.
 
-    (β_1, γ_1, α_1, β_2, γ_2, α_2) = W s(e) + b          adaLN-Zero: Peebles & Xie 2023, section 3.2
+    (β_1, γ_1, α_1, β_2, γ_2, α_2) = W SiLU(e) + b       adaLN-Zero: Peebles & Xie 2023, section 3.2
     z = z + α_1 MSA((1 + γ_1) LN(z) + β_1)                                                  figure 3
     z = z + α_2 MLP((1 + γ_2) LN(z) + β_2)
 
-e is the embedding of the time and of the label, s is SiLU.  W and b start at 0, so that every block
-starts as the identity, and a deep stack trains from the first step.  LN has no scale and no shift
-of its own: e gives both.
+e is the embedding of the time and of the label.  It sets the scale γ and the shift β of every layer
+norm LN, which has no parameters, and the gate α of every branch.  (These α and β are the paper's
+letters; they have nothing to do with the noise schedule.)  W and b start at 0, so every block
+starts as the identity, and a deep stack can be trained from the first step.
 
-The image goes in as ViT's do, patch by patch with positions; what comes out is a patch for each
-token.
-differs: positions are learned, as ViT's (the paper's are fixed sines).
+As in ViT, the image is cut into patches, each of which becomes a token with a position.  Each
+output token becomes a patch again.
+differs: positions are learned, as in ViT (in the paper they are fixed sines and cosines).
 
 Read before: vision/vit.py, embedding.py.   See at work: tests/diffusion/test_unet_and_dit.py.
 Shapes: B images, C channels, P patch side, N patches, D width.
@@ -18,7 +19,7 @@ Shapes: B images, C channels, P patch side, N patches, D width.
 
 from __future__ import annotations
 
-from tinycv.diffusion.embedding import Labels, TimeAndLabel, check_told
+from tinycv.diffusion.embedding import Labels, TimeAndLabel, check_time_and_label
 from tinycv.engine.arguments import size
 from tinycv.engine.methods import split
 from tinycv.engine.tensor import Tensor
@@ -33,7 +34,7 @@ from tinycv.vision.vit import patchify, unpatchify
 
 
 class DiTBlock(Module):
-    """An encoder block whose norms and branches are scaled by an embedding e (B, D), through
+    """A Transformer encoder block whose norms and branches are scaled by an embedding e (B, D), by
     adaLN-Zero."""
 
     def __init__(self, dim: int, heads: int):
@@ -48,21 +49,21 @@ class DiTBlock(Module):
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
         """z (B, N, D), e (B, D) after its SiLU. Returns (B, N, D)."""
-        parts = self.modulation(e)[:, None]  # (B, 1, 6 D)
-        # (B, 1, D) each
-        shift1, scale1, gate1, shift2, scale2, gate2 = split(parts, 6, axis=-1)
+        modulation = self.modulation(e)[:, None]  # (B, 1, 6 D)
+        # six parts (B, 1, D), in the order of the formula above
+        shift1, scale1, gate1, shift2, scale2, gate2 = split(modulation, 6, axis=-1)
         z = z + gate1 * self.attention(modulated(z, shift1, scale1))
         return z + gate2 * self.linear2(gelu(self.linear1(modulated(z, shift2, scale2)), "tanh"))
 
 
 def modulated(z: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """(1 + γ) LN(z) + β."""
+    """(1 + scale) LN(z) + shift."""
     reals("modulated", z=batch(z, "modulated: z"), shift=shift, scale=scale)
     return layer_norm(z, eps=1e-6) * (1 + scale) + shift
 
 
 def zero_linear(inputs: int, outputs: int) -> Linear:
-    """A Linear that starts as 0."""
+    """A Linear whose weight and bias start at 0."""
     inputs, outputs = whole("zero_linear", 1, inputs=inputs, outputs=outputs)
     layer = Linear(inputs, outputs)
     layer.weight, layer.bias = init.zeros((outputs, inputs)), init.zeros((outputs,))
@@ -70,11 +71,11 @@ def zero_linear(inputs: int, outputs: int) -> Linear:
 
 
 class DiT(Module):
-    """Noised images (B, C, H, W), their times (B,) and labels (B,) to what was asked for: "eps",
-    "x0" or "v".
+    """Predicts ε, x_0 or v (denoising.py) from noised images (B, C, H, W), their times (B,) and
+    labels (B,).
 
-    image_size, patch_size: sides in pixels. dim D, depth (number of blocks), heads. num_classes: 0
-    for no labels.
+    image_size, patch_size: side lengths in pixels. dim: the width D of a token. depth: the number
+    of blocks. heads: of each attention. num_classes: 0 for no labels.
     """
 
     def __init__(
@@ -116,14 +117,14 @@ class DiT(Module):
         self.head = zero_linear(dim, patch)
 
     def forward(self, x: Examples, t: Examples, label: Labels | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
-        takes = self.channels, self.image_size, self.image_size
-        if tuple(batch(x, "DiT: x", 4).shape[1:]) != takes:
+        """x (B, C, H, W), t (B,), label (B,) or None for "no label". Returns (B, C, H, W)."""
+        image_shape = self.channels, self.image_size, self.image_size
+        if tuple(batch(x, "DiT: x", 4).shape[1:]) != image_shape:
             raise ValueError(
-                f"DiT: images of shape {x.shape}; this DiT takes {self.image_size} x "
-                f"{self.image_size} pixels in {self.channels} channels"
+                f"DiT: x has shape {x.shape}; this network takes images of {self.image_size} x "
+                f"{self.image_size} pixels with {self.channels} channels"
             )
-        check_told("DiT", x, t, label, self.embed.num_classes)
+        check_time_and_label("DiT", x, t, label, self.embed.num_classes)
         e = silu(self.embed(t, label))  # (B, D)
         z = self.patch_embed(patchify(x, self.patch_size)) + self.pos_embed  # (B, N, D)
         for block in self.blocks:

@@ -1,10 +1,11 @@
-"""Time and label embedding: tells a denoiser how noisy the image is, and what it shows.
+"""Time and label embedding: how a denoiser learns how noisy the image is and what it should show.
 
-    e = W_2 s(W_1 PE(t) + b_1) + b_2 + table[label]     s is SiLU; PE as the Transformer's positions
+    e = W_2 SiLU(W_1 PE(t) + b_1) + b_2 + table[label]
 
-One number t would be lost among hundreds of features; its sines and cosines at many speeds are told
-apart by a linear map.
-Ho et al. 2020, appendix B;   Peebles & Xie 2023, section 3.2 (the label's table).
+PE is the sinusoidal encoding that the Transformer uses for positions.  A single number t would have
+little influence among hundreds of features.  From its sines and cosines at many frequencies a
+linear map can tell neighbouring times apart.
+Ho et al. 2020, appendix B;   Peebles & Xie 2023, section 3.2 (the table of labels).
 
 Read before: sequence/positions.py.   Read next: unet.py, dit.py.   Shapes: B images, E width.
 """
@@ -20,12 +21,14 @@ from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.sequence.positions import sinusoidal
 
-Labels = Tensor | Array  # (B,) integers: the classes from 0 on, and "nobody said"
+Labels = Tensor | Array  # (B,) integers: the classes from 0 on, and num_classes for "no label"
 
 
-def check_told(name: str, x: Examples, t: Examples, label: Labels | None, num_classes: int) -> None:
-    """Do t (B,) and label (B,), or None, say something of each of x (B, ...)? ``name`` is the
-    network's."""
+def check_time_and_label(
+    name: str, x: Examples, t: Examples, label: Labels | None, num_classes: int
+) -> None:
+    """ValueError unless there is one time per example of x (B, ...), and one label or None at all.
+    ``name`` is the network that the errors name."""
     if times_in(t, f"{name}: t").shape != (len(x),):
         raise ValueError(
             f"{name}: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)"
@@ -35,10 +38,10 @@ def check_told(name: str, x: Examples, t: Examples, label: Labels | None, num_cl
 
 
 class TimeAndLabel(Module):
-    """The embedding (B, dim) of times (B,), of size 1 to 1000 or so, and of labels (B,) if there
-    are classes.
+    """The embedding (B, dim) of times (B,), which are numbers up to 1,000 or so, and of labels
+    (B,), if there are classes.
 
-    Row ``num_classes`` of the table means "nobody said", and stands in where no label is given.
+    Row ``num_classes`` of the table means "no label"; it is used when label is None.
     """
 
     def __init__(self, dim: int, num_classes: int = 0):
@@ -50,18 +53,18 @@ class TimeAndLabel(Module):
     def forward(self, t: Examples, label: Labels | None = None) -> Tensor:
         """t (B,) numbers, label (B,) integers 0 ... num_classes. Returns (B, dim).
 
-        IndexError names a label out of range (on a GPU its row is NaN instead: to look would be to
-        wait).
+        A label out of range raises an IndexError that names it. On a GPU its row is NaN instead,
+        because a check would have to wait for the device.
         """
         t = times_in(t, "TimeAndLabel: t")
         xp = array_module(t)
-        clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))  # (B, E)
-        e = self.linear2(silu(self.linear1(clocks)))  # (B, E)
+        waves = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))  # (B, E)
+        e = self.linear2(silu(self.linear1(waves)))  # (B, E)
         if self.table is None:
             if label is not None:
                 raise ValueError(
-                    "TimeAndLabel: a label was given to a model that was built without classes: "
-                    "give it num_classes"
+                    "TimeAndLabel: a label was given to a model that was built without classes; "
+                    "build it with num_classes"
                 )
             return e
         if label is None:

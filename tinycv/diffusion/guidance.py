@@ -1,15 +1,16 @@
-"""Classifier-free guidance: an image of what was asked for, and more so than chance would have it.
+"""Classifier-free guidance: images that show their label more clearly, at the price of variety.
 
     ε̃(x, c) = (1 + w) ε(x, c) - w ε(x)                               Ho & Salimans 2022, eq. 6
 
-One network learns both: in training, a label is now and then replaced by "nobody said" (algorithm
-1), and then it learns all images together.  The difference of its two answers points to what makes
-an image look like its label; guidance goes that way further.  Of p(x | c) it makes roughly p(x | c)
-p(c | x)^w: surer examples, and fewer kinds of them.
+One network learns both terms.  In training, a share of the labels is replaced by "no label"
+(algorithm 1), and from these examples the network learns images of all classes together.  The
+difference between its predictions with and without the label points towards what makes an image
+look like its label; guidance goes further in that direction.  It samples roughly from
+p(x | c) p(c | x)^w instead of p(x | c): clearer examples, but less varied ones.
 
-w = 0 is the plain conditional model, as in the paper.  (Imagen and Stable Diffusion count from 1:
-their scale is 1 + w.)  ε and x_0 are tied by x_t = a x_0 + s ε with x_t known, so the same weights
-may mix the images D(x, c) and D(x), as here.
+w = 0 is the plain conditional model, as in the paper.  (In Imagen and Stable Diffusion the guidance
+scale is 1 + w.)  Because x_t = a x_0 + σ ε is known, the same formula holds for the images D(x, c)
+and D(x), and the code here mixes those.
 
 Read before: denoising.py, samplers.py.   See at work: demos/17_diffusion_digits.py.
 Shapes: x (B, ...), labels and times (B,).
@@ -33,21 +34,22 @@ from tinycv.nn.inputs import Examples, answering, batch, finite, integers, is_nu
 
 
 def without_some(labels: Labels, nobody: int, share: float = 0.1) -> Tensor:
-    """The labels (B,), of which each is replaced by ``nobody``, the number of "nobody said", with
-    probability ``share``."""
+    """The labels (B,), each replaced with probability ``share`` by ``nobody``, the number that
+    means "no label" (num_classes of the network)."""
     labels, nobody = labels_of(labels, "without_some", nobody)
     share = number(share, "without_some: share", 0, 1)
-    # On a GPU nobody has looked for labels below 0: they stay, so that the model makes NaN of each.
-    forgotten = (backend.uniform(labels.shape, labels) < share) & (labels >= 0)
-    return where(forgotten, nobody, Tensor(labels))
+    # On a GPU labels below 0 have not been checked for. They are never replaced, so that the
+    # network returns NaN for them.
+    dropped = (backend.uniform(labels.shape, labels) < share) & (labels >= 0)
+    return where(dropped, nobody, Tensor(labels))
 
 
 def guided(denoise: Denoiser, labels: Labels, nobody: int, w: float = 0.0) -> Denoiser:
-    """D(x, t) for images of these labels (B,), with guidance w, by the conditional denoise(x, t,
-    labels). t: a number, or times (B,).
+    """The guided denoiser D(x, t) for images with these labels (B,), from a conditional
+    denoise(x, t, labels). w: the strength of guidance. t: a number, or times (B,).
 
-    An answer that has the weight 0 (the one without the label at w = 0, the one with it at w = -1)
-    is not asked for.
+    A term with the weight 0 is not computed: the one without the label for w = 0, the one with it
+    for w = -1.
     """
     labels, nobody = labels_of(labels, "guided", nobody)
     schedule = getattr(denoise, "schedule", None)
@@ -60,28 +62,28 @@ def guided(denoise: Denoiser, labels: Labels, nobody: int, w: float = 0.0) -> De
         batch(x, "guided: x")
         if len(x) != len(labels):
             raise ValueError(
-                f"guided: x has shape {tuple(x.shape)}, but there are {len(labels)} labels; one "
-                "for each of x"
+                f"guided: x has shape {tuple(x.shape)}, but there are {len(labels)} labels; there "
+                "must be one label per example of x"
             )
         if w in (0, -1):
             return denoise(x, t, with_label if w == 0 else without)
-        # one pass for both
+        # one pass of the network over a batch of 2 B: every x with its label and without
         t = t if is_number(t) or not getattr(t, "shape", ()) else concatenate([t, t])
-        told, untold = split(denoise(concatenate([x, x]), t, both), 2)
-        return (1 + w) * told - w * untold
+        conditional, unconditional = split(denoise(concatenate([x, x]), t, both), 2)
+        return (1 + w) * conditional - w * unconditional
 
     return made_for(denoise_guided, schedule)
 
 
 def labels_of(labels: Labels, name: str, nobody: int) -> tuple[Array, int]:
-    """Labels (B,) as a bare integer array, and the number of "nobody said", which they must be able
-    to hold."""
+    """Labels (B,) as an integer array, and the number that means "no label", which must fit their
+    dtype."""
     labels, nobody = integers(labels, f"{name}: labels"), size(nobody, f"{name}: nobody")
     most = np.iinfo(labels.dtype).max
     if nobody > most:
         raise ValueError(
-            f"{name}: nobody is {nobody}, and labels of {labels.dtype} hold numbers up to {most}; "
-            "give labels of int64"
+            f"{name}: nobody is {nobody}, but labels has dtype {labels.dtype}, which holds numbers "
+            f"up to {most}; pass labels of int64"
         )
     if isinstance(labels, np.ndarray) and len(labels) and labels.min() < 0:
         raise IndexError(f"{name}: labels hold {labels.min()}; classes are numbered from 0")

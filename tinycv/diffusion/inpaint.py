@@ -1,13 +1,13 @@
-"""Inpainting by RePaint: a part of the image is known, and any sampler paints a rest that fits it.
+"""Inpainting with RePaint: part of the image is known, and any sampler fills in the rest to match.
 
     x_s = m ⊙ x_s^known + (1 - m) ⊙ x_s^unknown               Lugmayr et al. 2022 ("RePaint"), eq. 8
     x_s^known   ~ q(x_s | x_0), the known pixels with the noise of time s
     x_s^unknown ~ p(x_s | x_t), an ordinary step of any sampler
 
-No network is trained for that.
-What was just painted did not know what the known pixels would be at time s, and the two do not
-quite fit.  So one goes back, x_t ~ q(x_t | x_s), and paints again; with each repetition the two
-halves speak to each other once more (ibid., algorithm 1, with jumps of one step).
+m is 1 where the image is known.  No network needs to be trained for inpainting.  The sampler's step
+does not see what the known pixels will be at time s, so the two parts do not quite match.  RePaint
+therefore adds noise to go back to time t, x_t ~ q(x_t | x_s), and repeats the step; each repetition
+lets the unknown part adapt to the known one (ibid., algorithm 1, with jumps of one step).
 
 Read before: samplers.py.   See at work: demos/17_diffusion_digits.py.
 Shapes: x, image, known (B, ...).
@@ -27,10 +27,10 @@ from tinycv.nn.inputs import Examples, answer, batch, function, in_dtype_of
 def inpainting(
     step: Step, schedule: Schedule, image: Examples, known: Examples, repeats: int = 5
 ) -> Step:
-    """The sampler's step made into one that keeps ``image`` where ``known`` is True.
+    """A step of a sampler, changed so that it keeps ``image`` where ``known`` is True.
 
-    image, known: of x's shape, on its device; known is bool. repeats: how often each step is
-    painted. What stands in ``image`` where nothing is known is never looked at: it may be NaN.
+    image, known: of the shape of x and on its device; known is bool. repeats: how often each step
+    is taken. The values of ``image`` where it is not known are never read; they may be NaN.
     """
     function(step, "inpainting: step")
     schedule = schedule_in(schedule, "inpainting")
@@ -40,28 +40,28 @@ def inpainting(
             f"inpainting: known is {shown(known)}; it must be an array or a Tensor of bools: True "
             "where the image is known"
         )
-    answer_shape = tuple(image.shape)
-    if tuple(known.shape) != answer_shape:
+    image_shape = tuple(image.shape)
+    if tuple(known.shape) != image_shape:
         raise ValueError(
-            f"inpainting: image has shape {answer_shape}, known {tuple(known.shape)}; they must be "
-            "equal"
+            f"inpainting: image has shape {image_shape} and known {tuple(known.shape)}; they must "
+            "be equal"
         )
     repeats = size(repeats, "inpainting: repeats", 1)
 
     def paint(x: Examples, t: float, s: float) -> Examples:
         t, s = checked_step("inpainting", schedule, x, t, s)
-        if tuple(x.shape) != answer_shape:
+        if tuple(x.shape) != image_shape:
             raise ValueError(
-                f"inpainting: x has shape {tuple(x.shape)}, image {answer_shape}; they must be "
+                f"inpainting: x has shape {tuple(x.shape)} and image {image_shape}; they must be "
                 "equal"
             )
         alpha, beta = schedule.between(t, s)
-        for left in reversed(range(repeats)):
+        for repeat in range(repeats):
             noised = schedule.perturb(image, s, randn_like(Tensor(x)))
             painted = where(known, noised, answer(step(x, t, s), x.shape, "inpainting: step"))
             painted = in_dtype_of(x, painted)
-            if left:
-                # q(x_t | x_s): all steps from s to t in one
+            if repeat < repeats - 1:
+                # back to time t: q(x_t | x_s) covers all time steps between s and t at once
                 x = alpha * painted + beta**0.5 * randn_like(Tensor(x))
         return painted
 

@@ -1,21 +1,26 @@
-"""Langevin dynamics: walk uphill on log p, kicked so hard that p is where you end up (ULA, MALA).
+"""Langevin dynamics (ULA, MALA, annealed): climb log p with noise of a size that makes p the goal.
 
-    x <- x + ε ∇ log p(x) + √(2ε) z,   z ~ N(0, I)   unadjusted (ULA); Roberts & Tweedie 1996
+    x <- x + δ ∇ log p(x) + √(2δ) z,   z ~ N(0, I)   unadjusted (ULA); Roberts & Tweedie 1996
 
-Steps of finite size end beside p: on N(0, σ²) with the variance σ² / (1 - ε / (2σ²)).  Metropolis
-adjustment (MALA, ibid.) takes a step from x to y only with the probability
+A finite step size δ gives a slightly wrong distribution: for N(0, σ²) one with the variance
+σ² / (1 - δ / (2σ²)).  The Metropolis adjustment (MALA, ibid.) accepts a step from x to y only with
+the probability
 
-    min(1, p(y) q(x|y) / (p(x) q(y|x))),   q(y|x) = N(y; x + ε ∇ log p(x), 2ε I)
+    min(1, p(y) q(x|y) / (p(x) q(y|x))),   q(y|x) = N(y; x + δ ∇ log p(x), 2δ I)
 
-and ends exactly at p.  Both hardly ever cross a region where p is nothing, so how many points end
-in which mode is a matter of where they began.  Annealed Langevin dynamics (Song & Ermon 2019,
-algorithm 1) begins where the noised density p_σ has one mode, and lets σ fall, with steps that fall
-with it:
+and converges to p exactly.  Neither crosses a region of almost no density in reasonable time, so
+the share of points in each mode depends on where they start.  Annealed Langevin dynamics (NCSN;
+Song & Ermon 2019, algorithm 1) starts at a noise level σ_1 where the noised density p_σ has one
+mode, and lowers the noise level and the step size together:
 
-    α_i = ε σ_i² / σ_L²,     x <- x + (α_i / 2) ∇ log p_σi(x) + √α_i z
+    δ_i = ½ ε σ_i² / σ_L²,     x <- x + δ_i ∇ log p_σi(x) + √(2 δ_i) z
 
-Mind the half: NCSN's α is 2ε of the first line.  Nothing here knows whether a score was learned or
-is exact.
+Mind the half: the paper writes α_i = 2 δ_i, and ε is the α of its last level.  The score may be
+exact or learned; the code is the same.
+
+The lecture samples images by Langevin dynamics.  The demos of images (13 and 17) run the reverse of
+the noising process instead (samplers.py, sde.py), whose step sizes follow from the noise schedule.
+Langevin dynamics is shown in the plane, in demo 15, where its errors can be seen.
 Read before: score.py, samplers.py.   Read next: sde.py.   See at work: demos/15_langevin.py.
 Shapes: N points, D axes.
 """
@@ -54,12 +59,12 @@ MOST_LEVELS = 10**6  # of noise, in one fall
 
 @dataclass
 class Chain:
-    """Where N walkers are, and how they came there.
+    """The N points of a Markov chain, and a record of its steps.
 
-    x: the points now (N, D), an array. path: the points before every step that was kept.
-    acceptance: the share of steps taken, step by step (MALA). drift: how far the score moved the
-    points, beside how far the noise did, as a ratio of root mean square lengths, step by step: far
-    above 1 it only climbs, far below it only diffuses.
+    x: the present points (N, D), an array. path: the points before each step that was kept.
+    acceptance: for each step, the share of points whose step was accepted (MALA). drift: for each
+    step, the length of the move by the score divided by that of the move by the noise (root mean
+    square over the points): far above 1 the points only climb, far below 1 they only diffuse.
     """
 
     x: Array
@@ -76,8 +81,8 @@ class Chain:
 def langevin_step(
     score: Callable[[Array], Array], x: Array, step: float, drifts: list[Array]
 ) -> Array:
-    """x + ε score(x) + √(2ε) z, for ε = ``step``. How far the score moved the points, beside how
-    far the noise did, is added to ``drifts``. x and the score: arrays."""
+    """x + δ score(x) + √(2δ) z, for δ = ``step``. Appends the ratio of the two moves, as in
+    Chain.drift, to ``drifts``. x is an array, and so is what the score returns."""
     drift = step * score(x)
     noise = math.sqrt(2 * step) * _normal(x)
     drifts.append(_length(drift) / _length(noise))
@@ -91,11 +96,11 @@ def ula(
     steps: int,
     keep_every: int | None = None,
 ) -> Chain:
-    """Unadjusted Langevin: ``steps`` of size ε = ``step`` from x (N, D), up score(x)."""
+    """Unadjusted Langevin algorithm (ULA): ``steps`` steps of size δ = ``step`` from x (N, D)."""
     chain, step, steps, keep_every = _begun("ula", x, step, steps, keep_every)
     score = to_points(score, "ula: score")
 
-    def climb(x: Array, t: float, s: float) -> Array:
+    def climb(x: Array, number: float, next_number: float) -> Array:
         return langevin_step(score, x, step, chain.drift)
 
     chain.x, chain.path = sample_and_keep(climb, chain.x, range(steps + 1), keep_every)
@@ -111,8 +116,8 @@ def mala(
     steps: int,
     keep_every: int | None = None,
 ) -> Chain:
-    """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a
-    constant."""
+    """Metropolis-adjusted Langevin algorithm (MALA): like ``ula``, but unbiased. log_density(x):
+    (N,), up to an additive constant."""
     chain, step, steps, keep_every = _begun("mala", x, step, steps, keep_every)
     score = to_points(score, "mala: score")
     function(log_density, "mala: log_density")
@@ -126,10 +131,11 @@ def mala(
         chain.drift.append(_length(drift) / _length(noise))
         y = in_dtype_of(chain.x, chain.x + drift + noise)
         log_p_y, slope_y = _log_p(log_density, y), score(y)
-        # the noise that would lead from y to x
+        # the noise that would take a step from y back to x
         back = chain.x - y - step * slope_y
         log_ratio = log_p_y - log_p - (_squares(back) - _squares(noise)) / (4 * step)
-        # never log 0: 1 - u is above 0, but of halves it is often 0
+        # u is in [0, 1), so 1 - u is above 0 and its log is finite. It is drawn in float32 at
+        # least, because in float16 it would often round to 0.
         u = uniform(len(y), y, np.promote_types(y.dtype, np.float32))
         taken = log(1 - u) < log_ratio
         chain.acceptance.append(mean(taken.astype("float64")))
@@ -147,8 +153,8 @@ def annealed(
     eps: float,
     keep_every: int | None = None,
 ) -> Chain:
-    """Annealed Langevin: ``steps`` at each noise level of ``sigmas``, which fall, up score(x, σ
-    (N,)). eps is the paper's ε: the step α at the last level."""
+    """Annealed Langevin dynamics: ``steps`` steps at each of the falling noise levels ``sigmas``,
+    with score(x, sigma), sigma (N,). eps: ε of the paper, 2 δ at the last level."""
     sigmas = numbers(sigmas, "annealed: sigmas", above=0)
     if any(lower > upper for upper, lower in pairwise(sigmas)):
         raise ValueError(f"annealed: sigmas are {shown(sigmas)}; noise levels must not rise")
@@ -162,29 +168,29 @@ def annealed(
         def slope(x: Array) -> Examples:
             return answer(score(x, level), x.shape, "annealed: score")
 
-        part = ula(slope, x, alpha / 2, steps, keep_every or None)
-        chain.path += part.path
-        chain.drift += part.drift
-        return part.x
+        level_chain = ula(slope, x, alpha / 2, steps, keep_every or None)
+        chain.path += level_chain.path
+        chain.drift += level_chain.drift
+        return level_chain.x
 
     chain.x = sample(at_level, chain.x, [*sigmas, 0.0])
     return chain
 
 
 def geometric(first: float, last: float, count: int) -> list[float]:
-    """``count`` noise levels from first to last, each the same fraction of the one before."""
+    """A geometric sequence of ``count`` noise levels from first to last."""
     count = at_most(count, "geometric: count", 2, MOST_LEVELS)
     first = finite(first, "geometric: first", above=0)
     last = finite(last, "geometric: last", above=0)
     shares = [i / (count - 1) for i in range(count)]
-    # their ratio may be beyond every float
+    # not by powers of last / first, a ratio that may overflow
     return [first ** (1 - share) * last**share for share in shares]
 
 
 def _begun(
     name: str, x: Any, step: Any, steps: Any, keep_every: Any
 ) -> tuple[Chain, float, int, int]:
-    """A chain at x, and the other arguments as plain numbers, after they were looked at."""
+    """A new chain at x, and the other arguments, checked, as plain numbers."""
     what = "eps" if name == "annealed" else "step"
     return (
         Chain(points(x, f"{name}: x", 2)),
@@ -195,32 +201,33 @@ def _begun(
 
 
 def _log_p(log_density: Callable[[Array], Examples], x: Array) -> Array:
-    """log p at x, which must be (N,): (N, 1) would compare every walker with every other."""
+    """log p at x, checked to be (N,): by broadcasting, (N, 1) would compare every point with every
+    other."""
     return in_float32(bare(answer(log_density(x), x.shape[:1], "mala: log_density")))
 
 
 def _refuse_nan(name: str, start: Array) -> None:
-    """On the host a chain may not begin where the function is NaN: every step from there would be
-    refused, and the walker stand still for ever."""
+    """ValueError, on the CPU, if a chain would start where the function is NaN: every step from
+    there would be rejected, and the point would never move."""
     if isinstance(start, np.ndarray) and np.isnan(start).any():
         lost = np.isnan(start).reshape((len(start), -1)).any(axis=1)
         raise ValueError(
-            f"mala: {name} is NaN at {lost.sum()} of the {len(start)} points of x; begin where it "
+            f"mala: {name} is NaN at {lost.sum()} of the {len(start)} points of x; start where it "
             "is a number"
         )
 
 
 def _normal(x: Array) -> Array:
-    """N(0, I) of the shape, dtype and device of x."""
+    """A draw from N(0, I) with the shape, dtype and device of x."""
     return standard_normal(x.shape, x, x.dtype)
 
 
 def _length(x: Array) -> Array:
-    """The root of the mean squared length of vectors (N, D)."""
+    """The root mean square length of vectors (N, D)."""
     return mean(_squares(x)) ** 0.5
 
 
 def _squares(x: Array) -> Array:
-    """The squared length of each of x (N, D): (N,)."""
+    """The squared length of each row of x (N, D): (N,)."""
     x = in_float32(x)
     return (x * x).sum(axis=-1)

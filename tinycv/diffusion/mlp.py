@@ -3,11 +3,12 @@
     h_0 = [x, γ(t), φ(x)],   h_l = SiLU(W_l h_{l-1} + b_l),   out = W h_L + b
     γ(t) = [sin(ω_i t), cos(ω_i t)],   ω_i from 1/2 to 16 in equal ratios       Fourier features
 
-One number for the time would enter a network as one more coordinate among many, and be outvoted; a
-vector of waves of it cannot be (Vaswani et al. 2017, section 3.5, for places in a sentence; Tancik
-et al. 2020).  t is a time in [0, 1] or the log of a noise level, some units wide.  And waves of the
-places, φ(x), where the density has detail that is much finer than the whole: a network learns slow
-functions of its inputs first, and the fast waves are there already (Tancik et al. 2020).
+As a single number the time would be one more input among many, with little influence.  A vector of
+its sines and cosines has more (Vaswani et al. 2017, section 3.5, for positions in a sentence;
+Tancik et al. 2020).  t is a time in [0, 1] or the log of a noise level, with a range of a few
+units.  φ(x) are waves of the coordinates, for densities with very fine detail: a network learns
+functions that vary slowly with its inputs first, and the fast waves give it fast ones to start from
+(Tancik et al. 2020).
 
 Read before: nn/linear.py, nn/activation.py.   Read next: score.py.   Shapes: B points, D axes.
 """
@@ -31,27 +32,27 @@ from tinycv.nn.sequential import Sequential
 def fourier_features(
     t: Examples, width: int = 16, slowest: float = 0.5, fastest: float = 16.0
 ) -> Examples:
-    """γ(t): (B, width) for t (B,); or (B, D * width), waves of each axis, for points (B, D). width
-    is even.
+    """Fourier features γ(t): (B, width) for t (B,); for points (B, D), (B, D * width), the waves of
+    each axis. width is even.
 
-    Whole numbers become float32: waves of whole speeds alone would tell few of them apart.
+    Whole numbers become float32: in integers the frequencies would be rounded.
     """
     width = size(width, "fourier_features: width", 2)
     if width % 2:
         raise ValueError(
-            f"fourier_features: width is {width}; it must be even, a sine and a cosine for each "
-            "speed"
+            f"fourier_features: width is {width}; it must be even, because there are a sine and a "
+            "cosine per frequency"
         )
     slowest = finite(slowest, "fourier_features: slowest", above=0)
     fastest = finite(fastest, "fourier_features: fastest", above=0)
     if number_kind(t) in ("i", "u"):
         t = t.astype("float32")
     batch(t, "fourier_features: t")
-    own = bare(t)
-    turns = 2.0 ** array_module(own).linspace(
-        log2(slowest), log2(fastest), width // 2, dtype=own.dtype
+    array = bare(t)
+    frequencies = 2.0 ** array_module(array).linspace(
+        log2(slowest), log2(fastest), width // 2, dtype=array.dtype
     )
-    angle = (t[..., None] * turns).reshape((len(t), prod(t.shape[1:]) * len(turns)))
+    angle = (t[..., None] * frequencies).reshape((len(t), prod(t.shape[1:]) * len(frequencies)))
     return concatenate([sin(angle), cos(angle)], axis=-1)  # (B, width)
 
 
@@ -59,11 +60,11 @@ class ScoreMLP(Module):
     """Points x (B, dim) at times t (B,) to vectors (B, dim): a multilayer perceptron with ``depth``
     hidden layers.
 
-    What the vectors mean is the loss's business: a score, the noise that was added, or the point
-    without it.
-    place_features: waves of each axis, from 1 to ``fastest``, for points within a few units of 0;
-    0: the points themselves suffice. Faster waves show finer detail, and make a rougher network:
-    its divergence, for a likelihood, is noisier.
+    The loss decides what the vectors mean: a score, the noise that was added, or the point without
+    noise.
+    place_features: the number of waves per axis, with frequencies from 1 to ``fastest``, for points
+    within a few units of 0; with 0 the network sees the points alone. Faster waves allow finer
+    detail but make the network rougher, so that its divergence (for a likelihood) is noisier.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class ScoreMLP(Module):
         if time_features % 2 or place_features % 2:
             raise ValueError(
                 f"ScoreMLP: time_features is {time_features} and place_features {place_features}; "
-                "both must be even, a sine and a cosine for each speed"
+                "both must be even, because there are a sine and a cosine per frequency"
             )
         self.time_features, self.place_features = time_features, place_features
         self.dim, self.fastest = dim, finite(fastest, "ScoreMLP: fastest", above=0)
@@ -102,7 +103,9 @@ class ScoreMLP(Module):
                 f"ScoreMLP: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be "
                 f"({len(x)},)"
             )
-        seen = [x, fourier_features(t, self.time_features)]
+        inputs = [x, fourier_features(t, self.time_features)]
         if self.place_features:
-            seen.append(fourier_features(x, self.place_features, slowest=1.0, fastest=self.fastest))
-        return self.layers(concatenate(seen, axis=-1))
+            inputs.append(
+                fourier_features(x, self.place_features, slowest=1.0, fastest=self.fastest)
+            )
+        return self.layers(concatenate(inputs, axis=-1))

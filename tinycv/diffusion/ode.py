@@ -1,17 +1,18 @@
-"""Probability flow ODE: from noise to data with no chance on the way, and likelihoods along it.
+"""Probability flow ODE: from noise to data without randomness, and exact likelihoods along the way.
 
     dx/dt = v(x, t)                                           for diffusion: sde.flow(score)
     d log p_t(x(t)) / dt = -∇·v(x(t), t)                      Chen et al. 2018, theorem 1
     log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt       Song et al. 2021, eq. 39
 
-A flow that spreads points thins their density, and ∇·v says how fast.  The divergence is exact, by
-one walk back per axis, or estimated along a random direction, kept for the whole way (Hutchinson;
-Grathwohl et al. 2019, eq. 7).
+Where a flow moves points apart their density falls, and the divergence ∇·v says how fast.  It is
+computed exactly, with one backward pass per axis, or estimated along one random direction, the same
+for the whole way (Hutchinson; Grathwohl et al. 2019, eq. 7).
 
-Steps are fixed and written out: Euler's error falls with the step, Heun's with its square,
-Runge-Kutta's with its fourth power; they look at v once, twice and four times a step.
+There are three methods with fixed steps.  Euler evaluates v once per step, Heun twice, Runge-Kutta
+four times; their errors fall with the first, second and fourth power of the step size.
 Read before: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.
-Shapes: B points, D axes; t and then are numbers, the times at both ends of a step.
+Shapes: B points, D axes.  t and ``then`` are numbers: a step goes from the time t to ``then``,
+which is later on the way to the noise and earlier on the way back.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ ODEStep = Callable[[Velocity, Any, float, float], Examples]
 
 
 def euler(v: Velocity, x: Examples, t: float, then: float) -> Examples:
-    """One step along v(x, t) from t to ``then``."""
+    """Euler's method: one step along v(x, t)."""
     v, t, then = _ready("euler", v, x, t, then)
     return in_dtype_of(x, x + (then - t) * v(x, t))
 
 
 def heun(v: Velocity, x: Examples, t: float, then: float) -> Examples:
-    """The mean of the slopes here and where Euler's step would end."""
+    """Heun's method: a step along the mean of v here and where Euler's step would end."""
     v, t, then = _ready("heun", v, x, t, then)
     here = v(x, t)
     there = v(in_dtype_of(x, x + (then - t) * here), then)
@@ -61,7 +62,8 @@ def heun(v: Velocity, x: Examples, t: float, then: float) -> Examples:
 
 
 def rk4(v: Velocity, x: Examples, t: float, then: float) -> Examples:
-    """Runge and Kutta's: two looks at the middle count twice."""
+    """The classical Runge-Kutta method of order 4: v at the start, twice in the middle, and at the
+    end, with the weights 1, 2, 2, 1."""
     v, t, then = _ready("rk4", v, x, t, then)
     h, middle = then - t, (t + then) / 2
     k1 = v(x, t)
@@ -74,7 +76,8 @@ def rk4(v: Velocity, x: Examples, t: float, then: float) -> Examples:
 def _ready(
     name: str, v: Velocity, x: Examples, t: float, then: float
 ) -> tuple[Velocity, float, float]:
-    """The velocity, whose answer must have the shape of x, and both times as floats."""
+    """The velocity, wrapped so that the shape of its result is checked, and both times as
+    floats."""
     batch(x, f"{name}: x")
     return answering(v, f"{name}: v"), finite(t, f"{name}: t"), finite(then, f"{name}: then")
 
@@ -82,7 +85,7 @@ def _ready(
 def solve(
     v: Velocity, x: Examples, times: Sequence[float] | np.ndarray, step: ODEStep = heun
 ) -> Array:
-    """x carried along v(x, t) from times[0] to times[-1]; an array."""
+    """x moved along v(x, t) from times[0] to times[-1]; an array."""
     x, times = points(x, "solve: x"), numbers(times, "solve: times")
     v, step = to_points(v, "solve: v"), function(step, "solve: step")
 
@@ -101,12 +104,13 @@ def log_likelihood(
     along: Examples | None = None,
     step: ODEStep = rk4,
 ) -> Array:
-    """log p(x) in nats, (B,), for x (B, D): of the density that the flow makes of the prior.
+    """log p(x) in nats, (B,), for x (B, D), where p is the density that the flow makes of the
+    prior.
 
-    times rise to 1, from 0 or just above it: from t on, p is the density of the data with noise
-    s(t) / a(t) added. along (B, D), from N(0, I) or random signs: estimate the divergence
-    along these directions, which costs one walk back instead of D, and is right on average.
-    ValueError for times that fall.
+    times rise to 1, from 0 or just above. If they start at t, p is the density of the data with
+    noise of level σ(t) / a(t) added. along (B, D), drawn from N(0, I) or random signs: estimate the
+    divergence along these directions, which costs one backward pass instead of D and is right on
+    average. ValueError for times that fall.
     """
     sde, times = _checked(sde, times)
     score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
@@ -118,32 +122,32 @@ def log_likelihood(
         )
     v, a, dim = sde.flow(score), sde.signal(times[0]), x.shape[1]
 
-    # (B, D + 1): x, and the integral of the divergence
-    def both(state: Array, t: float) -> Examples:
-        def here(x: Tensor) -> Any:
+    # One ODE for x and the integral of the divergence together: state (B, D + 1)
+    def velocity_and_divergence(state: Array, t: float) -> Examples:
+        def v_at_t(x: Tensor) -> Any:
             return v(x, t)
 
         point = state[:, :dim]
         if along is None:
-            velocity, spread = with_divergence(here, point)
+            velocity, divergence = with_divergence(v_at_t, point)
         else:
-            velocity, spread = with_slope_along(here, point, along)
-        return concatenate([velocity, spread[:, None]], axis=1)
+            velocity, divergence = with_slope_along(v_at_t, point, along)
+        return concatenate([velocity, divergence[:, None]], axis=1)
 
     start = concatenate([a * x, 0 * x[:, :1]], axis=1)
-    end = solve(both, start, times, step)
+    end = solve(velocity_and_divergence, start, times, step)
     return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(a)
 
 
 def _checked(sde: SDE, times: Sequence[float] | np.ndarray) -> tuple[SDE, list[float]]:
-    """The process, and times that rise from the data to the noise."""
+    """The process and the times; ValueError unless the times rise from the data to the noise."""
     if not isinstance(sde, SDE):
         raise TypeError(f"log_likelihood: sde is {shown(sde)}; it must be an SDE, such as VP()")
     times = numbers(times, "log_likelihood: times", 2)
     rise = all(t < then for t, then in pairwise(times))
     if not rise or times[0] < 0 or abs(times[-1] - 1) > 1e-6:
         raise ValueError(
-            f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise, from the "
-            "data, at 0 or just above, to the noise at 1, where the density is known"
+            f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise from the "
+            "data, at 0 or just above, to the noise at 1, whose density is known"
         )
     return sde, times

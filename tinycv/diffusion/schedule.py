@@ -1,26 +1,28 @@
-"""Noise schedules: how much signal is left of the data at a time t, and how much noise there is.
+"""Noise schedules of DDPM, score SDEs and EDM: how much signal and how much noise is in x_t.
 
-    x_t = a(t) x_0 + s(t) ε,   ε ~ N(0, I)                 a: the signal;  s: the noise
+    x_t = a(t) x_0 + σ(t) ε,   ε ~ N(0, I)          a: the signal level;  σ: the noise level
 
-A schedule is one object.  The loss, the denoiser and the sampler all take it, and a step
-refuses a denoiser that was made for another one.  There are six:
+Diffusion adds noise to the data until the noise dominates.  The noise schedule says how much of
+each there is at a time t.  It is one object, which the loss, the denoiser and the sampler all take.
+A sampler step refuses a denoiser that was made for another noise schedule.  There are six:
 
-    schedule      a(t)            s(t)                     times          made by
+    schedule      a(t)            σ(t)                     times          made by
     DDPM linear   √ᾱ_t            √(1 - ᾱ_t)               0, 1 ... T     linear_schedule (below)
     DDPM cosine   √ᾱ_t            √(1 - ᾱ_t)               0, 1 ... T     cosine_schedule (below)
-    VE            1               √(σ(t)² - σ_min²)        0 to 1         VE (sde.py)
+    VE            1               √(r(t)² - σ_min²)        0 to 1         VE (sde.py)
     VP            e^{-B(t)/2}     √(1 - e^{-B(t)})         0 to 1         VP (sde.py)
     sub-VP        e^{-B(t)/2}     1 - e^{-B(t)}            0 to 1         SubVP (sde.py)
     EDM           1               t                        0 to σ_max     EDM (edm.py)
 
-Time 0 is the data: a = 1 and s = 0.  At the last time the noise has drowned them.  In between, from
-time s to a later time t,
+At time 0 there is no noise: a = 1 and σ = 0.  At the last time there is almost nothing but noise.
+In between, x_t can be drawn from x_s at any earlier time s in one step:
 
-    q(x_t | x_s) = N(α x_s, β I),   α = a(t) / a(s),   β = s(t)² - α² s(s)²
+    q(x_t | x_s) = N(α x_s, β I),   α = a(t) / a(s),   β = σ(t)² - α² σ(s)²
 
-DDPM's ᾱ_t is Π_{i <= t} (1 - β_i): each step keeps 1 - β_i of the variance (Ho, Jain & Abbeel 2020,
-eq. 4).  The VE, VP and sub-VP schedules are those of Song et al. 2021, section 3.4; EDM is that of
-Karras et al. 2022.
+For s = t - 1 this β is DDPM's β_t: step t keeps the share 1 - β_t of the variance and replaces the
+rest by noise, so ᾱ_t = Π_{i <= t} (1 - β_i) (Ho, Jain & Abbeel 2020, eq. 4).  The VE, VP and sub-VP
+schedules come from Song et al. 2021, section 3.4 (r(t) and B(t): sde.py), EDM from Karras et al.
+2022.  (A schedule of learning rates is another thing: optim/schedules.py.)
 
 Read next: tweedie.py, denoising.py, samplers.py.   Shapes: x (B, ...), times (B,), T steps.
 """
@@ -49,34 +51,37 @@ from tinycv.nn.inputs import (
     whole_time,
 )
 
-Times = float | Examples  # one time for all examples, or one for each of them (B,)
+Times = float | Examples  # one time for all examples, or one per example (B,)
 
 
 class Scored(Protocol):
-    """A density that knows its score with noise added: those of data/densities.py, or a learned
+    """A density that can compute its score with noise added: one of data/densities.py, or a learned
     one."""
 
-    def score(self, x: Any, noise: Any, /) -> Examples:
-        """∇ log p of x (N, D) with noise added, of one standard deviation or (N,): (N, D)."""
+    def score(self, x: Any, sigma: Any, /) -> Examples:
+        """∇ log p_σ at x (N, D), (N, D): p_σ is the density with noise of standard deviation sigma
+        added, one number or (N,)."""
         ...
 
 
 class Schedule:
-    """x_t = a(t) x_0 + s(t) ε. A subclass gives ``marginal``, ``time``, and its ``last`` time."""
+    """A noise schedule, x_t = a(t) x_0 + σ(t) ε. A subclass defines ``marginal``, ``time`` and its
+    ``last`` time."""
 
     last: float
-    keeps_variance = False  # is a² + s² = 1?
+    keeps_variance = False  # is a² + σ² = 1?
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
-        """a(t) and s(t): two floats for a number t, (B,) each for times (B,)."""
+        """a(t) and σ(t): two floats for a number t, two arrays (B,) for times (B,)."""
         raise NotImplementedError
 
     def time(self, t: Any, what: str) -> float:
-        """One time as a number, if the schedule has it."""
+        """One time as a number; an error, which calls it ``what``, if the schedule has no such
+        time."""
         raise NotImplementedError
 
     def is_same_as(self, other: Schedule) -> bool:
-        """Has the other as much signal and noise, at the same times?"""
+        """Does the other noise schedule have the same signal and noise at the same times?"""
         if self is other:
             return True
         if type(self) is not type(other) or self.last != other.last:
@@ -88,30 +93,33 @@ class Schedule:
         return self.marginal(t)[0]
 
     def noise(self, t: Times) -> Any:
-        """s(t): a float for a number t, (B,) for times (B,)."""
+        """σ(t): a float for a number t, (B,) for times (B,)."""
         return self.marginal(t)[1]
 
     def beside(self, x: Examples, t: Times) -> tuple[Examples, Examples]:
-        """a(t) and s(t) in the shape (B, 1, ...), which multiplies x (B, ...); in its dtype and on
-        its device. t: a number, or times (B,)."""
+        """a(t) and σ(t) in the shape (B, 1, ...), so that they multiply x (B, ...); they have the
+        dtype of x and are on its device. t: a number, or times (B,)."""
         what = f"{type(self).__name__}.beside"
         fitting(t, batch(x, f"{what}: x"), f"{what}: t")
         has_history = isinstance(t, Tensor) and t.requires_grad
-        a, s = self.marginal(t if has_history else bare(t))
+        a, sigma = self.marginal(t if has_history else bare(t))
         shape = (len(x),) + (1,) * (x.ndim - 1)
-        a, s = per_example(a, x, f"{what}: t"), per_example(s, x, f"{what}: t")
-        return a.reshape(shape), s.reshape(shape)
+        a, sigma = per_example(a, x, f"{what}: t"), per_example(sigma, x, f"{what}: t")
+        return a.reshape(shape), sigma.reshape(shape)
 
     def each(self, x: Examples, t: Times) -> Examples:
-        """The time of each of x (B, ...): (B,), in its dtype, on its device. t: one, or (B,)."""
+        """One time per example of x (B, ...): (B,), in the dtype of x and on its device. t: one
+        number, or times (B,)."""
         what = f"{type(self).__name__}.each"
         fitting(t, batch(x, f"{what}: x"), f"{what}: t")
         return like(x, per_example(t, x, f"{what}: t"))
 
     def perturb(self, x0: Examples, t: Times, z: Examples) -> Examples:
-        """x_t = a x_0 + s z, for x0 (B, ...), t a number or (B,), and z as x0, from N(0, I).
+        """x_t = a x_0 + σ z, for x0 (B, ...), t a number or (B,), and noise z of the shape of x0,
+        drawn from N(0, I).
 
-        What has the weight 0 is not read: the noise at time 0, the data where no signal is left.
+        A term with the weight 0 is not read, so it may be NaN: the noise at time 0, or the data
+        where no signal is left.
         """
         what = f"{type(self).__name__}.perturb"
         fitting(t, batch(x0, f"{what}: x0"), f"{what}: t")
@@ -119,28 +127,32 @@ class Schedule:
             raise ValueError(
                 f"{what}: z has shape {tuple(z.shape)} and x0 {tuple(x0.shape)}; they must be equal"
             )
-        a, s = self.beside(x0, t)
-        return in_dtype_of(x0, weighted(a, x0) + weighted(s, z))
+        a, sigma = self.beside(x0, t)
+        return in_dtype_of(x0, weighted(a, x0) + weighted(sigma, z))
 
     def between(self, t: float, s: float) -> tuple[float, float]:
-        """α and β of q(x_t | x_s) = N(α x_s, β I), for an earlier time s with signal in it."""
-        (a_t, s_t), (a_s, s_s) = self.marginal(t), self.marginal(s)
+        """α and β of q(x_t | x_s) = N(α x_s, β I), for an earlier time s at which signal is
+        left."""
+        a_t, sigma_t = self.marginal(t)
+        a_s, sigma_s = self.marginal(s)
         alpha = a_t / a_s
-        return alpha, max(0.0, s_t * s_t - alpha * alpha * s_s * s_s)  # rounding
+        # rounding could make the difference slightly negative
+        return alpha, max(0.0, sigma_t * sigma_t - alpha * alpha * sigma_s * sigma_s)
 
     def random_times(self, x: Examples) -> Examples:
-        """A time for each of x (B, ...), on its device, for training: (B,), uniform."""
+        """One random time per example of x (B, ...), uniform, for training: (B,), on the device of
+        x."""
         batch(x, f"{type(self).__name__}.random_times: x")
         return like(x, self.last * uniform(len(x), x, x.dtype))
 
     def times(self, steps: int) -> list[float]:
-        """steps + 1 times for a sampler, from the last down to 0, evenly spaced."""
+        """steps + 1 evenly spaced times for a sampler, from the last time down to 0."""
         steps = size(steps, f"{type(self).__name__}.times: steps", 1)
         return [self.last * (steps - i) / steps for i in range(steps + 1)]
 
     def prior(self, shape: int | Sequence[int], like: Examples | ModuleType) -> Array:
-        """Points of the noise at the last time, N(0, s² I), drawn where ``like`` is: an array, a
-        Tensor, numpy or cupy."""
+        """Points of the noise at the last time, N(0, σ² I), for a sampler to start from. They are
+        drawn on the device of ``like``: an array, a Tensor, numpy or cupy."""
         what = f"{type(self).__name__}.prior"
         if not (is_array(like) or isinstance(like, ModuleType)):
             raise TypeError(
@@ -149,37 +161,39 @@ class Schedule:
         return self.noise(self.last) * standard_normal(sizes(shape, f"{what}: shape"), like)
 
     def log_prior(self, x: Examples) -> Examples:
-        """The log-density of that noise at x (B, D), in nats: (B,)."""
+        """The log-density of ``prior`` at x (B, D), in nats: (B,)."""
         batch(x, f"{type(self).__name__}.log_prior: x", 2)
-        s = self.noise(self.last)
-        peak = x.shape[1] * math.log(s * math.sqrt(2 * math.pi))
-        return -0.5 * (x * x).sum(axis=-1) / s**2 - peak
+        sigma = self.noise(self.last)
+        peak = x.shape[1] * math.log(sigma * math.sqrt(2 * math.pi))
+        return -0.5 * (x * x).sum(axis=-1) / sigma**2 - peak
 
     def score_of(self, density: Scored) -> Callable[[Examples, Times], Examples]:
-        """∇ log p_t, (x, t) -> (B, D), by a density whose score(x, noise) is that of p_0 with noise
-        added, exact (data/densities.py) or learned.
+        """The score ∇ log p_t, (x, t) -> (B, D), from density.score(x, sigma), the score of p_0
+        with noise added: exact (data/densities.py) or learned.
 
-        x_t / a is a point of p_0 with noise s / a added, so one score serves every schedule.
+        x_t / a is a point of p_0 with noise of level σ / a, so one function serves every noise
+        schedule.
         """
         if not callable(getattr(density, "score", None)):
             raise TypeError(
                 f"{type(self).__name__}.score_of: density is {shown(density)}; it must have a "
-                "function score(x, noise); a score of (x, t) is taken as it is"
+                "method score(x, sigma); a function score(x, t) can be used directly"
             )
 
         def score(x: Examples, t: Times) -> Examples:
-            a, s = self.beside(x, self.each(x, t) if is_number(t) else t)
-            return density.score(x / a, (s / a).reshape((len(x),))) / a
+            a, sigma = self.beside(x, self.each(x, t) if is_number(t) else t)
+            return density.score(x / a, (sigma / a).reshape((len(x),))) / a
 
         return made_for(score, self)
 
 
 def schedule_in(value: Any, who: str) -> Schedule:
-    """The argument ``schedule`` of the function ``who``, if it is a schedule."""
+    """The argument ``schedule`` of the function ``who``; TypeError unless it is a noise
+    schedule."""
     if not isinstance(value, Schedule):
         raise TypeError(
-            f"{who}: schedule is {shown(value)}; it must be a Schedule, as cosine_schedule(1000), "
-            "VP() and EDM() make one"
+            f"{who}: schedule is {shown(value)}; it must be a Schedule, such as "
+            "cosine_schedule(1000), VP() or EDM()"
         )
     return value
 
@@ -188,43 +202,44 @@ Made = TypeVar("Made", bound=Callable)
 
 
 def made_for(function: Made, schedule: Schedule | None) -> Made:
-    """A denoiser or a score, with a note of the schedule that it was made for; None: any."""
+    """The given denoiser or score, with its noise schedule stored in the attribute ``schedule``,
+    where ``refuse_another`` looks for it. None: it fits every noise schedule."""
     function.schedule = schedule  # type: ignore[attr-defined]  functions take attributes
     return function
 
 
 def refuse_another(function: Any, schedule: Schedule, who: str, what: str) -> None:
-    """ValueError for a denoiser or a score that was made for another schedule. What has no note of
-    its schedule passes: a function of your own, say."""
+    """ValueError for a denoiser or a score that was made for another noise schedule. A function
+    without the attribute ``schedule``, such as one that a user writes, passes."""
     while isinstance(function, partial):
         function = function.func
-    own = getattr(function, "schedule", None)
-    if isinstance(own, Schedule) and not own.is_same_as(schedule):
+    made_with = getattr(function, "schedule", None)
+    if isinstance(made_with, Schedule) and not made_with.is_same_as(schedule):
         raise ValueError(
-            f"{who}: {what} was made for another schedule ({type(own).__name__}, last time "
-            f"{own.last:g}) than the one given here ({type(schedule).__name__}, last time "
+            f"{who}: {what} was made for another schedule ({type(made_with).__name__}, last time "
+            f"{made_with.last:g}) than the one given here ({type(schedule).__name__}, last time "
             f"{schedule.last:g}): their signal or noise differ; give both the same schedule"
         )
 
 
 def fitting(t: Times, x: Examples, what: str) -> None:
-    """ValueError unless t is one number, or (B,) beside x (B, ...)."""
+    """ValueError unless t is one number, or one number per example of x: (B,) for x (B, ...)."""
     shape = tuple(getattr(t, "shape", ()))
     if shape not in ((), (len(x),)):
         raise ValueError(
-            f"{what} has shape {shape} and x {tuple(x.shape)}; t must be a number, or one "
-            "for each of x"
+            f"{what} has shape {shape} and x {tuple(x.shape)}; t must be a number, or one number "
+            "per example of x"
         )
 
 
 def like(x: Examples, times: Examples) -> Examples:
-    """Times as a Tensor where x is one, else as they are."""
+    """The times as a Tensor if x is one, otherwise unchanged."""
     return Tensor(times) if isinstance(x, Tensor) and not isinstance(times, Tensor) else times
 
 
 def weighted(weight: Examples, x: Examples) -> Examples:
-    """weight x, and 0 where the weight is 0, whatever x is there; x is read where the weight needs
-    a gradient, which is x."""
+    """weight * x, and 0 where the weight is 0, even if x is NaN there. If the weight requires a
+    gradient, x is read everywhere, because that gradient is x."""
     if isinstance(weight, Tensor) and weight.requires_grad:
         return weight * x
     return weight * ops.where(weight == 0, 0.0, x)
@@ -234,8 +249,8 @@ def weighted(weight: Examples, x: Examples) -> Examples:
 
 
 class DDPM(Schedule):
-    """a = √ᾱ_t and s = √(1 - ᾱ_t), at the times 0 ... T. alpha_bar (T + 1,): from 1, at time 0,
-    down to no less than 0."""
+    """DDPM's noise schedule: a = √ᾱ_t and σ = √(1 - ᾱ_t), at the times 0 ... T. alpha_bar (T + 1,)
+    starts with 1, at time 0, never rises, and ends at 0 or above."""
 
     keeps_variance = True
     last: int
@@ -245,17 +260,18 @@ class DDPM(Schedule):
         falls = (np.diff(alpha_bar) <= 0).all()
         if len(alpha_bar) < 2 or alpha_bar[0] != 1 or not alpha_bar[-1] >= 0 or not falls:
             raise ValueError(
-                f"DDPM: alpha_bar holds {len(alpha_bar)} numbers that are no schedule: it must "
-                "begin with 1, fall from step to step, and stay at or above 0; linear_schedule and "
+                f"DDPM: alpha_bar holds {len(alpha_bar)} numbers that are no noise schedule: it "
+                "must begin with 1, never rise, and stay at or above 0; linear_schedule and "
                 "cosine_schedule make one"
             )
         self.alpha_bar = alpha_bar
         self.last = len(alpha_bar) - 1
-        ends_in_nan = np.append(alpha_bar, np.nan)  # for a wrong time on a GPU
+        # one entry more, T + 1: a time that the schedule does not have reads it on a GPU (_row)
+        ends_in_nan = np.append(alpha_bar, np.nan)
         self._table = np.stack([ends_in_nan, 1 - ends_in_nan]) ** 0.5  # (2, T + 2)
 
     def is_same_as(self, other: Schedule) -> bool:
-        """Has the other the same alpha_bar?"""
+        """Does the other noise schedule have the same alpha_bar?"""
         return isinstance(other, DDPM) and np.array_equal(self.alpha_bar, other.alpha_bar)
 
     def time(self, t: Any, what: str) -> int:
@@ -263,20 +279,20 @@ class DDPM(Schedule):
         return whole_time(t, what, self.last)
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
-        """a and s, for whole numbers t, one or (B,).
+        """a and σ, for a whole number t or whole numbers (B,).
 
-        IndexError names a time outside 0 ... T (on a GPU the result is NaN instead: to look would
-        be to wait).
+        A time outside 0 ... T raises an IndexError that names it. On a GPU the result is NaN
+        instead, because a check would have to wait for the device.
         """
         if number_kind(t) is None or (number_kind(t) in ("i", "u") and is_number(t)):
-            a, s = self._table[:, self.time(t, "DDPM.marginal: t")].tolist()
-            return a, s
+            a, sigma = self._table[:, self.time(t, "DDPM.marginal: t")].tolist()
+            return a, sigma
         row = self._row(t, "DDPM.marginal: t")
-        a, s = constant(array_module(row), self._table)[:, row]
-        return (Tensor(a), Tensor(s)) if isinstance(t, Tensor) else (a, s)
+        a, sigma = constant(array_module(row), self._table)[:, row]
+        return (Tensor(a), Tensor(sigma)) if isinstance(t, Tensor) else (a, sigma)
 
     def _row(self, t: Times, what: str) -> Array:
-        """Times (B,) as places in the table, on their device."""
+        """Times (B,) as indices into the table, on their device."""
         if number_kind(t) not in ("i", "u"):
             raise TypeError(f"{what} is {shown(t)}; times are whole numbers, from 0 to {self.last}")
         row = bare(t)
@@ -290,7 +306,8 @@ class DDPM(Schedule):
         return row
 
     def each(self, x: Examples, t: Times) -> Examples:
-        """The time of each of x (B, ...), as int64 (B,), on its device. t: a number, or (B,)."""
+        """One time per example of x (B, ...): int64 (B,), on the device of x. t: a number, or
+        (B,)."""
         fitting(t, batch(x, "DDPM.each: x"), "DDPM.each: t")
         xp = array_module(bare(x))
         if number_kind(t) is None or is_number(t):
@@ -298,30 +315,32 @@ class DDPM(Schedule):
         return like(x, xp.broadcast_to(from_host(xp, bare(t)), (len(x),)))
 
     def random_times(self, x: Examples) -> Examples:
-        """A whole number of 1 ... T for each of x (B, ...), on its device: int64 (B,)."""
+        """A random whole number from 1 to T per example of x (B, ...): int64 (B,), on the device of
+        x."""
         u = uniform(len(batch(x, "DDPM.random_times: x")), x)
         return like(x, ops.minimum((u * self.last).astype("int64"), self.last - 1) + 1)
 
     def times(self, steps: int | None = None) -> np.ndarray:
-        """Whole numbers T ... 0 (steps + 1,), as evenly spaced as they can be; all of them where
-        steps is left out.
+        """steps + 1 whole numbers from T down to 0, as evenly spaced as possible; by default all of
+        T ... 0.
 
         differs: Song, Meng & Ermon 2021 count ⌊c i⌋ from below, and begin a little before T.
         """
-        count = self.last if steps is None else size(steps, "times: steps", -self.last)
+        count = self.last if steps is None else size(steps, "DDPM.times: steps", -self.last)
         if not 1 <= count <= self.last:
             raise ValueError(
-                f"times: steps is {count}; a schedule of {self.last} steps can be walked in 1 to "
-                f"{self.last}"
+                f"DDPM.times: steps is {count}; a schedule of {self.last} steps can be sampled in "
+                f"1 to {self.last} steps"
             )
         return np.round(np.linspace(self.last, 0, count + 1)).astype(int)
 
 
 def linear_schedule(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> DDPM:
-    """β_1 ... β_T on a straight line from ``first`` to ``last`` (Ho et al. 2020, section 4).
+    """DDPM's linear noise schedule: β_1 ... β_T on a straight line from ``first`` to ``last`` (Ho
+    et al. 2020, section 4).
 
-    Both are made for 1,000 steps. With 50 much of the image is left, a = 0.78: a shorter
-    schedule needs a larger ``last``.
+    The defaults are meant for 1,000 steps. With 50 steps much of the image is left at the end,
+    a = 0.78: a shorter schedule needs a larger ``last``.
     """
     steps = size(steps, "linear_schedule: steps", 1)
     first = finite(first, "linear_schedule: first", above=0, below=1)
@@ -330,9 +349,10 @@ def linear_schedule(steps: int = 1000, first: float = 1e-4, last: float = 0.02) 
 
 
 def cosine_schedule(steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> DDPM:
-    """ᾱ of cos²: noise comes more slowly at both ends (Nichol & Dhariwal 2021, eq. 17).
+    """The cosine noise schedule: noise is added more slowly at both ends (Nichol & Dhariwal 2021,
+    eq. 17).
 
-    ᾱ_t = f(t) / f(0),  f(t) = cos²((t / T + offset) / (1 + offset) π / 2);  no β is larger than
+    ᾱ_t = f(t) / f(0),  f(t) = cos²((t / T + offset) / (1 + offset) π / 2);  each β_t is at most
     ``largest``.
     """
     steps = size(steps, "cosine_schedule: steps", 1)
@@ -347,15 +367,15 @@ def alpha_bar_of(betas: Sequence[float] | np.ndarray) -> np.ndarray:
     betas = real_row(betas, "alpha_bar_of: betas")
     if not len(betas) or not ((betas > 0) & (betas < 1)).all():
         raise ValueError(
-            f"alpha_bar_of: betas of shape {betas.shape}, from {betas.min(initial=1)} to "
-            f"{betas.max(initial=0)}: there must be one for each step at least, all above 0 and "
-            "below 1"
+            f"alpha_bar_of: betas has shape {betas.shape} and holds numbers from "
+            f"{betas.min(initial=1)} to {betas.max(initial=0)}; there must be at least one, and "
+            "all must be above 0 and below 1"
         )
     return np.concatenate([[1.0], np.cumprod(1 - betas)])
 
 
 def real_row(values: Any, what: str) -> np.ndarray:
-    """A NumPy array or a list of real numbers, one axis, as float64."""
+    """A one-dimensional NumPy array, or a list, of real numbers as a float64 array."""
     plain = isinstance(values, (list, tuple)) and all(
         isinstance(v, (int, float, np.number)) for v in values
     )

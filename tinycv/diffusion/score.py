@@ -1,21 +1,26 @@
 """Score matching: learn ∇ log p from points of p alone (explicit, sliced and denoising).
 
-What one would like to make small is the Fisher divergence ½ E |s(x) - ∇ log p(x)|², but nobody
-knows ∇ log p.  Up to a constant that the score s cannot change, the first three of these are
-equal to it, and all four need points only:
+The aim is a model ψ(x) of the score ∇ log p(x) with a small Fisher divergence
+½ E |ψ(x) - ∇ log p(x)|², but ∇ log p is unknown.  The four objectives below need only points of p.
+The first three equal the Fisher divergence up to a constant that does not depend on ψ:
 
-    explicit    E [½ |s(x)|² + tr ∇s(x)]                             Hyvärinen 2005, eq. 4
-    sliced      E [½ (v·s(x))² + v·∇(v·s(x))],   E v vᵀ = I          Song et al. 2019, eq. 7
-    sliced_vr   E [½ |s(x)|² + v·∇(v·s(x))]                          ibid., eq. 8 (reduced variance)
-    denoising   ½ E |s(x + σz) + z/σ|²,   z ~ N(0, I)                Vincent 2011, eq. 9 to 11
+    explicit    E [½ |ψ(x)|² + tr ∇ψ(x)]                             Hyvärinen 2005, eq. 4
+    sliced      E [½ (v·ψ(x))² + v·∇(v·ψ(x))],   E v vᵀ = I          Song et al. 2019, eq. 7
+    sliced_vr   E [½ |ψ(x)|² + v·∇(v·ψ(x))]                          ibid., eq. 8 (reduced variance)
+    denoising   ½ E |ψ(x + σz) + z/σ|²,   z ~ N(0, I)                Vincent 2011, eq. 9 to 11
 
-The first pays for the trace with one walk back per axis, the second looks along one random
-direction v instead.  The last needs no derivative at all, at a price: it equals, up to such a
-constant, the divergence from the score of the *noised* density p_σ, and that is what it learns.
-Its terms grow as 1/σ², so over many noise levels each is weighted by σ² (Song & Ermon 2019, eq. 6):
-the network's task is then to name the noise.
+The explicit objective needs one backward pass per axis for the trace; the sliced ones need one
+backward pass in total, along a random direction v.  Denoising needs no derivative of ψ, but it
+learns something else: the score of the *noised* density p_σ, from which it differs by such a
+constant.  Its terms grow as 1/σ², so for training on many noise levels each is weighted by σ² (Song
+& Ermon 2019, eq. 6): the network then predicts the noise.
 
-Each function returns one value a point, (B,); the mean is the objective.  A score is any function
+The constants matter when you read a loss curve, because no objective has its minimum at 0.  With
+the exact score the first three are -½ E |∇ log p|², and denoising is ½ (D/σ² - E |∇ log p_σ|²): its
+gap to 0 is the variance of the noise given the noised point, which no model can predict
+(denoising.py).  tests/diffusion/test_score.py checks all four minima on a Gaussian.
+
+Each function returns one value per point, (B,); the mean is the objective.  A score is any function
 of x, or of x and σ (B,).
 Read before: engine/backward.py (grad).   Read next: langevin.py.
 See at work: demos/14_score_matching.py.
@@ -40,91 +45,94 @@ Field = Callable[[Tensor], Tensor]  # a vector for each point: x (B, D) -> (B, D
 
 
 def explicit(score: Field, x: Examples) -> Tensor:
-    """½ |s|² + tr ∇s at each of x (B, D): (B,). D walks back, each of which can be walked back
-    again."""
-    s, trace = with_divergence(answering(score, "explicit: score"), batch(x, "explicit: x", 2))
-    return 0.5 * (s * s).sum(axis=-1) + trace
+    """½ |ψ|² + tr ∇ψ at each point of x (B, D): (B,). It takes D backward passes, and training
+    differentiates through them."""
+    psi, trace = with_divergence(answering(score, "explicit: score"), batch(x, "explicit: x", 2))
+    return 0.5 * (psi * psi).sum(axis=-1) + trace
 
 
 def sliced(score: Field, x: Examples, v: Examples | None = None) -> Tensor:
-    """½ (v·s)² + v·∇(v·s) at each of x (B, D): (B,). v (B, D): directions, from N(0, I) where left
-    out."""
-    v = _drawn(batch(x, "sliced: x", 2), v, "sliced: v")
-    s, curved = with_slope_along(answering(score, "sliced: score"), x, v)
-    along = (s * v).sum(axis=-1)
-    return 0.5 * along * along + curved
+    """½ (v·ψ)² + v·∇(v·ψ) at each point of x (B, D): (B,). v (B, D): directions, by default drawn
+    from N(0, I)."""
+    v = _given_or_drawn(batch(x, "sliced: x", 2), v, "sliced: v")
+    psi, slope_along_v = with_slope_along(answering(score, "sliced: score"), x, v)
+    along = (psi * v).sum(axis=-1)
+    return 0.5 * along * along + slope_along_v
 
 
 def sliced_vr(score: Field, x: Examples, v: Examples | None = None) -> Tensor:
-    """½ |s|² + v·∇(v·s) at each of x (B, D): (B,). The half that needs no v is exact, so v disturbs
-    the other one only."""
-    v = _drawn(batch(x, "sliced_vr: x", 2), v, "sliced_vr: v")
-    s, curved = with_slope_along(answering(score, "sliced_vr: score"), x, v)
-    return 0.5 * (s * s).sum(axis=-1) + curved
+    """½ |ψ|² + v·∇(v·ψ) at each point of x (B, D): (B,). The first term is computed exactly, so the
+    random v adds variance to the second term alone."""
+    v = _given_or_drawn(batch(x, "sliced_vr: x", 2), v, "sliced_vr: v")
+    psi, slope_along_v = with_slope_along(answering(score, "sliced_vr: score"), x, v)
+    return 0.5 * (psi * psi).sum(axis=-1) + slope_along_v
 
 
 def denoising(score: Score, x: Examples, sigma: Times, z: Examples | None = None) -> Examples:
-    """½ |s(x + σz, σ) + z/σ|² at each of x (B, ...): (B,). sigma (B,), or one number; z as x, from
-    N(0, I) where left out."""
-    z = _drawn(batch(x, "denoising: x"), z, "denoising: z")
+    """½ |ψ(x + σz, σ) + z/σ|² at each point of x (B, ...): (B,). sigma: one number, or (B,). z:
+    noise of the shape of x, by default drawn from N(0, I)."""
+    z = _given_or_drawn(batch(x, "denoising: x"), z, "denoising: z")
     score = answering(score, "denoising: score")
     levels = like(x, per_example(sigma, x, "denoising: sigma"))  # (B,)
     if getattr(sigma, "shape", ()) == (len(x),):
-        levels = sigma  # the score sees them as they were given
-    # on a GPU NaN stands in place of a level that is not above 0
+        levels = sigma  # the score receives the very array or Tensor that the user passed
+    # on a GPU a level that is not above 0 becomes NaN
     levels = within(levels, "denoising: sigma", above=0)
-    beside = levels.reshape((-1,) + (1,) * (x.ndim - 1))  # (B, 1, ...)
-    # -z/σ is the slope of log N(x + σz; x, σ² I)
-    error = score(x + beside * z, levels) + z / beside
+    column = levels.reshape((-1,) + (1,) * (x.ndim - 1))  # (B, 1, ...)
+    # -z/σ is the gradient of log N(x + σz; x, σ² I) at the noised point
+    error = score(x + column * z, levels) + z / column
     return 0.5 * (error * error).reshape((len(x), -1)).sum(axis=-1)
 
 
-# ── derivatives of a vector field, for these and for likelihoods (ode.py) ────────────────────────
+# ── derivatives of a vector field, for the objectives above and for likelihoods (ode.py) ─────────
 
 
 def with_divergence(field: Field, x: Examples) -> tuple[Tensor, Tensor]:
-    """The field at x (B, D), (B, D), and its divergence tr ∇field there, (B,): exact, by one walk
-    back an axis.
+    """The field at x (B, D), (B, D), and its divergence tr ∇field there, (B,): exact, by one
+    backward pass per axis.
 
-    Each point's vector must depend on that point alone. Recorded, so differentiable, if ops are
-    being recorded.
+    The vector at each point must depend on that point alone. The result is differentiable if ops
+    are being recorded.
     """
     field = answering(field, "with_divergence: field")
-    s, x, record = _at_leaf(field, batch(x, "with_divergence: x", 2), "with_divergence")
+    vectors, x, record = _at_leaf(field, batch(x, "with_divergence: x", 2), "with_divergence")
     axes = eye(x.shape[1], x.dtype, x.device)
     trace: Any = sum(
-        _pulled(s, x, expand(axes[d], x.shape), record)[:, d] for d in range(x.shape[1])
+        _pulled(vectors, x, expand(axes[d], x.shape), record)[:, d] for d in range(x.shape[1])
     )
-    return (s, trace) if record else (s.detach(), trace)
+    return (vectors, trace) if record else (vectors.detach(), trace)
 
 
 def with_slope_along(field: Field, x: Examples, v: Examples) -> tuple[Tensor, Tensor]:
-    """The field at x (B, D), (B, D), and vᵀ ∇field v, (B,), for directions v (B, D). Over v ~ N(0,
-    I) or random signs its mean is the divergence (Hutchinson 1990); it takes one walk back,
-    whatever D is."""
+    """The field at x (B, D), (B, D), and vᵀ ∇field v, (B,), for directions v (B, D).
+
+    The mean of the second over v ~ N(0, I), or over random signs, is the divergence (Hutchinson
+    1990). It takes one backward pass, however large D is.
+    """
     field = answering(field, "with_slope_along: field")
-    s, x, record = _at_leaf(field, batch(x, "with_slope_along: x", 2), "with_slope_along")
-    v = _drawn(x, v, "with_slope_along: v")
-    slope = (_pulled(s, x, v, record) * v).sum(axis=-1)
-    return (s, slope) if record else (s.detach(), slope)
+    vectors, x, record = _at_leaf(field, batch(x, "with_slope_along: x", 2), "with_slope_along")
+    v = _given_or_drawn(x, v, "with_slope_along: v")
+    slope = (_pulled(vectors, x, v, record) * v).sum(axis=-1)
+    return (vectors, slope) if record else (vectors.detach(), slope)
 
 
 def _at_leaf(field: Field, x: Examples, who: str) -> tuple[Tensor, Tensor, bool]:
-    """(field(x), x as a leaf that nothing came before, is anybody recording): so a walk back ends
-    at x."""
-    leaf = Tensor(x, requires_grad=True)  # the values alone
+    """(field(x), x as a leaf, whether ops are being recorded). A leaf has no history, so that the
+    backward pass ends at x."""
+    leaf = Tensor(x, requires_grad=True)  # the values of x without its history
     record = recording()
     with enable_grad():
-        s = field(leaf)
-    if not isinstance(s, Tensor):
+        vectors = field(leaf)
+    if not isinstance(vectors, Tensor):
         raise TypeError(
-            f"{who}: field returned {shown(s)}; it is differentiated, so it must return a Tensor"
+            f"{who}: field returned {shown(vectors)}; it is differentiated, so it must return a "
+            "Tensor"
         )
-    return s, leaf, record
+    return vectors, leaf, record
 
 
 def _pulled(y: Tensor, x: Tensor, v: Examples, record: bool) -> Tensor:
-    """vᵀ dy/dx, 0 where y does not depend on x."""
+    """vᵀ dy/dx (a vector-Jacobian product); 0 if y does not depend on x."""
     if not y.requires_grad:
         return zeros_like(x)
     with enable_grad():
@@ -132,9 +140,9 @@ def _pulled(y: Tensor, x: Tensor, v: Examples, record: bool) -> Tensor:
     return zeros_like(x) if g is None else g
 
 
-def _drawn(x: Examples, z: Examples | None, what: str) -> Examples:
-    """z, which must have the shape of x, or where it was left out N(0, I) of the shape, dtype and
-    device of x."""
+def _given_or_drawn(x: Examples, z: Examples | None, what: str) -> Examples:
+    """z, if it has the shape of x; for None, a draw from N(0, I) with the shape, dtype and device
+    of x."""
     if z is None:
         return randn_like(Tensor(x))
     if tuple(batch(z, what).shape) != tuple(x.shape):

@@ -2,20 +2,27 @@
 
     forward     dx = f(t) x dt + g(t) dw,   t from 0 (data) to 1 (noise)   Song et al. 2021, eq. 5
     reverse     dx = [f(t) x - g(t)² ∇ log p_t(x)] dt + g(t) dw,   t from 1 to 0      ibid., eq. 6
-    flow        dx = [f(t) x - ½ g(t)² ∇ log p_t(x)] dt            ibid., eq. 13: no noise at all
+    flow        dx = [f(t) x - ½ g(t)² ∇ log p_t(x)] dt         ibid., eq. 13: no noise is added
 
-All three have the same p_t at every t (the reverse: Anderson 1982).  Given x(0), x(t) is Gaussian,
-a(t) x(0) + s(t) z, in one step: so each process is a noise schedule (schedule.py), and a score of
-p_t is learned by denoising (score.py) at a random t.  Three choices of f and g (ibid., sec. 3.4):
+All three have the same density p_t at every t (the reverse: Anderson 1982).  The lecture says that
+the reverse brings the particles back to where they began.  It does not: it adds fresh noise, and
+only the distribution returns.  Demo 13 sends four digits forward and back, and none of the four
+comes back as itself.  (The flow is different: it adds no noise, so each point does return.)
 
-    VE        f = 0          g = σ(t) √(2 log(σ_max / σ_min)),   σ(t) = σ_min (σ_max / σ_min)^t
+Given x(0), x(t) is Gaussian, a(t) x(0) + σ(t) z, in one step.  So each process is a noise schedule
+(schedule.py), and the score of p_t is learned by denoising (score.py) at a random t.  Three choices
+of f and g (ibid., sec. 3.4):
+
+    VE        f = 0          g = r(t) √(2 log(σ_max / σ_min)),   r(t) = σ_min (σ_max / σ_min)^t
     VP        f = -½ β(t)    g = √β(t),   β(t) = β_min + t (β_max - β_min)
     sub-VP    f = -½ β(t)    g = √(β(t) (1 - e^{-2B(t)})),   B(t) = ∫₀ᵗ β
 
-In VE the noise grows over data that keep their size; in VP the whole stays in size; sub-VP has less
-noise than VP.  ``sde.reverse(score)`` is another process, and ``sde.flow(score)`` a velocity for
-ode.py.
-differs: VE's s is exact, √(σ(t)² - σ_min²), and 0 at t = 0, where the paper's code has σ(t).
+β(t) is a rate; one step of DDPM of length Δt has β_t ≈ β(t) Δt.  Variance exploding (VE) leaves the
+data as they are and adds more and more noise.  Variance preserving (VP) shrinks the data as the
+noise grows, so data of variance 1 keep it.  sub-VP has less noise than VP.  ``sde.reverse(score)``
+is again a process, and ``sde.flow(score)`` is a velocity for ode.py.
+differs: VE has the exact noise level σ(t) = √(r(t)² - σ_min²), which is 0 at t = 0; the code of the
+paper takes r(t), which it calls σ(t).
 
 Read before: schedule.py, samplers.py, langevin.py.   Read next: ode.py.
 See at work: demos/13_brownian.py, demos/18_sde_likelihood.py.
@@ -56,15 +63,15 @@ Velocity = Callable[[Any, float], Examples]  # (x (B, ...), t) -> dx/dt
 
 
 class SDE(Schedule):
-    """dx = f(t) x dt + g(t) dw. Subclasses give f (``rate``) and g (``diffusion``) of one number t,
-    and the a and s of x(t) given x(0) (``marginal``)."""
+    """dx = f(t) x dt + g(t) dw. Subclasses define f (``rate``) and g (``diffusion``) for a number
+    t, and a and σ of x(t) given x(0) (``marginal``)."""
 
     last = 1.0
     rate: Callable[[float], float]
     diffusion: Callable[[float], float]
 
     def time(self, t: Any, what: str) -> float:
-        """A number from 0 to 1."""
+        """t as a float; ValueError unless it is from 0 to 1."""
         return number(t, what, 0, 1)
 
     def drift(self, x: Examples, t: float) -> Examples:
@@ -72,7 +79,7 @@ class SDE(Schedule):
         return self.rate(t) * batch(x, "SDE.drift: x")
 
     def reverse(self, score: Score) -> Reverse:
-        """The process that runs from t = 1 to 0, and has the same p_t."""
+        """The process that runs from t = 1 to 0 and has the same p_t."""
         return Reverse(self, score)
 
     def flow(self, score: Score) -> Velocity:
@@ -89,7 +96,7 @@ class SDE(Schedule):
 
 
 class Reverse:
-    """An SDE run backwards, up the score: its time steps are negative."""
+    """The reverse of an SDE, dx = [f(t) x - g(t)² score(x, t)] dt + g(t) dw, for falling times."""
 
     def __init__(self, sde: SDE, score: Score):
         if not isinstance(sde, SDE):
@@ -105,8 +112,8 @@ class Reverse:
 
 
 class VE(SDE):
-    """Variance exploding: data keep their size, and noise grows over them, up to sigma_max, well
-    above their spread."""
+    """Variance exploding: the data keep their size, and noise grows up to sigma_max, which should
+    be well above their spread."""
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0):
         sigma_min = finite(sigma_min, "VE: sigma_min")
@@ -129,16 +136,16 @@ class VE(SDE):
         return self.sigma_min * math.exp(t * self.log_ratio) * math.sqrt(2 * self.log_ratio)
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
-        """1 and √(σ(t)² - σ_min²), for a number t, or times (B,)."""
-        t = clock(t, "VE.marginal: t")
-        # σ(t), never above sigma_max on the way
-        level = self.sigma_max * _exp(self.log_ratio * (t - 1))
-        return 0 * t + 1.0, level * (-expm1(-2 * self.log_ratio * t)) ** 0.5
+        """a = 1 and σ = √(r(t)² - σ_min²), for a number t or times (B,)."""
+        t = checked_time(t, "VE.marginal: t")
+        # r(t), computed down from sigma_max so that no intermediate result overflows
+        r = self.sigma_max * _exp(self.log_ratio * (t - 1))
+        return 0 * t + 1.0, r * (-expm1(-2 * self.log_ratio * t)) ** 0.5
 
 
 class VP(SDE):
-    """Variance preserving: data of variance 1 keep it, while they fade and noise takes their place
-    (DDPM, as dt -> 0)."""
+    """Variance preserving: the data fade as the noise grows, and data of variance 1 keep it. The
+    limit of DDPM for steps of length 0."""
 
     keeps_variance = True
 
@@ -153,13 +160,13 @@ class VP(SDE):
         self.beta_min, self.beta_max = beta_min, beta_max
 
     def beta(self, t: Times) -> Any:
-        """β(t)."""
-        t = clock(t, "VP.beta: t")
+        """β(t), the rate at which noise replaces the data."""
+        t = checked_time(t, "VP.beta: t")
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def integral(self, t: Times) -> Any:
-        """B(t), the integral of beta from 0 to t."""
-        t = clock(t, "VP.integral: t")
+        """B(t), the integral of β from 0 to t."""
+        t = checked_time(t, "VP.integral: t")
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t
 
     def rate(self, t: float) -> float:
@@ -172,13 +179,14 @@ class VP(SDE):
         return math.sqrt(self.beta(number(t, "VP.diffusion: t", 0, 1)))
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
-        """e^{-B(t)/2} and √(1 - e^{-B(t)}), for a number t, or times (B,)."""
-        t = clock(t, "VP.marginal: t")
+        """a = e^{-B(t)/2} and σ = √(1 - e^{-B(t)}), for a number t or times (B,)."""
+        t = checked_time(t, "VP.marginal: t")
         return _exp(-0.5 * self.integral(t)), (-expm1(-self.integral(t))) ** 0.5
 
 
 class SubVP(VP):
-    """As VP, with less noise at every t but 0: s is the square of VP's, which is below 1."""
+    """Like VP, with less noise at every t above 0: σ is the square of the σ of VP, which is below
+    1."""
 
     keeps_variance = False
 
@@ -188,17 +196,18 @@ class SubVP(VP):
         return math.sqrt(self.beta(t) * -math.expm1(-2 * self.integral(t)))
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
-        """e^{-B(t)/2} and 1 - e^{-B(t)}, for a number t, or times (B,)."""
-        t = clock(t, "SubVP.marginal: t")
+        """a = e^{-B(t)/2} and σ = 1 - e^{-B(t)}, for a number t or times (B,)."""
+        t = checked_time(t, "SubVP.marginal: t")
         return _exp(-0.5 * self.integral(t)), -expm1(-self.integral(t))
 
 
-# ── samplers up a score ──────────────────────────────────────────────────────────────────────────
+# ── samplers that follow a score ─────────────────────────────────────────────────────────────────
 
 
-def euler_maruyama_step(process: SDE | Reverse, x: Array, t: float, s: float) -> Array:
-    """x <- x + drift dt + g √|dt| z, either way in time. x: an array."""
-    dt = s - t
+def euler_maruyama_step(process: SDE | Reverse, x: Array, t: float, then: float) -> Array:
+    """x <- x + drift dt + g √|dt| z, from the time t to ``then``, which may be later (for the
+    forward process) or earlier (for its reverse). x: an array."""
+    dt = then - t
     kick = process.diffusion(t) * math.sqrt(abs(dt)) * standard_normal(x.shape, x, x.dtype)
     return in_dtype_of(x, x + process.drift(x, t) * dt + kick)
 
@@ -209,8 +218,9 @@ def euler_maruyama(
     times: Sequence[float] | np.ndarray,
     keep_every: int | None = None,
 ) -> tuple[Array, list[Array]]:
-    """Euler and Maruyama's steps from times[0] on to times[-1], either way. Returns the points, an
-    array, and a list of those before every step that was kept."""
+    """The Euler-Maruyama method: steps through ``times``, which rise for a forward process and fall
+    for its reverse. Returns the points at the end, an array, and a list of earlier points: those
+    before step 0, keep_every, 2 keep_every and so on."""
     methods = getattr(process, "drift", None), getattr(process, "diffusion", None)
     if not all(map(callable, methods)):
         raise TypeError(
@@ -223,10 +233,10 @@ def euler_maruyama(
 
 
 def corrector_step(sde: SDE, score: Score, snr: float, x: Array, t: float) -> Array:
-    """One Langevin step at the time t, whose length is ε = 2 (snr |z| / |score|)², by norms
-    averaged over the batch (Song et al. 2021, algorithms 4 and 5). x: an array; so is the score.
+    """One Langevin step at the time t, of size δ = 2 (snr |z| / |score|)², with norms averaged over
+    the batch (Song et al. 2021, algorithms 4 and 5). x is an array, and so is what score returns.
 
-    Where the score is 0, so that ε would be infinite, no correction is made.
+    If the score is 0, δ would be infinite, and no correction is made.
     """
     slope = score(x, sde.each(x, t))
     z = standard_normal(x.shape, x, x.dtype)
@@ -245,10 +255,11 @@ def predictor_corrector(
     snr: float = 0.16,
     corrections: int = 1,
 ) -> Array:
-    """A step of the reverse SDE, then Langevin steps at the new noise level, that mend its error;
-    times fall (Song et al. 2021, algorithm 1). Returns the points, an array.
+    """Predictor-corrector sampling: each step of the reverse SDE is followed by Langevin steps at
+    the new noise level, which reduce its error (Song et al. 2021, algorithm 1). times fall. Returns
+    the points, an array.
 
-    differs: with VP the paper multiplies ε by 1 - β dt, which is nearly 1.
+    differs: with VP the paper multiplies δ by 1 - β dt, which is nearly 1.
     """
     if not isinstance(sde, SDE):
         raise TypeError(
@@ -279,11 +290,10 @@ def predictor_corrector(
 # ── functions of a time, for numbers, arrays and Tensors ─────────────────────────────────────────
 
 
-def clock(t: Any, what: str) -> Any:
-    """A time from 0 to 1 as a float, or times (B,) as they are.
+def checked_time(t: Any, what: str) -> Any:
+    """A time from 0 to 1 as a float, or times (B,) unchanged.
 
-    ValueError for one outside, where a process has no noise, or none that it was made for (on a GPU
-    it becomes NaN).
+    ValueError for a time outside, where the process is not defined (on a GPU it becomes NaN).
     """
     if is_number(t) and not (isinstance(t, Tensor) and t.requires_grad):
         return number(t.item() if isinstance(t, Tensor) else t, what, 0, 1)
@@ -292,12 +302,12 @@ def clock(t: Any, what: str) -> Any:
             f"{what} is {shown(t)}; it must be a number from 0 to 1, or an array or a Tensor of "
             "such"
         )
-    # t - 1 of numbers without a sign would wrap
+    # as signed integers, because t - 1 would wrap around in unsigned ones
     return within(t.astype("int64") if number_kind(t) == "u" else t, what, 0, 1)
 
 
 def expm1(value: Times) -> Any:
-    """e^value - 1, exact where value is small."""
+    """e^value - 1, accurate where value is small."""
     return math.expm1(value) if isinstance(value, (int, float)) else ops.expm1(value)
 
 

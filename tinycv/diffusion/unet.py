@@ -1,16 +1,17 @@
-"""U-Net: an image is made small and large again, with skip connections between equal sizes.
+"""U-Net: DDPM's denoising network, which shrinks an image and enlarges it again, with skip links.
 
-    h = W_2 * s(GN(W_1 * s(GN(x)) + U e))         a residual block; s is SiLU, e says how noisy x is
+    h = W_2 * SiLU(GN(W_1 * SiLU(GN(x)) + U e))              a residual block; * is a convolution
     y = x + h                                                Ho, Jain & Abbeel 2020, appendix B
-    pixels look at each other where there are fewest         ibid., self-attention at 16 x 16
+    self-attention between all pixels at the lowest resolution           ibid., at 16 x 16
 
-The small end sees the whole digit, the large end its edges; a denoiser needs both.  Ronneberger et
-al. 2015, "U-Net".
+e is the embedding of the time and of the label (embedding.py), GN is group norm.  The lowest
+resolution sees the whole digit, the highest its edges; a denoiser needs both.  Skip connections
+carry the features of each resolution over to the way up (Ronneberger et al. 2015, "U-Net").
 
-differs from Ho et al.: the image is cut into patches first, and the answer put together from such,
-as at the large sizes of Hoogeboom et al. 2023 ("simple diffusion"): most of a convolution's work is
-at the largest side, and patches of 2 x 2 pixels make that a quarter.  Halving and doubling are
-convolutions whose windows touch and do not overlap.  One block a level.
+differs from Ho et al.: the image is first cut into patches, and the result is assembled from
+patches, as for the large images of Hoogeboom et al. 2023 ("simple diffusion").  Most of the work of
+convolutions is at the full resolution, and patches of 2 x 2 pixels reduce it to a quarter.  Halving
+and doubling are convolutions whose windows do not overlap.  There is one block per level.
 
 Read before: nn/conv.py, nn/norm.py, sequence/attention.py, embedding.py.   Read next: dit.py.
 See at work: demos/17_diffusion_digits.py.
@@ -19,7 +20,7 @@ Shapes: B images, C channels, H x W pixels, E width of the embedding.
 
 from __future__ import annotations
 
-from tinycv.diffusion.embedding import Labels, TimeAndLabel, check_told
+from tinycv.diffusion.embedding import Labels, TimeAndLabel, check_time_and_label
 from tinycv.engine.arguments import size, sizes
 from tinycv.engine.methods import concatenate
 from tinycv.engine.tensor import Tensor
@@ -34,14 +35,14 @@ from tinycv.sequence.attention import MultiheadAttention
 
 
 def group_norm_of(channels: int) -> GroupNorm:
-    """Groups of four channels. A group of one would take away again what the embedding has added to
-    its channel."""
+    """Group norm with groups of four channels. With one channel per group it would subtract what
+    the embedding has just added to that channel."""
     channels = _of_four(channels, "group_norm_of: channels")
     return GroupNorm(channels // 4, channels)
 
 
 def _of_four(channels: int, what: str) -> int:
-    """A number of channels that divides into groups of four."""
+    """A number of channels; ValueError unless it divides into groups of four."""
     channels = size(channels, what, 4)
     if channels % 4:
         raise ValueError(f"{what} is {channels}; it must be a multiple of 4")
@@ -49,8 +50,8 @@ def _of_four(channels: int, what: str) -> int:
 
 
 class ResBlock(Module):
-    """Two convolutions, between which the embedding comes in, and a way round them. The second
-    starts at 0."""
+    """A residual block: two convolutions, with the embedding added between them, and a skip
+    connection. The second convolution starts at 0, so the block starts as the skip connection."""
 
     def __init__(self, channels_in: int, channels_out: int, embed_dim: int):
         embed_dim = size(embed_dim, "ResBlock: embed_dim", 1)
@@ -75,8 +76,8 @@ class ResBlock(Module):
 
 
 class PixelAttention(Module):
-    """Every pixel looks at every other: x + MSA(GN(x)), with pixels for tokens and channels for
-    features."""
+    """Self-attention between all pixels: x + MSA(GN(x)), where each pixel is a token and its
+    channels are the features."""
 
     def __init__(self, channels: int, heads: int):
         channels = _of_four(channels, "PixelAttention: channels")
@@ -96,12 +97,12 @@ class PixelAttention(Module):
 
 
 class UNet(Module):
-    """Noised images (B, C, H, W), their times (B,) and labels (B,) to what was asked for: "eps",
-    "x0" or "v".
+    """Predicts ε, x_0 or v (denoising.py) from noised images (B, C, H, W), their times (B,) and
+    labels (B,).
 
-    widths: channels at each level, multiples of 4; the image is cut into patches of patch_size, and
-    halved between levels, so H and W must be multiples of patch_size 2^(levels - 1). embed_dim E.
-    num_classes: 0 for no labels.
+    widths: the channels at each level, multiples of 4. The image is cut into patches of patch_size
+    and halved between levels, so H and W must be multiples of patch_size * 2^(levels - 1).
+    embed_dim: E. num_classes: 0 for no labels.
     """
 
     def __init__(
@@ -140,27 +141,28 @@ class UNet(Module):
         self.head.bias = init.zeros((channels,))
 
     def forward(self, x: Examples, t: Examples, label: Labels | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
+        """x (B, C, H, W), t (B,), label (B,) or None for "no label". Returns (B, C, H, W)."""
         if batch(x, "UNet: x", 4).shape[1] != self.channels:
             raise ValueError(
-                f"UNet: images of shape {tuple(x.shape)}; this network takes {self.channels} "
-                "channels"
+                f"UNet: x has shape {tuple(x.shape)}; this network takes images with "
+                f"{self.channels} channels"
             )
-        check_told("UNet", x, t, label, self.embed.num_classes)
+        check_time_and_label("UNet", x, t, label, self.embed.num_classes)
         if x.shape[2] % self.unit or x.shape[3] % self.unit:
             raise ValueError(
-                f"UNet: images of shape {x.shape}: this U-Net halves both sides to 1 / "
-                f"{self.unit}, so they must be multiples of {self.unit}; pad them, or build it "
-                "with fewer widths"
+                f"UNet: x has shape {x.shape}; this network divides both sides by {self.unit}, so "
+                f"they must be multiples of {self.unit}: pad the images, or build the network with "
+                "fewer widths"
             )
         e = silu(self.embed(t, label))  # (B, E)
         x = self.down[0](self.stem(x), e)  # (B, widths[0], H / patch, W / patch)
-        seen = [x]
+        skips = [x]  # one per level, from the highest resolution to the lowest
         for halve, block in zip(self.halve, self.down[1:], strict=True):
             x = block(halve(x), e)
-            seen.append(x)
+            skips.append(x)
         x = self.middle[1](self.attention(self.middle[0](x, e)), e)
-        x = self.up[-1](concatenate([x, seen.pop()], axis=1), e)
+        x = self.up[-1](concatenate([x, skips.pop()], axis=1), e)
+        # self.up[-2::-1]: all blocks but the last, which has just run, from the lowest level up
         for double, block in zip(self.double[::-1], self.up[-2::-1], strict=True):
-            x = block(concatenate([double(x), seen.pop()], axis=1), e)
+            x = block(concatenate([double(x), skips.pop()], axis=1), e)
         return self.head(silu(self.norm(x)))
