@@ -46,7 +46,7 @@ class Slab(Flat):
         self.last_values: list | None = None  # the options when they were last checked
         self.checked: Options = {}
         # a large parameter has its own index here, so that it forms a run of its own; others None
-        self.run_of_its_own = [
+        self.own_run_index = [
             i if len(blocks(self.xp, t.size, size=LARGE)) > 1 else None
             for i, t in enumerate(self.tensors)
         ]
@@ -117,7 +117,7 @@ class Slab(Flat):
         """
 
         def key(i: int) -> tuple | None:
-            return None if self.tensors[i].grad is None else (self.steps[i], self.run_of_its_own[i])
+            return None if self.tensors[i].grad is None else (self.steps[i], self.own_run_index[i])
 
         for run_key, neighbours in groupby(range(len(self.tensors)), key):
             if run_key is not None:
