@@ -98,7 +98,8 @@ def run_suite(options: argparse.Namespace) -> int:
         "environment": machine.environment(),
         "rows": [],
     }
-    if refusal := refuse_double(record):
+    refusal = double_problem(record)
+    if refusal:
         print(refusal, file=sys.stderr)
         return 2
     print("\n".join(report.head(record)), flush=True)
@@ -133,7 +134,7 @@ def peaks_for(rows: list[Row], quick: bool) -> dict[str, Any]:
     return measured
 
 
-def refuse_double(record: dict[str, Any]) -> str:
+def double_problem(record: dict[str, Any]) -> str:
     """Why a record must not be published: it was taken on the double of CuPy, which the tests use
     instead of a GPU. "" for every other record, and for a quick one."""
     names = record["environment"].get("gpu", {}).get("names", [])
@@ -159,7 +160,8 @@ def draw(record: dict[str, Any], file: Path) -> None:
 def report_files(options: argparse.Namespace) -> int:
     for file in options.files:
         record = read(file)
-        if refusal := refuse_double(record):
+        refusal = double_problem(record)
+        if refusal:
             print(f"{file}: {refusal}", file=sys.stderr)
             return 2
         rows = [line for row in record["rows"] for line in report.row_lines(row)]

@@ -141,7 +141,8 @@ def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
 
     if folder.exists() and not folder.is_dir():
         return refused(f"--out {folder} is a file: name a folder for the record")
-    if (problem := backend.gpu_problem()) is not None:
+    problem = backend.gpu_problem()
+    if problem is not None:
         return refused(f"GPU: not measured. {problem}")
     words = [word.partition(":") for word in (only or ",".join(PARTS)).split(",")]
     wrong = [f"{name}:{limit}" for name, _, limit in words if limit and not limit.isdigit()]

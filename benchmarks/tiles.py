@@ -100,7 +100,8 @@ def main(file: Path) -> int:
     if file.is_dir():
         print(f"{file} is a folder: name a file for the record", file=sys.stderr)
         return 2
-    if (problem := backend.gpu_problem()) is not None:
+    problem = backend.gpu_problem()
+    if problem is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
     measured = []

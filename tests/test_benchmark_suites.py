@@ -258,10 +258,10 @@ def rows_of(visit, rows):
 
 
 def test_rows_measured_with_the_same_sources_are_not_measured_again(double, monkeypatch, tmp_path):
-    asked = []
+    measured_names = []
 
     def measured(row, effort, processes):
-        asked.append(row.name)
+        measured_names.append(row.name)
         return {
             "group": row.group,
             "name": row.name,
@@ -274,10 +274,10 @@ def test_rows_measured_with_the_same_sources_are_not_measured_again(double, monk
     rows_of(session.Visit(tmp_path, 1), rows[:2])
     rows_of(session.Visit(tmp_path, 1), rows)
     # a row that was refused is measured again
-    assert asked == ["a", "b", "b", "c"]
+    assert measured_names == ["a", "b", "b", "c"]
     monkeypatch.setattr(session, "sources", lambda: "other sources")
     rows_of(session.Visit(tmp_path, 1), rows[:1])
-    assert asked[-1] == "a"
+    assert measured_names[-1] == "a"
 
 
 def test_rows_that_do_not_start_in_time_are_listed(double, monkeypatch, tmp_path):

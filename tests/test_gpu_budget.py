@@ -53,8 +53,8 @@ def test_a_training_step_never_waits_and_stays_within_its_launch_budget(double, 
 
 @pytest.mark.parametrize("name", BUDGETS)
 def test_array_calls_without_kernels_need_more_launches(double, monkeypatch, name):
-    for place in kernels.dispatch_names():
-        monkeypatch.setitem(dispatch.OVERRIDES, place, None)
+    for name_of_kernel in kernels.dispatch_names():
+        monkeypatch.setitem(dispatch.OVERRIDES, name_of_kernel, None)
     task, with_kernels, without = BUDGETS[name]
     _, launched = launches(task)
     assert 0.9 * without <= launched <= without, f"{launched} launches"
@@ -62,9 +62,11 @@ def test_array_calls_without_kernels_need_more_launches(double, monkeypatch, nam
 
 
 def test_a_wait_in_a_step_is_seen(double, monkeypatch):
-    place = "losses.cross_entropy"
-    true = dispatch.member(place)
+    name_of_kernel = "losses.cross_entropy"
+    true = dispatch.member(name_of_kernel)
     monkeypatch.setitem(
-        dispatch.OVERRIDES, place, lambda xp, x, *rest: (x.sum().item(), true(xp, x, *rest))[1]
+        dispatch.OVERRIDES,
+        name_of_kernel,
+        lambda xp, x, *rest: (x.sum().item(), true(xp, x, *rest))[1],
     )
     assert launches(BUDGETS["MLP"][0])[0] == 1

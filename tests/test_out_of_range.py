@@ -418,8 +418,8 @@ def test_labels_of_other_kinds_are_refused(name, labels):
 
 def test_on_a_gpu_a_class_out_of_range_is_nan(cp):
     x, labels = tinycv.ones(3, 1, device="gpu"), Tensor(np.array([0, 3, -1]), device="gpu")
-    told = gan.Conditional(half, 3)(x, labels).numpy()
-    assert told[0].tolist() == [0.5, 0.5, 0, 0] and np.isnan(told[1:, 1:]).all()
+    output = gan.Conditional(half, 3)(x, labels).numpy()
+    assert output[0].tolist() == [0.5, 0.5, 0, 0] and np.isnan(output[1:, 1:]).all()
 
 
 OUTSIDE = [-3, -1, 3, 12, 2**40]

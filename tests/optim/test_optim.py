@@ -104,8 +104,8 @@ def test_twenty_steps_follow_the_rule(kind, rule, options, dtype, rtol, device):
         gradients.append([to_numpy(p.grad._data).astype(np.float64) for p in params])
         optimizer.step()
     for i, (p, w) in enumerate(zip(values(params), start, strict=True)):
-        wanted = rule(w.astype(np.float64), [g[i] for g in gradients], **({"lr": 1e-3} | options))
-        np.testing.assert_allclose(p, wanted, rtol=rtol, atol=rtol * np.abs(w).max())
+        expected = rule(w.astype(np.float64), [g[i] for g in gradients], **({"lr": 1e-3} | options))
+        np.testing.assert_allclose(p, expected, rtol=rtol, atol=rtol * np.abs(w).max())
 
 
 MOMENTA = {
@@ -191,7 +191,7 @@ def test_kernel_and_definition_agree(
 ):
     monkeypatch.setattr(shared, "BLOCK", block)
     monkeypatch.setattr(slab, "LARGE", large)
-    assert "run" in vars(kind), "it has a kernel of its own"
+    assert "run" in vars(kind), "it has its own kernel"
     sides = [
         (params := parameters(device, dtype), make(params, **options))
         for make in (kind, by_definition(kind))
@@ -245,19 +245,19 @@ def test_a_step_never_waits_for_the_gpu(kind, double):
 
 
 def test_a_parameter_without_gradient_stays_and_its_steps_are_not_counted():
-    params, alone = parameters(), parameters()
-    together, single = Adam(params, lr=0.1), Adam([alone[1]], lr=0.1)
+    params, twins = parameters(), parameters()
+    optimizer, optimizer_of_one = Adam(params, lr=0.1), Adam([twins[1]], lr=0.1)
     for step in range(6):
         give_gradients(params, step)
-        alone[1].grad = params[1].grad
+        twins[1].grad = params[1].grad
         if step in (0, 3, 4):
-            params[1].grad = alone[1].grad = None
-        together.step()
-        single.step()
-    np.testing.assert_array_equal(params[1]._data, alone[1]._data)
+            params[1].grad = twins[1].grad = None
+        optimizer.step()
+        optimizer_of_one.step()
+    np.testing.assert_array_equal(params[1]._data, twins[1]._data)
     assert (
-        together.state_dict()["state"]["1"]["step"] == 3
-        and together.state_dict()["state"]["0"]["step"] == 6
+        optimizer.state_dict()["state"]["1"]["step"] == 3
+        and optimizer.state_dict()["state"]["0"]["step"] == 6
     )
 
 
@@ -315,8 +315,8 @@ def test_state_dict_has_readable_names():
 def test_a_model_cast_or_moved_after_the_first_step_trains_on(double):
     model = Net()
     optimizer = Adam(model.parameters(), lr=0.1)
-    for step, place in enumerate(("cpu", "float64", "gpu")):
-        model.to(place)
+    for step, dtype_or_device in enumerate(("cpu", "float64", "gpu")):
+        model.to(dtype_or_device)
         give_gradients(model.parameters(), step)
         optimizer.step()
     state = optimizer.state_dict()["state"]["0"]
@@ -462,13 +462,13 @@ def test_ema_keeps_its_own_copy_of_a_buffer():
 def test_applied_restores_the_weights_even_after_an_error(device):
     model = Net(device)
     ema, start = EMA(model, decay=0.5), to_numpy(model.weight._data).copy()
-    own = model.weight.data = model.weight._data + 2
+    weights = model.weight.data = model.weight._data + 2
     ema.update()
     with pytest.raises(KeyError), ema.applied() as inside:
         np.testing.assert_allclose(to_numpy(inside.weight._data), start + 1, rtol=1e-6)
         inside.weight.data = inside.weight._data * 0  # lost when the context ends
         raise KeyError
-    assert model.weight._data is own
+    assert model.weight._data is weights
     np.testing.assert_allclose(to_numpy(ema.state_dict()["weight"]), start + 1, rtol=1e-6)
 
 
@@ -489,7 +489,7 @@ def test_an_ema_state_loads_completely_or_not_at_all():
         EMA(Net(), decay=1.0)
 
 
-# ── optimisers of one's own, which extend Adam ────────────────────────────────────────────────────
+# ── Optimisers of users, which extend Adam ────────────────────────────────────────────────────────
 
 
 class Falling(Adam):

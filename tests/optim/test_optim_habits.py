@@ -1,4 +1,4 @@
-"""What users of PyTorch's optimisers do every day: copies, groups that come later, float16,
+"""What users of PyTorch's optimisers do every day: copies, groups added later, float16,
 gradients set by hand.
 """
 
@@ -135,24 +135,27 @@ def test_a_learning_rate_schedule_can_be_copied(make, how):
 def test_added_parameters_train_as_in_a_new_optimiser(kind, device):
     model, other = network(device), network(device)
     first, late = list(model.parameters())[:2], list(model.parameters())[2:]
-    its_first, its_late = list(other.parameters())[:2], list(other.parameters())[2:]
-    joined, apart = KINDS[kind](first), (KINDS[kind](its_first), KINDS[kind](its_late, lr=0.5))
+    other_first, other_late = list(other.parameters())[:2], list(other.parameters())[2:]
+    one_optimiser, two_optimisers = (
+        KINDS[kind](first),
+        (KINDS[kind](other_first), KINDS[kind](other_late, lr=0.5)),
+    )
     for step in range(6):
         if step == 3:
-            joined.add_param_group({"params": iter(late), "lr": 0.5})
+            one_optimiser.add_param_group({"params": iter(late), "lr": 0.5})
         for p, q in zip(model.parameters(), other.parameters(), strict=True):
             g = np.random.default_rng(step).normal(size=p.shape).astype(np.float32)
             p.grad, q.grad = Tensor(to_device(g, p.device)), Tensor(to_device(g, q.device))
-        joined.step()
-        apart[0].step()
+        one_optimiser.step()
+        two_optimisers[0].step()
         if step >= 3:
-            apart[1].step()
+            two_optimisers[1].step()
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         np.testing.assert_allclose(to_numpy(p._data), to_numpy(q._data), rtol=1e-5, atol=1e-6)
-    joined.load_state_dict(joined.state_dict())
+    one_optimiser.load_state_dict(one_optimiser.state_dict())
     assert (
-        len(joined.parameters()) == len(list(model.parameters()))
-        and joined.param_groups[1]["lr"] == 0.5
+        len(one_optimiser.parameters()) == len(list(model.parameters()))
+        and one_optimiser.param_groups[1]["lr"] == 0.5
     )
 
 
@@ -447,13 +450,15 @@ HOLDERS = {
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_an_option_changed_in_place_takes_effect_like_one_that_is_set(option, holder, device):
     ps = [Parameter(to_device(np.ones(3, np.float32), device)) for _ in range(2)]
-    followed, anew = (AdamW([p]) for p in ps)
-    held = HOLDERS[holder]()
-    followed.param_groups[0][option] = (held, 0.9) if option == "betas" else held
+    changed_in_place, set_again = (AdamW([p]) for p in ps)
+    value = HOLDERS[holder]()
+    changed_in_place.param_groups[0][option] = (value, 0.9) if option == "betas" else value
     for factor in (1, 0.5, 0.25):
-        held *= factor
-        anew.param_groups[0][option] = (held.item(), 0.9) if option == "betas" else held.item()
-        for p, optimizer in zip(ps, (followed, anew), strict=True):
+        value *= factor
+        set_again.param_groups[0][option] = (
+            (value.item(), 0.9) if option == "betas" else value.item()
+        )
+        for p, optimizer in zip(ps, (changed_in_place, set_again), strict=True):
             p.grad = Tensor(to_device(np.arange(1, 4, dtype=np.float32), device))
             optimizer.step()
         assert (to_numpy(ps[0]._data) == to_numpy(ps[1]._data)).all()

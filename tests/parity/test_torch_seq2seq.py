@@ -62,13 +62,15 @@ class Location(Additive):
         self.F, self.V = nn.Conv2d(1, 3, (1, 5), padding=(0, 2), bias=False), nn.Linear(3, 7)
 
     def forward(self, query, memory, mask):
-        seen, last = [], torch.zeros(memory.shape[:2], dtype=memory.dtype)
+        results, last = [], torch.zeros(memory.shape[:2], dtype=memory.dtype)
         for t in range(query.shape[1]):
-            told = self.V(nn.functional.conv1d(last[:, None], self.F.weight[:, :, 0], padding=2).mT)
-            hidden = torch.tanh(self.W(query[:, t : t + 1]) + self.U(memory) + told)
-            seen.append(looked((hidden @ self.v)[:, None], memory, mask))
-            last = seen[-1][:, 0, memory.shape[-1] :]
-        return torch.cat(seen, 1)
+            location = self.V(
+                nn.functional.conv1d(last[:, None], self.F.weight[:, :, 0], padding=2).mT
+            )
+            hidden = torch.tanh(self.W(query[:, t : t + 1]) + self.U(memory) + location)
+            results.append(looked((hidden @ self.v)[:, None], memory, mask))
+            last = results[-1][:, 0, memory.shape[-1] :]
+        return torch.cat(results, 1)
 
 
 class General(nn.Module):

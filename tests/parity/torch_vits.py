@@ -119,9 +119,9 @@ class HuggingFaceLayer(nn.Module):
         self.layernorm_after = nn.LayerNorm(dim, eps)
 
     def forward(self, x):
-        ask, y = self.attention.attention, self.layernorm_before(x)
+        attention, y = self.attention.attention, self.layernorm_before(x)
         x = x + self.attention.output.dense(
-            attend(ask.query(y), ask.key(y), ask.value(y), self.heads)
+            attend(attention.query(y), attention.key(y), attention.value(y), self.heads)
         )
         return x + self.output.dense(gelu(self.intermediate.dense(self.layernorm_after(x))))
 

@@ -27,9 +27,9 @@ def equal(ours: Any, theirs: torch.Tensor, what: str = "value") -> None:
     finite = np.isfinite(b)
     np.testing.assert_array_equal(a[~finite], b[~finite], err_msg=what)
     largest = np.abs(b[finite]).max(initial=0.0)
-    apart = np.abs(a[finite] - b[finite]).max(initial=0.0)
-    assert apart <= TOLERANCE[a.dtype.name] * largest, (
-        f"{what}: {apart:.3g} apart, the largest is {largest:.3g}"
+    difference = np.abs(a[finite] - b[finite]).max(initial=0.0)
+    assert difference <= TOLERANCE[a.dtype.name] * largest, (
+        f"{what}: {difference:.3g} apart, the largest is {largest:.3g}"
     )
 
 

@@ -445,7 +445,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bits(prepared, p
 # ── Loaders and metrics of users ──
 
 
-class Own:
+class CountedLoader:
     """A loader with 3 batches per epoch that yields ``gives`` batches, whatever the start."""
 
     def __init__(self, gives, **says):
@@ -459,7 +459,7 @@ class Own:
         return iter([(X[:4], Y[:4])] * (self.gives - start))
 
 
-def with_own(loader, epochs=2, **options):
+def fit_with(loader, epochs=2, **options):
     model = Line()
     return fit(
         model,
@@ -476,21 +476,22 @@ def with_own(loader, epochs=2, **options):
 def test_a_loader_that_yields_more_or_fewer_batches_than_its_length_is_refused(gives):
     gave = gives if gives < 3 else "more than 3"
     with pytest.raises(
-        RuntimeError, match=rf"epoch\(0, 0\) of the Own gave {gave} batches; with a length of 3"
+        RuntimeError,
+        match=rf"epoch\(0, 0\) of the CountedLoader gave {gave} batches; with a length of 3",
     ):
-        with_own(Own(gives))
-    assert len(with_own(Own(3)).losses) == 6
+        fit_with(CountedLoader(gives))
+    assert len(fit_with(CountedLoader(3)).losses) == 6
 
 
 def test_a_loader_that_ignores_start_is_refused_when_resuming(path):
-    class Anew(Own):
+    class IgnoresStart(CountedLoader):
         def epoch(self, number, start=0):
             return super().epoch(number)
 
     with pytest.raises(RuntimeError, match="gave 2 batches"):
-        with_own(Own(2), 1, checkpoint=path, checkpoint_every=1)
+        fit_with(CountedLoader(2), 1, checkpoint=path, checkpoint_every=1)
     with pytest.raises(RuntimeError, match="gave more than 1 batches"):
-        with_own(Anew(3, samples=12), 1, checkpoint=path)
+        fit_with(IgnoresStart(3, samples=12), 1, checkpoint=path)
 
 
 @pytest.mark.parametrize(
@@ -503,15 +504,15 @@ def test_a_loader_that_ignores_start_is_refused_when_resuming(path):
     ],
 )
 def test_a_loader_whose_attributes_are_numpy_numbers_can_be_saved_and_resumed(says, path):
-    with_own(Own(3, **says), 1, checkpoint=path)
-    assert len(with_own(Own(3, **says), 2, checkpoint=path).losses) == 6
+    fit_with(CountedLoader(3, **says), 1, checkpoint=path)
+    assert len(fit_with(CountedLoader(3, **says), 2, checkpoint=path).losses) == 6
 
 
 def test_a_loader_that_json_cannot_describe_is_refused_before_the_first_step(path):
-    loader = Own(3, seed=np.random.default_rng(0))
+    loader = CountedLoader(3, seed=np.random.default_rng(0))
     with pytest.raises(TypeError, match="loader's seed is Generator.* must be a number, a word"):
-        with_own(loader, checkpoint=path)
-    assert len(with_own(loader).losses) == 6 and not path.exists()
+        fit_with(loader, checkpoint=path)
+    assert len(fit_with(loader).losses) == 6 and not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Array]:
                 f"{who}: a parameter of shape {p.shape} has a gradient in read-only memory, which "
                 "cannot be changed in place: p.grad = Tensor(array.copy())"
             )
-    if (recording := capturing.current()) is not None:
+    recording = capturing.current()
+    if recording is not None:
         recording.reads_gradients(parameters)
     return [p.grad._data for p in parameters if p.grad is not None]

@@ -163,7 +163,8 @@ class Optimizer:
             self._put(kept)
             # the new layout may have more slabs or fewer
             every_option = [slab.options() for slab in self._slabs]
-        if (recording := capturing.current()) is not None:
+        recording = capturing.current()
+        if recording is not None:
             recording.reads(self.names)
             recording.reads_gradients(self.names)
             recording.depends(lambda: len(self._slabs))

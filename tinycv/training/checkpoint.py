@@ -268,7 +268,8 @@ def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) 
         raise CheckpointError(
             f"{path}: written by another version of tinycv (format {shown(metadata['tinycv'])})"
         )
-    if problem := too_many_values(metadata["state"]):
+    problem = too_many_values(metadata["state"])
+    if problem:
         raise CheckpointError(f"{path}: refused: {problem}")
     try:
         state = json.loads(metadata["state"])
@@ -336,12 +337,14 @@ def _as_json(state: dict[str, Any]) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"save: state cannot be written as JSON: {short(error)}") from error
-    if (odd := _odd_key(state)) is not None:
+    odd = _odd_key(state)
+    if odd is not None:
         raise TypeError(
             f"save: {shown(odd)} is a key in state; keys in JSON are strings, so it would "
             f"come back as a string"
         )
-    if problem := too_many_values(text):
+    problem = too_many_values(text)
+    if problem:
         raise ValueError(f"save: {problem}; save large lists as tensors")
     return text
 

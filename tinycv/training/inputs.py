@@ -22,7 +22,7 @@ from tinycv.optim.inputs import finite
 OPTIMIZER = "parameters", "param_groups", "zero_grad", "backward", "step", "state_dict", "loading"
 
 
-def check_parts(caller: str, model: Any, optimizers: Any, loader: Any, ema: Any) -> None:
+def check_participants(caller: str, model: Any, optimizers: Any, loader: Any, ema: Any) -> None:
     """TypeError or ValueError unless these are a model, optimisers, a loader with at least one
     batch, and an EMA or None."""
     if not isinstance(model, Module):
@@ -63,7 +63,7 @@ def arrays_of(batch: Any) -> Any:
     return batch
 
 
-def check_belonging(caller: str, model: Module, optimizer: Any, ema: EMA | None) -> None:
+def check_same_model(caller: str, model: Module, optimizer: Any, ema: EMA | None) -> None:
     """ValueError if the optimiser, or the EMA, belongs to a model other than the one that is
     trained.
     """
@@ -82,7 +82,7 @@ def check_belonging(caller: str, model: Module, optimizer: Any, ema: EMA | None)
         )
 
 
-def check_saved_as_json(identity: Mapping[str, Any]) -> None:
+def check_plain_values(identity: Mapping[str, Any]) -> None:
     """TypeError if a value that identifies the training in its checkpoint is not a plain one."""
     for what, value in identity.items():
         if value is not None and type(value) not in (bool, int, float, str):
@@ -111,7 +111,7 @@ class Pace:
     log_every: int  # steps
 
 
-def check_loop(
+def checked_pace(
     caller: str, epochs: int, evaluate_every: int, checkpoint_every: int | None, log_every: int
 ) -> Pace:
     """These arguments, checked, as Python ints."""

@@ -42,11 +42,11 @@ from tinycv.training.half import Half
 from tinycv.training.inputs import (
     Pace,
     arrays_of,
-    check_belonging,
     check_functions,
-    check_loop,
-    check_parts,
-    check_saved_as_json,
+    check_participants,
+    check_plain_values,
+    check_same_model,
+    checked_pace,
     checkpoint_path,
     device_name,
     metrics_of,
@@ -98,10 +98,10 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     loss must then be the mean over the examples. Resuming with the same number is exact; resuming
     with another number works, but changes the rounding and the noise of dropout.
     """
-    check_parts("fit", model, {"optimizer": optimizer}, loader, ema)
-    check_belonging("fit", model, optimizer, ema)
+    check_participants("fit", model, {"optimizer": optimizer}, loader, ema)
+    check_same_model("fit", model, optimizer, ema)
     check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
-    check_loop("fit", epochs, evaluate_every, checkpoint_every, log_every)
+    checked_pace("fit", epochs, evaluate_every, checkpoint_every, log_every)
     seed, path = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
     device, progress = device_name("fit", device), flag(progress, "fit: progress")
     threads = None if threads is None else size(threads, "fit: threads", 1)
@@ -202,7 +202,7 @@ class Run:
         ema: EMA | None,
         path: str | os.PathLike | None,
     ):
-        check_parts("Run", model, optimizers, loader, ema)
+        check_participants("Run", model, optimizers, loader, ema)
         self.model = model
         self.optimizers = optimizers
         self.loader = loader
@@ -212,7 +212,7 @@ class Run:
         self.first = next(iter(optimizers.values())).parameters()[0]
         self.device = self.first.device
         if self.path is not None:
-            check_saved_as_json(identity(self))
+            check_plain_values(identity(self))
         self.step = 0
         self.history = History()
         self.unread: list[np.ndarray] = []  # losses that are still on the device
@@ -233,7 +233,7 @@ class Run:
         device. Resumes from the checkpoint if there is one. The other arguments are those of
         ``fit``."""
         check_functions("Run.through", {"learn": learn}, {"evaluate": evaluate})
-        pace = check_loop("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
+        pace = checked_pace("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
         total = pace.epochs * len(self.loader)
         has_resumed = resume_run(self)
         self.model.train()

@@ -231,7 +231,8 @@ def refuse_what_has_no_rows(x: Any, what: str) -> None:
 def on_cpu(array: Any, what: str) -> None:
     """ValueError for an array on a GPU: threads would only wait for each other at the device. what:
     the array's name in the message."""
-    if (device := backend.device_of(array)) != "cpu":
+    device = backend.device_of(array)
+    if device != "cpu":
         raise ValueError(
             f"{what} is on {device}: a GPU already works in parallel, and one thread keeps it "
             "busy; call the function on the whole batch"
