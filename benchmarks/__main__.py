@@ -1,10 +1,12 @@
-"""python -m benchmarks run SUITE           measure, print a table, write out/SUITE.json, draw
-python -m benchmarks run ops --quick          only shows that it works: the figures mean nothing
-python -m benchmarks run ops --only softmax   the rows whose group or name has this word
-python -m benchmarks report FILE.json ...     print the table again, draw beside the file
-python -m benchmarks compare A.json B.json    is B slower? 0: no, 1: surely, 2: not comparable
+"""The benchmark commands: measure a suite, print and compare records, run a session on a GPU.
+
+python -m benchmarks run SUITE                measure, print a table, write out/SUITE.json, draw
+python -m benchmarks run ops --quick          only checks that it works: the figures mean nothing
+python -m benchmarks run ops --only softmax   only the rows whose group or name contains this
+python -m benchmarks report FILE.json ...     print the table again, draw next to the file
+python -m benchmarks compare A.json B.json    is B slower? exit 0: no, 1: yes, 2: not comparable
 python -m benchmarks bounds                   what LSTM and convolution spend their time on
-python -m benchmarks session --minutes 6      all that a machine with a GPU can tell in 6 minutes
+python -m benchmarks session --minutes 6      the most useful GPU measurements that fit in 6 minutes
 OMP_NUM_THREADS=1 python -m benchmarks ...    every contender on one core (on a shared machine)
 """
 
@@ -26,10 +28,10 @@ SUITES = ("ops", "models", "scale", "backends", "kernels")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code. ``run`` returns 1 where a row was refused: losing is a result, disagreeing is
-    a fault. 2: the command is wrong."""
-    given = parser().parse_args(arguments)
-    return given.call(given)
+    """Run a command. Returns the exit code: 2 if the command is wrong; ``run`` returns 1 if a row
+    was refused, because being slow is a result, but computing different results is a bug."""
+    options = parser().parse_args(arguments)
+    return options.call(options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,64 +45,73 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure a suite")
     run.add_argument("suite", choices=SUITES)
     run.add_argument("--quick", action="store_true", help="tiny sizes, one row per group")
-    run.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains this")
-    run.add_argument("--rounds", type=at_least_one, help="turns of each contender (default: 12)")
+    run.add_argument("--only", default="", metavar="TEXT", help="only rows that contain this text")
+    run.add_argument("--rounds", type=at_least_one, help="turns per contender (default: 12)")
     run.add_argument("--out", type=Path, metavar="FILE.json", help="default: out/SUITE.json")
     run.set_defaults(call=run_suite)
 
-    again = commands.add_parser("report", help="tables and pictures of records")
+    again = commands.add_parser("report", help="print and draw records again")
     again.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     again.set_defaults(call=report_files)
 
-    compare = commands.add_parser("compare", help="two records of one suite: is the second slower?")
+    compare = commands.add_parser(
+        "compare", help="is the second of two records of a suite slower than the first?"
+    )
     compare.add_argument("a", type=Path, metavar="A.json")
     compare.add_argument("b", type=Path, metavar="B.json")
-    compare.add_argument("--threshold", type=float, default=0.05, help="let pass (default: 0.05)")
+    compare.add_argument(
+        "--threshold", type=float, default=0.05, help="slowdown that passes (default: 0.05)"
+    )
     compare.set_defaults(call=compare_files)
 
-    bounds = commands.add_parser("bounds", help="what bounds LSTM and convolution, shape by shape")
+    bounds = commands.add_parser("bounds", help="what limits the speed of LSTM and convolution")
     bounds.add_argument("--out", type=Path, default=Path("out/bounds.json"), metavar="FILE.json")
     bounds.set_defaults(call=find_bounds)
 
-    session = commands.add_parser("session", help="what a GPU can do, in ten minutes")
+    session = commands.add_parser("session", help="the most useful measurements on a GPU")
     session.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER")
-    session.add_argument("--minutes", type=float, default=10.0, help="all of it (default: 10)")
-    session.add_argument("--only", default="", metavar="PARTS", help="of session.py: tests,demos")
+    session.add_argument(
+        "--minutes", type=float, default=10.0, help="for the whole session (default: 10)"
+    )
+    session.add_argument(
+        "--only", default="", metavar="PARTS", help="parts of session.py, such as tests,demos"
+    )
     session.set_defaults(call=run_session)
     return top
 
 
-# ── run ───────────────────────────────────────────────────────────────────────────────────────────
+# ── The command "run" ─────────────────────────────────────────────────────────────────────────────
 
 
-def run_suite(given: argparse.Namespace) -> int:
-    suite = importlib.import_module(f"benchmarks.{given.suite}")
-    rows = [row for row in suite.rows(given.quick) if has_word(row, given.only)]
+def run_suite(options: argparse.Namespace) -> int:
+    suite = importlib.import_module(f"benchmarks.{options.suite}")
+    rows = [row for row in suite.rows(options.quick) if has_word(row, options.only)]
     if not rows:
-        print(f"no row of {given.suite} contains {given.only!r}", file=sys.stderr)
+        print(f"no row of {options.suite} contains {options.only!r}", file=sys.stderr)
         return 2
-    effort = QUICK if given.quick else FULL
-    effort = replace(effort, rounds=given.rounds or effort.rounds)
+    effort = QUICK if options.quick else FULL
+    effort = replace(effort, rounds=options.rounds or effort.rounds)
     record: dict[str, Any] = {
-        "suite": given.suite,
-        "quick": given.quick,
+        "suite": options.suite,
+        "quick": options.quick,
         "effort": vars(effort),
         "environment": machine.environment(),
         "rows": [],
     }
-    if refusal := of_the_double(record):
+    refusal = double_problem(record)
+    if refusal:
         print(refusal, file=sys.stderr)
         return 2
     print("\n".join(report.head(record)), flush=True)
     if any(row.flops for row in rows):
-        record["environment"]["peaks"] = peaks_for(rows, given.quick)
-    out = given.out or Path("out") / f"{given.suite}.json"
+        record["environment"]["peaks"] = peaks_for(rows, options.quick)
+    out = options.out or Path("out") / f"{options.suite}.json"
     for row in rows:
         record["rows"].append(measure.measure(row, effort))
         print("\n".join(report.row_lines(record["rows"][-1])), flush=True)
         record["environment"]["load_at_end"] = machine.load()
-        write(record, out)  # each time: a run may be stopped
-    print("\n".join(report.verdicts(record) + tables.paying(record)))
+        write(record, out)  # after every row, because a run may be stopped
+    print("\n".join(report.verdicts(record) + tables.crossovers(record)))
     print(f"raw samples: {out}")
     draw(record, out)
     return 1 if any("refused" in row for row in record["rows"]) else 0
@@ -111,75 +122,77 @@ def has_word(row: Row, word: str) -> bool:
 
 
 def peaks_for(rows: list[Row], quick: bool) -> dict[str, Any]:
-    """What the rows' FLOP/s are held against: the CPU's peak, and a GPU's where one takes part."""
+    """The peaks with which the rows' FLOP/s are compared: the CPU's, and the GPU's if a contender
+    runs on it."""
     from benchmarks.peaks import peaks, peaks_of_gpu
     from benchmarks.worker import Processes
 
-    found = peaks(quick)
+    measured = peaks(quick)
     if any(contender.on_device for row in rows for contender in row.contenders):
         with Processes() as processes:
-            found["products"] += peaks_of_gpu(processes)["products"]
-    return found
+            measured["products"] += peaks_of_gpu(processes)["products"]
+    return measured
 
 
-def of_the_double(record: dict[str, Any]) -> str:
-    """Why a record must not be published: it was taken on the double of CuPy, which tests use in
-    place of a GPU. Empty for every other record, and for a quick one."""
+def double_problem(record: dict[str, Any]) -> str:
+    """Why a record must not be published: it was taken on the double of CuPy, which the tests use
+    instead of a GPU. "" for every other record, and for a quick one."""
     names = record["environment"].get("gpu", {}).get("names", [])
     if record["quick"] or not any("double" in name for name in names):
         return ""
-    return "the GPU is a double of CuPy on NumPy: its times mean nothing, and are not published"
+    return "the GPU is a double of CuPy on NumPy, so its times mean nothing and are not published"
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
-    """The pictures of a record, beside its file."""
+    """Draw the charts of a record, in the folder of its file."""
     if not importlib.util.find_spec("matplotlib"):
-        print("no pictures: matplotlib is not installed (pip install matplotlib)")
+        print("no charts: matplotlib is not installed (pip install matplotlib)")
         return
     from benchmarks import charts
 
     for picture in charts.draw(record, file.parent, file.stem):
-        print(f"picture: {picture}")
+        print(f"chart: {picture}")
 
 
-# ── the other commands ────────────────────────────────────────────────────────────────────────────
+# ── The other commands ────────────────────────────────────────────────────────────────────────────
 
 
-def report_files(given: argparse.Namespace) -> int:
-    for file in given.files:
+def report_files(options: argparse.Namespace) -> int:
+    for file in options.files:
         record = read(file)
-        if refusal := of_the_double(record):
+        refusal = double_problem(record)
+        if refusal:
             print(f"{file}: {refusal}", file=sys.stderr)
             return 2
         rows = [line for row in record["rows"] for line in report.row_lines(row)]
-        lines = [*report.head(record), *rows, *report.verdicts(record), *tables.paying(record)]
+        lines = [*report.head(record), *rows, *report.verdicts(record), *tables.crossovers(record)]
         print("\n".join(lines))
         draw(record, file)
     return 0
 
 
-def compare_files(given: argparse.Namespace) -> int:
+def compare_files(options: argparse.Namespace) -> int:
     from benchmarks.compare import compare
 
-    code, lines = compare(read(given.a), read(given.b), given.threshold)
+    code, lines = compare(read(options.a), read(options.b), options.threshold)
     print("\n".join(lines))
     return code
 
 
-def find_bounds(given: argparse.Namespace) -> int:
+def find_bounds(options: argparse.Namespace) -> int:
     from benchmarks import bounds
 
     record = {"environment": machine.environment(), **bounds.measured()}
-    write(record, given.out)
+    write(record, options.out)
     print(report.machine(record["environment"]), bounds.table(record), sep="\n\n")
-    print(f"\nwritten: {given.out}")
+    print(f"\nwritten: {options.out}")
     return 0
 
 
-def run_session(given: argparse.Namespace) -> int:
+def run_session(options: argparse.Namespace) -> int:
     from benchmarks.session import session
 
-    return session(given.out, given.minutes, given.only)
+    return session(options.out, options.minutes, options.only)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""The suite "backends": the same tinycv code on NumPy and on CuPy, over sizes, so that the
-crossover is seen; and PyTorch on each.
+"""The suite "backends": the same tinycv code on NumPy and on CuPy, over several sizes, and PyTorch
+on CPU and GPU.
 
-NumPy is the first contender. A GPU's work is waited for inside what is timed, and its data is there
-beforehand, as in training; device.py tells the first call, the copying, and host and device apart.
-Where it may pay, models on NumPy also go in a part for each core (models.py, is_split); the GPU is
-held to the faster of the two. Without a GPU its times are "not measured", and why.  The rows
-"reference" are of sizes for a GPU alone: CuPy first, against PyTorch's eager mode, in float32 with
-the same TF32 setting; then ViT-Base's products alone, to be held to the roof, and its step in
-float16.
+The sizes show from where on a GPU is faster. NumPy is the first contender. The time on a GPU
+includes waiting for its result, but not copying the data to it, because in training the data are
+already there; device.py measures copying, host and device separately. If splitting may help, models
+on NumPy are also measured with one shard per core (models.py, is_split), and the GPU is compared
+with the faster of the two. Without a GPU its rows say "not measured" and why.
+The rows "reference" have sizes for a GPU alone. They compare CuPy with PyTorch's eager mode, in
+float32 with the same TF32 setting; with CUDA graphs; and in float16. One row has only the matrix
+products of ViT-Base, to compare them with the peak of the GPU.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Gan, Lstm, Mlp, Task, Transformer, UNet, Vit, block
 from benchmarks.work import NO_TORCH, threads
 
-# ops in a row, so that a GPU's queue fills as in a network
-LENGTH = 8
+LENGTH = 8  # ops in one chain, so that the queue of a GPU fills as it does in a network
 COUNTS, FEW, BATCHES = (10**3, 10**4, 10**5, 10**6, 10**7), (1, 8, 64, 512), (1, 8, 64)
 MODELS: dict[str, Callable[[int], Task]] = {
     "MLP": Mlp,
@@ -54,17 +54,18 @@ REFERENCES = (
     "reference, both captured",
     "reference, TF32",
 )
-# by_tinycv and by_torch have no scaled losses for the two optimisers of a GAN
+# Groups that a model does not have: by_tinycv and by_torch scale no loss for the two optimisers of
+# a GAN.
 NEVER = {"DCGAN": ("reference, float16",)}
 PARTS = {"tinycv": tinycv_parts, "torch": torch_parts}
-# rtol where factors have 10 bits: 0.052 was seen (ViT-Base on an H100)
+# rtol if factors have 10 bits of fraction; the largest error seen was 0.052 (ViT-Base on an H100)
 ROUNDED = 0.15
-RTOL = 1e-3  # a GPU sums in another order, over more parts
+RTOL = 1e-3  # a GPU adds up sums in another order
 
 
 class Sweep(NamedTuple):
-    """One op over sizes: shapes of y and w at a size, a link of the chain y <- link(lib, y, w), and
-    what a link costs."""
+    """One op over several sizes. shapes(n): the shapes of y and w at size n. link: one step of the
+    chain, y <- link(lib, y, w). flops(n): those of one step."""
 
     axis: str
     sizes: tuple[int, ...]
@@ -109,28 +110,29 @@ SWEEPS = {
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Every sweep; if quick, one tiny place of each kind. The reference first: a session on a GPU
-    may run out of time."""
-    made = [] if quick else references()
+    """All rows; if quick, one tiny size of each kind. The reference rows come first, because a
+    session on a GPU may run out of time."""
+    result = [] if quick else references()
     for name, sweep in SWEEPS.items():
-        made += [row(name, n) for n in ((2,) if quick else sweep.sizes)]
+        result += [row(name, n) for n in ((2,) if quick else sweep.sizes)]
     batches, models = ((4,), TINY) if quick else (BATCHES, MODELS)
     for name, make in models.items():
-        made += [model(name, make(batch)) for batch in batches]
-    return made
+        result += [model(name, make(batch)) for batch in batches]
+    return result
 
 
 def references() -> list[Row]:
-    """The products; then each model eager and captured; then in the other ways."""
-    made = [products_row("ViT-Base", BASE)]
+    """First the products, then each model eager and captured, then each model in the other groups
+    of REFERENCES."""
+    result = [products_row("ViT-Base", BASE)]
     for groups in (REFERENCES[:2], REFERENCES[2:]):
         for name, task in REFERENCE.items():
-            made += [reference(name, task, g) for g in groups if g not in NEVER.get(name, ())]
-    return made
+            result += [reference(name, task, g) for g in groups if g not in NEVER.get(name, ())]
+    return result
 
 
 def row(name: str, n: int) -> Row:
-    """An op at one size."""
+    """One op at one size."""
     sweep = SWEEPS[name]
     return Row(
         name,
@@ -158,7 +160,9 @@ def model(name: str, task: Task) -> Row:
         gpu("CuPy, captured", partial(by_tinycv, device="gpu", captured=True), step),
     ]
     if is_split(task) and task.batch >= threads():
-        contenders.append(Contender("NumPy, a shard a core", partial(by_tinycv, split=True), step))
+        contenders.append(
+            Contender("NumPy, one shard per core", partial(by_tinycv, split=True), step)
+        )
     return Row(
         f"{name} training step",
         f"batch {task.batch}",
@@ -172,23 +176,24 @@ def model(name: str, task: Task) -> Row:
 
 
 def reference(name: str, task: Task, group: str) -> Row:
-    """A training step of a size for a GPU alone: tinycv's, then PyTorch's. The group says how, see
+    """A training step on a GPU by tinycv and by PyTorch. The name of the group says how, see
     REFERENCES.
 
-    Captured is one CUDA graph a step (tinycv.captured), beside PyTorch's eager step or its own
-    graph. TF32 is allowed to both or to none. float16 has PyTorch's autocast beside it.
+    "captured": tinycv runs one CUDA graph per step (tinycv.captured), and PyTorch its eager step,
+    or with "both" a CUDA graph too. TF32 is allowed to both or to neither. In float16, PyTorch uses
+    autocast.
     """
     half, captured, both = "float16" in group, "captured" in group, "both" in group
     env = TF32 if "TF32" in group else {}
     dtype = "float16" if half else "tf32" if env else "float32"
-    ours = partial(by_tinycv, device="gpu", half=half, captured=captured)
-    theirs = partial(by_torch, device="cuda", half=half, captured=both)
+    by_tinycv_step = partial(by_tinycv, device="gpu", half=half, captured=captured)
+    by_torch_step = partial(by_torch, device="cuda", half=half, captured=both)
     return Row(
         group,
         f"{name}, batch {task.batch}",
         (
-            gpu("CuPy, captured" if captured else "CuPy", ours, (task, True), env),
-            gpu("PyTorch on the GPU", theirs, (task, True), env),
+            gpu("CuPy, captured" if captured else "CuPy", by_tinycv_step, (task, True), env),
+            gpu("PyTorch on the GPU", by_torch_step, (task, True), env),
         ),
         "step",
         flops=task.flops(True),
@@ -215,7 +220,8 @@ def products_row(name: str, task: Vit) -> Row:
 def gpu(
     name: str, make: Callable[..., Work], args: tuple, env: dict[str, str] | None = None
 ) -> Contender:
-    # not at the top: PyTorch's process reads this file too, and must not get tinycv's malloc
+    # Imported here, because PyTorch's process imports this file too, and must not get tinycv's
+    # malloc setting.
     from tinycv.engine import backend
 
     problem = torch_problem() if name.startswith("PyTorch") else backend.gpu_problem()
@@ -223,7 +229,7 @@ def gpu(
 
 
 def waited(queue: Callable, send: Callable, library: str, device: str) -> Work:
-    """The Work of a queue, which is waited for where it is a GPU's."""
+    """The Work of ``queue``. On a GPU it waits for the device."""
     if device == "cpu":
         return queue
     if library == "tinycv":
@@ -233,7 +239,8 @@ def waited(queue: Callable, send: Callable, library: str, device: str) -> Work:
 
 
 def chain(name: str, n: int, library: str, device: str) -> Work:
-    """LENGTH links of a sweep, each of the one before; w is scaled so that no value grows."""
+    """The Work of a chain: the op of a sweep, applied LENGTH times. w is scaled so that the values
+    do not grow."""
     lib, sweep = PARTS[library](), SWEEPS[name]
     x, w = normal(*sweep.shapes(n))
     w /= prod(w.shape[1:]) ** 0.5
@@ -254,9 +261,10 @@ def chain(name: str, n: int, library: str, device: str) -> Work:
 
 
 def products_of_block(task: Vit, library: str, device: str) -> Work:
-    """The products of one encoder block, forward and backward, and nothing between them: x W, q Kᵀ,
-    p V, and their pulls."""
-    lib, d, tokens = PARTS[library](), task.width, task.patches + 1
+    """Only the matrix products of one encoder block, forward and backward: x W, q Kᵀ, p V, and the
+    products of their gradients."""
+    lib = PARTS[library]()
+    d, tokens = task.width, task.patches + 1
 
     def drawn(*shapes: tuple) -> list[Any]:
         return [lib.tensor(a, device) for a in normal(*shapes)]
@@ -267,15 +275,17 @@ def products_of_block(task: Vit, library: str, device: str) -> Work:
     q, k, v, g = drawn(*[heads] * 4)
     p, ds = drawn(*[(*heads[:2], tokens, tokens)] * 2)
 
-    def turned(a: Any) -> Any:
+    def transposed(a: Any) -> Any:
         return a.swapaxes(-1, -2)
 
     def work() -> dict[str, Any]:
         with lib.no_grad():
-            pulls = [(x @ turned(w), g @ w, turned(g) @ x)[2] for x, w, g in linears]
-            scores, y = q @ turned(k), p @ v
-            back = g @ turned(v), turned(p) @ g, ds @ k, turned(ds) @ q
-        pulled = {f"pull {i}": a[0] for i, a in enumerate(back)}
-        return {"weights": pulls[0], "scores": scores[0], "y": y[0], **pulled}
+            # forward, gradient of x, gradient of the weight; only the last is kept
+            weights = [(x @ transposed(w), g @ w, transposed(g) @ x)[2] for x, w, g in linears]
+            scores, y = q @ transposed(k), p @ v
+            # the gradients of p, v, q and k
+            gradients = g @ transposed(v), transposed(p) @ g, ds @ k, transposed(ds) @ q
+        pulled = {f"pull {i}": a[0] for i, a in enumerate(gradients)}
+        return {"weights": weights[0], "scores": scores[0], "y": y[0], **pulled}
 
     return waited(work, lambda: None, library, device)

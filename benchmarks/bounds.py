@@ -1,9 +1,12 @@
-"""python -m benchmarks bounds      what LSTM and convolution spend their time on, shape by shape
+"""What limits the speed of LSTM and convolution: matrix products, calls or elementwise work, shape
+by shape.
 
-Forward and backward of the kernel, and beside it what can be timed alone: its matrix products, of
-the same shapes and as many; and its calls, by the same kernel on arrays of next to nothing, which
-is what Python and NumPy cost before they compute. The rest is elementwise work and copying. The
-floor is what the products would take at this machine's best.
+    python -m benchmarks bounds
+
+Forward and backward of a kernel are timed, and also what can be timed separately: its matrix
+products, with the same shapes and as often; and its calls, by running the same kernel on tiny
+arrays, which shows what Python and NumPy cost before they compute. The rest is elementwise work and
+copying. The floor is the time that the products would take at the highest speed of this machine.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import numpy as np
 from benchmarks.inputs import conv_inputs, lstm_inputs, normal
 from benchmarks.tables import markdown
 
-# Steps, batch, input, hidden; and images, channels, side, channels out, window, stride, padding.
+# steps, batch, width of the input, width of the hidden state
 LSTMS = [(28, 128, 28, 128), (100, 32, 2, 128), (50, 64, 256, 256), (20, 1, 16, 32)]
+# images, channels, side, output channels, window, stride, padding
 CONVS = [
     (64, 32, 28, 32, 3, 1, 1),
     (64, 64, 14, 64, 3, 1, 1),
@@ -31,8 +35,8 @@ CONVS = [
 
 
 class Case(NamedTuple):
-    """work: the kernel, forward and backward. products: (rows, inner, columns, how often). calls:
-    the same, tiny."""
+    """work: the kernel, forward and backward. products: its matrix products, as (rows, inner size,
+    columns, count). calls: the kernel on tiny arrays."""
 
     name: str
     work: Callable[[], Any]
@@ -57,8 +61,9 @@ def lstm_case(steps: int, batch: int, width: int, hidden: int) -> Case:
 def lstm_work(steps: int, batch: int, width: int, hidden: int) -> Callable[[], Any]:
     from tinycv.sequence.lstm import lstm
 
-    inputs, (g,) = lstm_inputs(steps, batch, width, hidden), normal((steps, batch, hidden))
-    return there_and_back(lambda: lstm.run(np, *inputs), (g, None))
+    inputs = lstm_inputs(steps, batch, width, hidden)
+    g = normal((steps, batch, hidden))[0]
+    return forward_and_backward(lambda: lstm.run(np, *inputs), (g, None))
 
 
 def conv_case(
@@ -70,20 +75,22 @@ def conv_case(
 
     _, pads, _ = settled(stride, padding, 1, (window, window))
     size = walked([side + sum(p) for p in pads], (window, window), (stride, stride), (1, 1))[0]
-    taps, steps, often = window * window * channels, size * size, images
+    taps, steps, count = window * window * channels, size * size, images
     if winograd.pays(np, (window, window), (stride, stride), (1, 1), channels, out, (size, size)):
-        # fewer products
-        taps, steps, often = channels, winograd.tiled((size, size))[0] ** 2, images * winograd.N**2
-    products = [(steps, taps, out, often), (taps, steps, out, often), (steps, out, taps, often)]
+        # the products of Winograd convolution: smaller ones, N² per image
+        taps = channels
+        steps = winograd.tiled((size, size))[0] ** 2
+        count = images * winograd.N**2
+    products = [(steps, taps, out, count), (taps, steps, out, count), (steps, out, taps, count)]
     tiny = conv_work(images, 1, window, 1, window, stride, padding)
 
     def calls() -> Any:
-        # so that each image is a block of its own
-        kept, reduce.BLOCK = reduce.BLOCK, 1
+        # With this block size, each image is a block of its own, as in the full-size kernel.
+        old_block, reduce.BLOCK = reduce.BLOCK, 1
         try:
             return tiny()
         finally:
-            reduce.BLOCK = kept
+            reduce.BLOCK = old_block
 
     shape = f"{window} x {window}, stride {stride}, {images} of {side} x {side}"
     work = conv_work(images, channels, side, out, window, stride, padding)
@@ -101,11 +108,18 @@ def conv_work(
     def forward() -> tuple:
         return conv2d.run(np, x, weight, bias, stride, padding)
 
-    return there_and_back(forward, np.ones_like(forward()[0]))
+    return forward_and_backward(forward, np.ones_like(forward()[0]))
 
 
-def there_and_back(forward: Callable[[], tuple], g: Any) -> Callable[[], Any]:
-    return lambda: [piece() if callable(piece) else piece for piece in forward()[1](g)]
+def forward_and_backward(forward: Callable[[], tuple], g: Any) -> Callable[[], Any]:
+    """A kernel's forward and its pull. A gradient that the pull returns as a function is computed
+    by calling it."""
+
+    def work() -> list[Any]:
+        _, pull = forward()
+        return [gradient() if callable(gradient) else gradient for gradient in pull(g)]
+
+    return work
 
 
 def products_work(products: list[tuple[int, int, int, int]]) -> Callable[[], Any]:
@@ -113,25 +127,26 @@ def products_work(products: list[tuple[int, int, int, int]]) -> Callable[[], Any
     results = [np.empty((m, n), np.float32) for m, _, n, _ in products]
 
     def work() -> None:
-        for (a, b), out, (*_, often) in zip(factors, results, products, strict=True):
-            for _ in range(often):
+        for (a, b), out, (_, _, _, count) in zip(factors, results, products, strict=True):
+            for _ in range(count):
                 np.matmul(a, b, out=out)
 
     return work
 
 
-def seconds(work: Callable[[], Any], times: int = 9) -> float:
+def seconds(work: Callable[[], Any], calls: int = 9) -> float:
+    """Median seconds per call, after a first call that is not counted."""
     work()
-    taken = []
-    for _ in range(times):
+    durations = []
+    for _ in range(calls):
         started = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - started)
-    return median(taken)
+        durations.append(time.perf_counter() - started)
+    return median(durations)
 
 
 def faults(work: Callable[[], Any]) -> int:
-    """Pages that the system had to hand out during one call, after it was called before."""
+    """How many memory pages the system had to provide during one call that was not the first."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     work()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -142,19 +157,20 @@ def measured() -> dict[str, Any]:
     "floor" (s), "faults"}]}"""
     from threadpoolctl import threadpool_limits
 
-    import tinycv  # noqa: F401  (first: its malloc setting)
+    import tinycv  # noqa: F401  (its malloc setting must be in place before anything is timed)
 
     with threadpool_limits(1, user_api="blas"):
         square = products_work([(1024, 1024, 1024, 1)])
         peak = 2 * 1024**3 / min(seconds(square) for _ in range(3))
         cases = [lstm_case(*shape) for shape in LSTMS] + [conv_case(*shape) for shape in CONVS]
-        return {"peak": peak / 1e9, "rows": [parts(case, peak) for case in cases]}
+        return {"peak": peak / 1e9, "rows": [breakdown(case, peak) for case in cases]}
 
 
-def parts(case: Case, peak: float) -> dict[str, Any]:
+def breakdown(case: Case, peak: float) -> dict[str, Any]:
+    """The row of one case. peak: FLOP/s of one thread."""
     total, calls = seconds(case.work), seconds(case.calls)
     products = seconds(products_work(case.products))
-    flops = sum(2 * m * k * n * often for m, k, n, often in case.products)
+    flops = sum(2 * m * k * n * count for m, k, n, count in case.products)
     return {
         "shape": case.name,
         "total": total,
@@ -167,19 +183,19 @@ def parts(case: Case, peak: float) -> dict[str, Any]:
 
 
 def bound(row: dict[str, Any]) -> str:
-    """What takes the most."""
+    """What takes the most time."""
     shares = {"BLAS": row["products"], "ufuncs and copies": row["rest"], "Python": row["calls"]}
     return max(shares, key=shares.__getitem__)
 
 
 def table(record: dict[str, Any]) -> str:
-    """Markdown."""
-    head = "forward and backward, one thread | takes | products | calls | ufuncs, copies"
-    head += " | faults | bound by | times the floor"
+    """The record as a Markdown table."""
+    head = "forward and backward, one thread | total | products | calls | ufuncs, copies"
+    head += " | page faults | bound by | total / floor"
     lines = []
     for row in record["rows"]:
         times = [f"{1e3 * row[key]:.2f} ms" for key in ("total", "products", "calls", "rest")]
         floor = f"{row['total'] / row['floor']:.1f}"
         lines.append([row["shape"], *times, str(row["faults"]), bound(row), floor])
-    said = f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread."
-    return "\n".join([*markdown(head, lines), "", said])
+    text = f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread."
+    return "\n".join([*markdown(head, lines), "", text])

@@ -1,7 +1,7 @@
-"""The curves of a record as pictures: time over size, one panel per group. Needs matplotlib.
+"""Charts of a record: time against size, one panel per group. They need matplotlib.
 
-FILE-models.png has the training steps of whole models, and FILE-sizes.png everything else that was
-measured at several sizes. The README shows the first for the suite "backends".
+FILE-models.png shows the training steps of whole models, and FILE-sizes.png everything else that
+was measured at several sizes. The README shows the first one for the suite "backends".
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ MARKS = "os^Dv*P"
 
 
 def draw(record: dict[str, Any], folder: Path, stem: str) -> list[Path]:
-    """Writes every picture that the record has curves for. Returns their paths."""
-    found = curves(record)
-    swept = {curve.group for curve in found if len(curve.sizes) > 1}
-    models = [curve for curve in found if curve.group in swept and curve.group.endswith(STEP)]
-    others = [curve for curve in found if curve.group in swept and not curve.group.endswith(STEP)]
-    made = []
+    """Draw every chart for which the record has curves. Returns the paths of the pictures."""
+    all_curves = curves(record)
+    swept = {curve.group for curve in all_curves if len(curve.sizes) > 1}
+    models = [c for c in all_curves if c.group in swept and c.group.endswith(STEP)]
+    others = [c for c in all_curves if c.group in swept and not c.group.endswith(STEP)]
+    paths = []
     if models:
-        fig = panels(record, models, "A training step over the batch")
-        made.append(save(fig, folder / f"{stem}-models.png"))
+        fig = panels(record, models, "Time of a training step against batch size")
+        paths.append(save(fig, folder / f"{stem}-models.png"))
     if others:
-        made.append(save(panels(record, others, "Time over size"), folder / f"{stem}-sizes.png"))
-    return made
+        fig = panels(record, others, "Time against size")
+        paths.append(save(fig, folder / f"{stem}-sizes.png"))
+    return paths
 
 
 def panels(record: dict[str, Any], drawn: list[Curve], what: str) -> Any:
-    """One panel per group, three in a row, one line per contender: the lower, the faster."""
+    """One panel per group, three per row, one line per contender. Lower is faster."""
     groups = list(dict.fromkeys(curve.group for curve in drawn))
     names = list(dict.fromkeys(curve.contender for curve in drawn))
     rows = -(-len(groups) // 3)
@@ -78,18 +79,18 @@ def panel(ax: Any, drawn: list[Curve], names: list[str]) -> None:
 
 
 def title(record: dict[str, Any], what: str) -> str:
-    place = record["environment"]
-    machine = f"{place['cpu']['model']}, {place['cpu']['cores']} cores"
-    gpu = place.get("gpu", {})
+    environment = record["environment"]
+    machine = f"{environment['cpu']['model']}, {environment['cpu']['cores']} cores"
+    gpu = environment.get("gpu", {})
     if gpu.get("usable"):
         machine = f"NumPy: {machine}. CuPy: {gpu['names'][0]}"
     warning = " (a quick run: the figures mean nothing)" if record["quick"] else ""
-    return f"{what}: the lower, the faster{warning}\n{machine}"
+    return f"{what} (lower is faster){warning}\n{machine}"
 
 
 def plain_log_axis(axis: Any) -> None:
-    """0.5, 1, 2000: numbers as they are written. Between the decades they stand only where the axis
-    spans less than two."""
+    """Label a logarithmic axis with plain numbers (0.5, 1, 2000). Between the decades there are
+    labels only if the axis is short."""
     low, high = axis.get_view_interval()
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     between = FuncFormatter(lambda v, _: f"{v:g}" if f"{v:.0e}"[0] in "25" else "")

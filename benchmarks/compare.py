@@ -1,21 +1,21 @@
-"""Is the second of two runs slower?  The difficulty is not to find differences: it is not to find
-them where none are.
+"""Compares two benchmark runs: is the second slower than the first? The hard part is to raise no
+false alarms.
 
-Three things make two runs of the same code differ, and each has its answer.
+Two runs of the same code differ for three reasons, and each needs its own remedy.
 
-- The machine's speed drifts. What this project does not make (PyTorch, plain NumPy, ...) was
-  measured turn by turn with what it does, so its times tell the drift: a row is judged by its time
-  over its own *outsiders'*, round by round, or over the drift of all outsiders of the run,
-  whichever scatters less.
-- Samples scatter. Rounds are drawn again, of each run apart (bootstrap); samples of a round are not
-  independent, so a round is one number, its median.
-- A process is lucky or not, for as long as it lives: addresses, pages, cores. No number of samples
-  of one process shows that. The outsiders do: they did not change, so what they differ by, beyond
-  their samples' scatter, is luck.
+- The speed of the machine drifts. The *outsiders*, whose code is not part of this project (PyTorch,
+  plain NumPy, ...), took turns with the other contenders, so their times show the drift. A row is
+  judged by its time relative to the outsiders in the same row, round by round, or relative to the
+  drift of all outsiders of the run, whichever scatters less.
+- Samples scatter. The rounds of each run are resampled (bootstrap). The samples of one round are
+  not independent, so a round counts as one number, its median.
+- A process may be lucky or unlucky as long as it lives: addresses, memory pages, cores. However
+  many samples one process gives, they do not show that. The outsiders do: their code did not
+  change, so they differ only by drift, scatter and luck.
 
-Then the more rows, the more chances of a false alarm. All intervals hold at once with 95 %
-(Bonferroni), so the second run of the same code passes. pyperf's compare_to knows none of the
-three: it puts a t-test to all samples of each row.
+Also, more rows mean more chances of a false alarm. All intervals together hold with 95 %
+(Bonferroni), so a second run of the same code passes. pyperf's compare_to handles none of this: it
+applies a t-test to all samples of each row.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ from benchmarks.row import OUTSIDERS
 from benchmarks.statistics import error_of_median
 
 Record = dict[str, Any]
-# of a process, as a share of its time, where too few outsiders tell
+# The luck of a process: a standard deviation, as a share of its time. This value is used if there
+# are too few outsiders to measure it.
 LUCK = 0.02
 ENOUGH_OUTSIDERS, ENOUGH_ROUNDS = 8, 4
 
 
 @dataclass
 class Pair:
-    """One contender in both runs. a, b: the logarithm of each round's seconds. outsiders: the same
-    of what this project does not make, in the same row. medians: in seconds."""
+    """One contender in both runs. a, b: the logarithms of the seconds of each round, in the first
+    and in the second run. medians: in seconds. outside: whether it is an outsider itself.
+    outsiders: the outsiders in the same row."""
 
     name: str
     a: np.ndarray
@@ -48,40 +50,48 @@ class Pair:
 
 
 def compare(a: Record, b: Record, threshold: float) -> tuple[int, list[str]]:
-    """(0: nothing is slower, 1: something is, 2: the runs cannot be compared; what to print)."""
+    """(exit code, lines to print). The exit code is 0 if nothing is slower, 1 if something is, 2 if
+    the runs cannot be compared."""
     if (a["suite"], a["quick"]) != (b["suite"], b["quick"]):
-        said = [f"{r['suite']}{' --quick' if r['quick'] else ''}" for r in (a, b)]
-        return 2, [f"cannot be compared: one is a run of {said[0]}, the other of {said[1]}"]
-    told = [f"measured in one only: {name}" for name in unmatched(a, b)]
+        suites = [f"{r['suite']}{' --quick' if r['quick'] else ''}" for r in (a, b)]
+        return 2, [f"cannot be compared: one is a run of {suites[0]}, the other of {suites[1]}"]
+    only_in_one = [f"measured in only one run: {name}" for name in unmatched(a, b)]
     pairs = matched(a, b)
-    ours = [pair for pair in pairs if not pair.outside]
-    if not ours:
-        return 2, [*told, "cannot be compared: no contender was measured in both"]
-    few = min(len(rounds) for pair in ours for rounds in (pair.a, pair.b))
-    if few < ENOUGH_ROUNDS:
+    judged = [pair for pair in pairs if not pair.outside]
+    if not judged:
+        return 2, [*only_in_one, "cannot be compared: no contender was measured in both runs"]
+    fewest_rounds = min(len(rounds) for pair in judged for rounds in (pair.a, pair.b))
+    if fewest_rounds < ENOUGH_ROUNDS:
         advice = f"run both with --rounds {ENOUGH_ROUNDS} or more"
-        return 2, [*told, f"cannot be compared: {few} rounds tell nothing; {advice}"]
-    drift, luck, how = outsiders_say(pairs)
-    found = {pair.name: interval(pair, drift, luck, len(ours)) for pair in ours}
-    slower = [name for name, (_, low, _) in found.items() if low > 1 + threshold]
-    wrong = sorted(refused(b) - refused(a))
-    unseen = np.median([high / ratio for ratio, _, high in found.values()])
-    strange = differences(a["environment"], b["environment"])
+        problem = f"cannot be compared: {fewest_rounds} rounds are too few; {advice}"
+        return 2, [*only_in_one, problem]
+    drift, luck, explanation = drift_and_luck(pairs)
+    intervals = {pair.name: interval(pair, drift, luck, len(judged)) for pair in judged}
+    slower = [name for name, (_, low, _) in intervals.items() if low > 1 + threshold]
+    newly_refused = sorted(refused(b) - refused(a))
+    margin = np.median([high / ratio for ratio, _, high in intervals.values()])
+    other_conditions = differences(a["environment"], b["environment"])
     lines = [
-        *strange,
-        *told,
-        how,
+        *other_conditions,
+        *only_in_one,
+        explanation,
         "",
         line("b / a", "95 % of all rows", "a", "b", "row: contender"),
-        *(table_line(pair, *found[pair.name], threshold) for pair in ours),
+        *(table_line(pair, *intervals[pair.name], threshold) for pair in judged),
         "",
-        f"slower by more than {threshold:.0%}, beyond doubt ({len(slower)} of {len(ours)}):",
-        *(f"  {name}: {found[name][0]:.2f} {bracketed(*found[name][1:])}" for name in slower),
-        f"half of the rows could not have shown less than {(1 + threshold) * unseen - 1:+.0%}",
-        *(f"refused now, and not before: {group}: {name}" for group, name in wrong),
-        *strange,
+        f"slower by more than {threshold:.0%}, beyond doubt ({len(slower)} of {len(judged)}):",
+        *(
+            f"  {name}: {intervals[name][0]:.2f} {bracketed(*intervals[name][1:])}"
+            for name in slower
+        ),
+        "in half of the rows, a slowdown of less than "
+        f"{(1 + threshold) * margin - 1:.0%} could not have been detected",
+        *(f"refused now, but not before: {group}: {name}" for group, name in newly_refused),
+        *other_conditions,
     ]
-    return (2 if strange else 1 if slower or wrong else 0), lines
+    if other_conditions:
+        return 2, lines
+    return (1 if slower or newly_refused else 0), lines
 
 
 def table_line(pair: Pair, ratio: float, low: float, high: float, threshold: float) -> str:
@@ -102,65 +112,68 @@ def line(ratio: str, interval: str, a: str, b: str, name: str) -> str:
     return f"{ratio:>7}{interval:>18}{a:>12}{b:>12}  {name}"
 
 
-# ── how much one row changed, and how surely ──────────────────────────────────────────────────────
+# ── How much one row changed, and how certain that is ─────────────────────────────────────────────
 
 
 def interval(pair: Pair, drift: float, luck: float, family: int) -> tuple[float, float, float]:
-    """The change's ratio, outsiders' change taken out, and its interval at 95 % for ``family`` of
-    them at once."""
+    """(ratio, low, high): the change of a row, corrected for drift, with a 95 % interval that holds
+    for ``family`` rows at once."""
     from scipy.special import stdtrit
 
-    change, spread = min(changes(pair, drift, luck), key=lambda found: found[1])
-    # Student's t, as scipy.stats has it, whose import takes a second
+    change, spread = min(changes(pair, drift, luck), key=lambda estimate: estimate[1])
+    # the quantile of Student's t, without scipy.stats, whose import takes a second
     quantile = stdtrit(len(pair.a) + len(pair.b) - 2, 1 - 0.05 / (2 * family))
     reach = quantile * spread
     return float(np.exp(change)), float(np.exp(change - reach)), float(np.exp(change + reach))
 
 
 def changes(pair: Pair, drift: float, luck: float) -> list[tuple[float, float]]:
-    """(change, its standard error) beside the run's drift, and beside the row's outsiders if it has
-    some.
+    """Estimates (change, standard error): relative to the drift of the run and, if the row has
+    outsiders, relative to them.
 
-    Where outsiders scatter more than what is judged, the run's drift is the better measure. Which
-    of the two is taken rests on the errors alone, never on the changes.
+    If the outsiders of the row scatter more than the contender, the drift of the run is the better
+    reference. The choice depends only on the standard errors, never on the changes.
     """
     change = np.median(pair.b) - np.median(pair.a) - drift
-    found = [(change, np.hypot(scatter(pair.a, pair.b), luck * np.sqrt(2)))]
+    estimates = [(change, np.hypot(scatter(pair.a, pair.b), luck * np.sqrt(2)))]
     if pair.outsiders:
         a = pair.a - np.mean([other.a for other in pair.outsiders], axis=0)
         b = pair.b - np.mean([other.b for other in pair.outsiders], axis=0)
         lucks = luck * np.sqrt(2 + 2 / len(pair.outsiders))
-        found.append((np.median(b) - np.median(a), np.hypot(scatter(a, b), lucks)))
-    return found
+        estimates.append((np.median(b) - np.median(a), np.hypot(scatter(a, b), lucks)))
+    return estimates
 
 
 def scatter(a: np.ndarray, b: np.ndarray) -> float:
-    """Standard error of median(b) - median(a): the runs are independent, so their errors add as
-    squares."""
+    """Standard error of median(b) - median(a). The runs are independent, so the squares of their
+    errors add up."""
     return float(np.hypot(error_of_median(a), error_of_median(b)))
 
 
-def outsiders_say(pairs: list[Pair]) -> tuple[float, float, str]:
-    """Drift between the runs (a logarithm), the luck of a process (a standard deviation of one),
-    and both in words."""
+def drift_and_luck(pairs: list[Pair]) -> tuple[float, float, str]:
+    """(drift between the runs, a logarithm; luck of a process, a standard deviation of logarithms;
+    both in words), estimated from the outsiders."""
     outside = [pair for pair in pairs if pair.outside]
     if not outside:
-        how = "nothing from outside this project was measured: drift of the machine cannot be told "
-        return 0.0, LUCK, how + "from change"
+        explanation = (
+            "nothing from outside this project was measured, so drift of the machine cannot be "
+            "told apart from a change of the code"
+        )
+        return 0.0, LUCK, explanation
     changed = np.array([np.median(pair.b) - np.median(pair.a) for pair in outside])
     drift = float(np.median(changed))
-    witnesses = f"{len(outside)} contenders from outside this project"
-    said = f"the machine drifted by {np.expm1(drift):+.1%}, as {witnesses} tell"
+    outsiders = f"{len(outside)} contenders from outside this project"
+    explanation = f"the machine drifted by {np.expm1(drift):+.1%}, according to {outsiders}"
     if len(outside) < ENOUGH_OUTSIDERS:
-        return drift, LUCK, f"{said}; a process's luck is taken as {LUCK:.0%}"
-    # robust standard deviation
-    apart = 1.4826 * float(np.median(np.abs(changed - drift)))
+        return drift, LUCK, f"{explanation}; the luck of a process is assumed to be {LUCK:.0%}"
+    # a robust standard deviation, from the median absolute deviation
+    deviation = 1.4826 * float(np.median(np.abs(changed - drift)))
     sampled = float(np.median([scatter(pair.a, pair.b) for pair in outside]))
-    luck = max(LUCK, float(np.sqrt(max(0.0, apart**2 - sampled**2) / 2)))
-    return drift, luck, f"{said}; a process's luck is {luck:.1%}"
+    luck = max(LUCK, float(np.sqrt(max(0.0, deviation**2 - sampled**2) / 2)))
+    return drift, luck, f"{explanation}; the luck of a process is {luck:.1%}"
 
 
-# ── what is in both ───────────────────────────────────────────────────────────────────────────────
+# ── What both runs measured ───────────────────────────────────────────────────────────────────────
 
 
 def refused(record: Record) -> set[tuple[str, str]]:
@@ -168,7 +181,7 @@ def refused(record: Record) -> set[tuple[str, str]]:
 
 
 def measured(record: Record) -> dict[tuple[str, str], dict[str, Record]]:
-    """{(group, name): {contender: what was measured of it}}."""
+    """{(group, name): {contender: its entry in the record}}, for contenders with samples."""
     return {
         (row["group"], row["name"]): {c["name"]: c for c in row["contenders"] if "samples" in c}
         for row in record["rows"]
@@ -200,8 +213,8 @@ def unmatched(a: Record, b: Record) -> list[str]:
 
 
 def differences(a: Record, b: Record) -> list[str]:
-    """What makes two machines two, or two settings: loud, for then no row tells of the code
-    alone."""
+    """Warnings about a different machine, settings or versions: then the rows do not compare the
+    code alone."""
     facts = {
         "CPU": lambda e: (e["cpu"]["model"], e["cpu"]["cores"]),
         "settings": lambda e: e["settings"],
@@ -209,7 +222,7 @@ def differences(a: Record, b: Record) -> list[str]:
         "versions": lambda e: {k: v for k, v in e["versions"].items() if k != "tinycv"},
     }
     return [
-        f"NOT THE SAME {name}: {of(a)} and {of(b)}: what follows compares that as much as the code"
+        f"NOT THE SAME {name}: {of(a)} and {of(b)}: the rows compare that as much as the code"
         for name, of in facts.items()
         if of(a) != of(b)
     ]

@@ -1,8 +1,8 @@
-"""How tinycv and PyTorch take a task's training step, or its inference: the Work that measure.py
-times. functional.py has the other two libraries.
+"""The training steps and inference of tinycv and PyTorch that are timed; functional.py has those of
+the other two libraries.
 
-Called in a process of its own. Every training step is forward, backward and Adam; every inference
-records nothing.
+Each function here is called in the contender's own process, and returns a Work (row.py). Every
+training step is forward, backward and Adam; inference records no graph.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def by_tinycv(
     half: bool = False,
     captured: bool = False,
 ) -> Work:
-    """split: the batch is cut into a part for each core (tinycv.training.parallel). wait: for the
-    device, in every call.
-    half: in float16, with master weights and a scaled loss. captured: the step is a CUDA graph from
-    its fourth call on."""
+    """split: the batch is split into one shard per core (tinycv.training.parallel). wait: every
+    call waits for the device.
+    half: in float16, with master weights and a scaled loss. captured: the step runs as a CUDA graph
+    from its fourth call on."""
     import tinycv
     from tinycv.training.half import Half
 
@@ -48,28 +48,27 @@ def by_tinycv(
         from tinycv.training import parallel
 
         group = parallel.threads(threads())
-        # for as long as this process lives
-        group.__enter__()
-    there_and_back = group.backward if group else backward
+        group.__enter__()  # it stays open as long as this process lives
+    backward_of = group.backward if group else backward
     if not train:
         work = tinycv_inference(model.eval(), batch[0], group)
     elif isinstance(task, Gan):
-        work = networks.gan_step(lib, model, adam, there_and_back, *batch)
+        work = networks.gan_step(lib, model, adam, backward_of, *batch)
     else:
         loss_of = partial(networks.loss_of(task), lib, model)
         optimizer = Half(model, adam) if half else adam(model.parameters())
-        back = partial(backward, back=optimizer.backward) if half else there_and_back
-        # gradients in halves are scaled, by each in its own way
+        if half:
+            backward_of = partial(backward, back=optimizer.backward)
+        # float16 gradients are not compared, because each library scales them differently
         named = [] if half else list(model.named_parameters())
-        work = networks.train_step(named, optimizer, partial(back, loss_of, *batch))
+        work = networks.train_step(named, optimizer, partial(backward_of, loss_of, *batch))
     if captured:
         work = recorded(work, list(model.named_parameters()), device)
     return work if device == "cpu" or not wait else on_tinycv(work, sent, device)
 
 
 def recorded(work: Work, named: list[tuple[str, Any]], device: str) -> Work:
-    """A training step as one CUDA graph. Its gradients are those that the last launch left in the
-    parameters."""
+    """A training step as one CUDA graph. After a launch, its gradients are in the parameters."""
     import tinycv
 
     step = tinycv.captured(
@@ -82,15 +81,15 @@ def tinycv_inference(model: Any, x: Any, group: Any) -> Work:
     import tinycv
 
     def infer(x: Any) -> Any:
-        with tinycv.no_grad():  # of each thread
+        with tinycv.no_grad():  # each thread needs its own
             return model(x)
 
     return lambda: {"result": group.map(infer, x) if group else infer(x)}
 
 
 def backward(loss_of: Callable[..., Any], *batch: Any, back: Callable | None = None) -> Any:
-    """The loss; its gradients are left in the parameters. back(loss): what does that, where
-    loss.backward() does not."""
+    """Compute the loss, leave its gradients in the parameters, and return it. back(loss): called
+    instead of loss.backward()."""
     loss = loss_of(*batch)
     (back or type(loss).backward)(loss)
     return loss
@@ -105,10 +104,9 @@ def by_torch(
     half: bool = False,
     captured: bool = False,
 ) -> Work:
-    """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by
-    torch.compile.
-    device: "cuda" needs everything waited for. half: autocast to float16, with a scaled loss.
-    captured: a CUDA graph."""
+    """channels_last: images and kernels are (B, H, W, C) in memory. compiled: torch.compile for
+    forward and loss. device: with "cuda", every call waits for the device. half: autocast to
+    float16, with a scaled loss. captured: the step runs as a CUDA graph."""
     import torch
 
     torch.set_num_threads(threads())
@@ -145,32 +143,31 @@ def by_torch(
 
 
 def recorded_by_torch(work: Work) -> Work:
-    """A training step as one CUDA graph, as PyTorch's manual has it; its first call is the first
-    step all the same."""
+    """A training step as one CUDA graph, recorded as PyTorch's manual describes. Its first call
+    returns the results of the very first step, so that the gate can compare them."""
     import torch
 
-    first, side = work(), torch.cuda.Stream()
-    kept = {name: value.detach().clone() for name, value in first.items()}
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+    first_results = {name: value.detach().clone() for name, value in work().items()}
+    warmup_stream = torch.cuda.Stream()
+    warmup_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warmup_stream):
         for _ in range(3):
             work()
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.current_stream().wait_stream(warmup_stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = work()
-    answers = iter([kept])
+        graph_results = work()
+    results_once = iter([first_results])
 
     def replay() -> dict[str, Any]:
         graph.replay()
-        return next(answers, found)
+        return next(results_once, graph_results)
 
     return replay
 
 
 def by_autocast(optimizer: Any, loss_of: Callable[[], Any], device: str) -> Work:
-    """PyTorch's own recipe for float16: weights stay float32, and every op casts what it
-    multiplies."""
+    """PyTorch's recipe for float16: weights stay float32, and every product casts its factors."""
     import torch
 
     scaler = torch.amp.GradScaler(device)

@@ -1,10 +1,10 @@
-"""What one figure of a GPU hides, told apart: the copying, what the host and what the device need.
+"""Times of a GPU, measured separately: host, device, transfer, end to end, and memory.
 
-host         until Python has put the work into the device's queue
-device       until it was done, by the device's clock
-transfer     the inputs from the host
-end to end   inputs there, work, and one result back: what a caller waits for
-memory       what the pool holds after some calls that began with an empty one, model and inputs
+host         until Python has put the work into the queue of the device
+device       until the device has done the work, by the clock of the device
+transfer     copying the inputs from the host to the device
+end to end   copying the inputs, the work, and copying one result back: what a caller waits for
+memory       what the memory pool holds after some calls, if it was empty before; model and inputs
              included
 """
 
@@ -22,20 +22,22 @@ import numpy as np
 from benchmarks.gate import array_of
 from benchmarks.work import NO_TORCH
 
-CALLS, SECONDS = 10, 0.5  # at most; and about how long they may take together
+# each time is the median of at most CALLS calls, which may take about SECONDS in all
+CALLS, SECONDS = 10, 0.5
 
 
 @dataclass
 class Waited:
-    """A Work that is done when the device is. The library's own parts: ``queue`` does not wait,
-    ``send`` copies the inputs to the device again, ``timed(call)`` gives (host, device) seconds,
-    ``held()`` the bytes of the library's pool."""
+    """A Work on a GPU that returns when the device has finished. Its parts come from the library:
+    ``queue`` does the work without waiting, ``send`` copies the inputs to the device again,
+    ``timed(call)`` returns (host, device) seconds, ``pool_bytes()`` the size of the library's pool.
+    """
 
     queue: Callable
     send: Callable
     wait: Callable
     timed: Callable
-    held: Callable
+    pool_bytes: Callable
 
     def __call__(self) -> dict[str, Any]:
         result = self.queue()
@@ -48,7 +50,7 @@ class Waited:
 
 
 def on_tinycv(queue: Callable, send: Callable, device: str) -> Waited:
-    # not at the top: PyTorch's process must not get tinycv's malloc
+    # imported here, because the process of PyTorch must not get tinycv's malloc setting
     from tinycv.engine import backend
 
     def timed(call: Callable) -> tuple[float, float]:
@@ -64,7 +66,8 @@ def on_torch(queue: Callable, send: Callable) -> Waited:
     import torch
 
     def timed(call: Callable) -> tuple[float, float]:
-        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun = torch.cuda.Event(enable_timing=True)
+        ended = torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
         started = time.perf_counter()
         begun.record()
@@ -77,8 +80,8 @@ def on_torch(queue: Callable, send: Callable) -> Waited:
     return Waited(queue, send, torch.cuda.synchronize, timed, torch.cuda.max_memory_reserved)
 
 
-def apart(work: Waited) -> dict[str, Any]:
-    """Seconds and bytes by the names above; medians of some calls, after the work was done once."""
+def device_times(work: Waited) -> dict[str, Any]:
+    """Seconds and bytes under the names above: medians of several calls, after a first one."""
     work()
     started = time.perf_counter()
     work()
@@ -89,13 +92,16 @@ def apart(work: Waited) -> dict[str, Any]:
         "device_s": float(warm[1]),
         "transfer_s": waited(work, work.send, calls),
         "end_to_end_s": waited(work, work.end_to_end, calls),
-        "memory": {"bytes": work.held(), "how": "the pool's total, model and inputs included"},
+        "memory": {
+            "bytes": work.pool_bytes(),
+            "how": "total of the pool, model and inputs included",
+        },
     }
 
 
-def forget() -> None:
-    """Give memory that nobody uses back to the device, and forget the peak: the next work begins
-    with empty pools."""
+def free_unused_memory() -> None:
+    """Return unused memory to the device and reset the peak, so that the next work starts with
+    empty pools."""
     gc.collect()
     cupy, tinycv, torch = (sys.modules.get(name) for name in ("cupy", "tinycv", "torch"))
     if cupy and tinycv and tinycv.engine.backend.gpu_problem() is None:
@@ -106,18 +112,19 @@ def forget() -> None:
 
 
 def waited(work: Waited, call: Callable, calls: int) -> float:
-    taken = []
+    """Median seconds of ``call``, each time waiting for the device."""
+    seconds = []
     for _ in range(calls):
         work.wait()
         started = time.perf_counter()
         call()
         work.wait()
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
 
 
 def torch_problem() -> str:
-    """Why PyTorch cannot be measured on a GPU here; empty where it can."""
+    """Why PyTorch cannot be measured on a GPU here; "" if it can."""
     if NO_TORCH:
         return NO_TORCH
     import torch
@@ -126,7 +133,7 @@ def torch_problem() -> str:
 
 
 def same_tf32() -> None:
-    """PyTorch rounds factors to TF32 where tinycv does: its own default differs between products
+    """Make PyTorch use TF32 exactly if tinycv does. PyTorch's own default differs between products
     and convolutions."""
     import torch
 

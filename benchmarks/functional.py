@@ -1,8 +1,9 @@
-"""How HIPS autograd and MyGrad take a task: networks that are functions of a dict of weights, in
-NumPy's words, and an Adam, which neither has.
+"""The benchmarked models for HIPS autograd and MyGrad: networks as functions of a dict of weights,
+and Adam.
 
-``lib`` has the few words that the two spell differently, each as its library does it best. A
-token's features are multiplied as rows of one matrix, which is what BLAS is quickest at.
+Neither library has modules or Adam. ``lib`` holds the few functions that the two libraries name
+differently, each written in the fastest way for its library. Linear layers multiply all tokens of a
+batch as the rows of one matrix, because BLAS is fastest at that.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from benchmarks.row import Work
 from benchmarks.work import LR
 
 Shapes, Weights = dict[str, tuple], dict[str, Any]
-HIDDEN = -1e30  # a score that softmax turns into 0
-# MyGrad takes a Python float for float64, and all that it meets becomes so
+HIDDEN = -1e30  # a score whose softmax weight is 0
+# MyGrad treats a Python float as float64, which would turn all results into float64
 f32 = np.float32
 
 
@@ -85,10 +86,10 @@ def transformer(task: tasks.Transformer, lib: Any, w: Weights, ids: Any) -> Any:
     x = w["embed.weight"][ids] + w["position"]
     for i in range(task.layers):
         at = f"blocks.{i}"
-        looked = attention(lib, w, f"{at}.self_attn", x, task.heads, mask)
-        x = layer_norm(lib, w, f"{at}.norm1", x + looked)
-        thought = linear(w, f"{at}.linear2", lib.relu(linear(w, f"{at}.linear1", x)))
-        x = layer_norm(lib, w, f"{at}.norm2", x + thought)
+        attended = attention(lib, w, f"{at}.self_attn", x, task.heads, mask)
+        x = layer_norm(lib, w, f"{at}.norm1", x + attended)
+        hidden = lib.relu(linear(w, f"{at}.linear1", x))
+        x = layer_norm(lib, w, f"{at}.norm2", x + linear(w, f"{at}.linear2", hidden))
     return linear(w, "head", x)
 
 
@@ -113,7 +114,7 @@ def lenet(task: tasks.LeNet, lib: Any, w: Weights, x: Any) -> Any:
         x = lib.relu(lib.conv(x, w[f"{name}.weight"]) + w[f"{name}.bias"].reshape(1, -1, 1, 1))
         b, c, side, _ = x.shape
         cut = x.reshape(b, c, side // 2, 2, side // 2, 2)
-        # the mean of every 2 x 2
+        # mean pooling of 2 x 2
         x = cut.sum(axis=(3, 5)) * f32(0.25)
     x = x.reshape(task.batch, -1)
     return linear(w, "fc3", lib.relu(linear(w, "fc2", lib.relu(linear(w, "fc1", x)))))
@@ -124,10 +125,10 @@ def score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
 
 
 def match_score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
-    pull, s = lib.vjp(lambda x: score(task, lib, w, x))(x)  # (B, 2)
+    pull, scores = lib.vjp(lambda x: score(task, lib, w, x))(x)  # (B, 2)
     unit = np.eye(2, dtype=np.float32)
     trace = sum(pull(np.tile(unit[i], (task.batch, 1)))[:, i] for i in range(2))
-    return ((s * s).sum(axis=-1) * 0.5 + trace).sum() * (1 / task.batch)
+    return ((scores * scores).sum(axis=-1) * 0.5 + trace).sum() * (1 / task.batch)
 
 
 NETWORKS: dict[type, Callable[[Any, Any, Weights, Any], Any]] = {
@@ -140,7 +141,7 @@ NETWORKS: dict[type, Callable[[Any, Any, Weights, Any], Any]] = {
 }
 
 
-# ── the two libraries ─────────────────────────────────────────────────────────────────────────────
+# ── The two libraries ─────────────────────────────────────────────────────────────────────────────
 
 
 def autograd_parts() -> SimpleNamespace:
@@ -151,7 +152,7 @@ def autograd_parts() -> SimpleNamespace:
     from autograd.scipy.special import logsumexp
     from scipy import special
 
-    erf = primitive(special.erf)  # its own erf makes gradients float64
+    erf = primitive(special.erf)  # autograd's own erf makes gradients float64
     defvjp(erf, lambda y, x: lambda g: g * (2 / sqrt(np.pi)) * anp.exp(-x * x))
 
     def softmax(x: Any) -> Any:
@@ -162,7 +163,7 @@ def autograd_parts() -> SimpleNamespace:
         rows = np.arange(len(labels))
         return (logsumexp(scores, axis=-1) - scores[rows, labels]).sum() * (1 / len(labels))
 
-    # anp.mean divides by an int64 backward, which makes float64 of float32
+    # the gradient of anp.mean divides by an int64, which turns float32 into float64
     def mean(x: Any, axis: int) -> Any:
         return anp.sum(x, axis=axis, keepdims=True) * (1 / x.shape[axis])
 
@@ -203,24 +204,25 @@ def mygrad_parts() -> SimpleNamespace:
     )
 
 
-# ── their steps ───────────────────────────────────────────────────────────────────────────────────
+# ── Training steps and inference ──────────────────────────────────────────────────────────────────
 
 
 def by_autograd(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
-    """shapes: of the parameters by PyTorch's names, networks.shapes_of."""
+    """Training steps or inference by HIPS autograd. shapes: those of the parameters, by PyTorch's
+    names, as networks.shapes_of returns them."""
     from autograd import value_and_grad
 
     lib = autograd_parts()
     start, batch = weights(shapes), task.examples()
     if not train:
         return lambda: {"result": network(task, lib, start, batch[0])}
-    there_and_back = value_and_grad(partial(loss, task, lib))
+    loss_and_gradients = value_and_grad(partial(loss, task, lib))
     adam = Adam(start, LR)
 
     def work() -> dict[str, Any]:
-        found, slopes = there_and_back(start, *batch)
-        adam.step(slopes)
-        return {"loss": found, **named(slopes)}
+        value, gradients = loss_and_gradients(start, *batch)
+        adam.step(gradients)
+        return {"loss": value, **named(gradients)}
 
     return work
 
@@ -228,7 +230,7 @@ def by_autograd(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
 def by_mygrad(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
     import mygrad
 
-    # as its manual advises where speed counts
+    # MyGrad's manual recommends this for speed
     mygrad.turn_memory_guarding_off()
     lib = mygrad_parts()
     start, batch = weights(shapes), task.examples()
@@ -245,21 +247,21 @@ def by_mygrad(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
 
     def work() -> dict[str, Any]:
         leaves = tensors()
-        found = loss(task, lib, leaves, *batch)
-        found.backward()
-        slopes = {name: leaf.grad for name, leaf in leaves.items()}
-        adam.step(slopes)
-        return {"loss": found.data, **named(slopes)}
+        value = loss(task, lib, leaves, *batch)
+        value.backward()
+        gradients = {name: leaf.grad for name, leaf in leaves.items()}
+        adam.step(gradients)
+        return {"loss": value.data, **named(gradients)}
 
     return work if train else infer
 
 
-def named(slopes: Weights) -> dict[str, Any]:
-    return {f"gradient of {name}": slope for name, slope in slopes.items()}
+def named(gradients: Weights) -> dict[str, Any]:
+    return {f"gradient of {name}": gradient for name, gradient in gradients.items()}
 
 
 class Adam:
-    """Kingma & Ba 2015, end of section 2, with PyTorch's defaults. Changes the arrays of
+    """Adam (Kingma & Ba 2015, end of section 2) with PyTorch's defaults. It changes the arrays of
     ``weights`` in place."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], lr: float):
@@ -267,10 +269,10 @@ class Adam:
         self.m = {name: np.zeros_like(w) for name, w in weights.items()}
         self.v = {name: np.zeros_like(w) for name, w in weights.items()}
 
-    def step(self, slopes: Mapping[str, np.ndarray]) -> None:
+    def step(self, gradients: Mapping[str, np.ndarray]) -> None:
         self.steps += 1
         correction = sqrt(1 - 0.999**self.steps)
-        for name, g in slopes.items():
+        for name, g in gradients.items():
             m, v = self.m[name], self.v[name]
             m += 0.1 * (g - m)
             v += 0.001 * (g * g - v)

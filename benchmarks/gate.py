@@ -1,5 +1,5 @@
-"""The gate: a row whose contenders disagree gets no figures, for the speed of a wrong answer is no
-speed."""
+"""The gate: a row whose contenders compute different results gets no figures, because the speed of
+a wrong answer is worth nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-RTOL = 1e-4  # of the largest magnitude in an array of float32
+RTOL = 1e-4  # relative to the largest magnitude in an array, for float32
 
 
 class Refused(Exception):
@@ -15,8 +15,8 @@ class Refused(Exception):
 
 
 def gate(results: dict[str, dict[str, np.ndarray]], rtol: float = RTOL) -> None:
-    """Raises Refused unless every contender's outputs and gradients are the first one's, in name,
-    shape, dtype, value."""
+    """Raises Refused unless every contender's outputs and gradients have the same names, shapes,
+    dtypes and values as those of the first contender."""
     names = list(results)
     for name in names[1:]:
         problem = disagreement(results[names[0]], results[name], rtol)
@@ -31,14 +31,15 @@ def disagreement(a: dict[str, np.ndarray], b: dict[str, np.ndarray], rtol: float
         y = b[name]
         if (x.shape, x.dtype) != (y.shape, y.dtype):
             return f"{name} is {y.dtype}{list(y.shape)}, not {x.dtype}{list(x.shape)}"
-        largest, apart = np.abs(x).max(initial=0.0), np.abs(x - y).max(initial=0.0)
-        if not apart <= rtol * largest:  # so written, NaN is refused too
-            return f"{name} is {apart:.3g} apart, where the largest value is {largest:.3g}"
+        largest = np.abs(x).max(initial=0.0)
+        difference = np.abs(x - y).max(initial=0.0)
+        if not difference <= rtol * largest:  # not ">": a comparison with NaN is false
+            return f"{name} differs by {difference:.3g}; the largest value is {largest:.3g}"
     return None
 
 
 def array_of(value: Any) -> np.ndarray:
-    # PyTorch's must be asked to come
+    # a PyTorch tensor on a GPU must be copied to the host explicitly
     value = value.cpu() if hasattr(value, "cpu") else value
-    # tinycv's and PyTorch's alike
+    # detach and numpy exist in both tinycv and PyTorch
     return np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)

@@ -1,4 +1,4 @@
-"""What the suites compute with: sizes, random arrays, and for every pair the inputs of its row.
+"""Inputs of the benchmarks: sizes, random arrays, and the inputs of every pair.
 
 All contenders start from the same numbers, in float32.
 """
@@ -12,8 +12,8 @@ import numpy as np
 
 
 class Size(NamedTuple):
-    """A Vision Transformer's, and a convolutional network's with as much to do: the shapes that
-    their ops meet."""
+    """The sizes of a Vision Transformer, an LSTM and a convolution, from which the shapes of the
+    pairs' inputs follow."""
 
     batch: int
     tokens: int
@@ -44,8 +44,8 @@ def pixels(size: Size) -> list[np.ndarray]:
 
 
 def all_different(x: np.ndarray) -> np.ndarray:
-    """Numbers of this shape, none twice: entries that tie share max pooling's gradient, which
-    PyTorch gives to one."""
+    """Numbers of this shape, all different. In max pooling, tinycv splits the gradient among equal
+    entries, and PyTorch gives all of it to one of them."""
     return (
         (np.random.default_rng(0).permutation(x.size) / np.float32(x.size))
         .astype(np.float32)
@@ -68,8 +68,8 @@ def conv_transpose_inputs(images: int, channels: int, side: int) -> list[np.ndar
 
 
 def lstm_inputs(steps: int, batch: int, width: int, hidden: int) -> list[np.ndarray]:
-    """Weights as small as a layer's: larger ones make the recurrence chaotic, and rounding would
-    decide its gradient."""
+    """Weights as small as those of a new layer: larger ones make the recurrence chaotic, so that
+    rounding would decide its gradient."""
     inputs = normal((steps, batch, width), (batch, hidden), (batch, hidden))
     weights = normal((4 * hidden, width), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
     return [*inputs, *(w / np.float32(hidden**0.5) for w in weights)]
@@ -108,8 +108,9 @@ OPTIONS: dict[str, dict] = {
 
 
 def weights(shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
-    """The same numbers by name for every library; near 1 where a norm scales."""
+    """Random weights by name, the same for every library: around 1 for the scales of norms, around
+    0 for the others."""
     names = sorted(shapes)
-    drawn = normal(*[shapes[name] for name in names])
+    arrays = normal(*[shapes[name] for name in names])
     means = [np.float32("norm" in name and name.endswith("weight")) for name in names]
-    return {name: 0.1 * a + mean for name, a, mean in zip(names, drawn, means, strict=True)}
+    return {name: 0.1 * a + mean for name, a, mean in zip(names, arrays, means, strict=True)}

@@ -1,10 +1,11 @@
-"""The suite "kernels": every CUDA kernel of tinycv beside the array calls that it replaces, and
-beside PyTorch, on one GPU.
+"""The suite "kernels": every CUDA kernel of tinycv against the array calls that it replaces, and
+against PyTorch, on one GPU.
 
-"array calls" is the same function without its kernel: the pair's own NumPy text run by CuPy. A
-kernel that loses to it is to be deleted. Rows are forward and backward, at three sizes: a small
-model's, where launches decide, a large model's, where bytes do, and the digits' in between. The
-optimiser's rows change all parameters of a small ViT, and of one of 86 million.
+"array calls" is the same function without its CUDA kernel: CuPy runs the NumPy code of the pair. A
+CUDA kernel that loses to it should be deleted. The rows are forward and backward, at the sizes of a
+small model, where the launches take the time, of a large one, where the memory traffic does, and of
+one in between. The rows of the optimiser update all parameters of a small ViT, and of one with 86
+million.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ LARGE = {
     "ViT-Base": Size(32, 197, 768, 12, 3072, 1000, (100, 128, 128, 512), (128, 128, 32)),
     **SIZES,
 }
-# of one encoder block of ViT-Base
+# the shapes of the parameters of one encoder block of ViT-Base
 BLOCK = [(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)]
 BLOCK += [(768,)] * 4
 RTOL = 1e-3
@@ -36,39 +37,44 @@ RTOL = 1e-3
 
 def rows(quick: bool = False) -> list[Row]:
     parameters = FEW_PARAMETERS if quick else small_vit() | {"ViT-Base": BLOCK * 12}
-    made = [
+    result = [
         row("AdamW", label, adamw_on_gpu, adamw_by_torch, (shapes,), "step")
         for label, shapes in parameters.items()
     ]
     for label, size in (TINY if quick else LARGE).items():
-        made += [
+        result += [
             row(name, label, pair_on_gpu, pair_by_torch, (name, size)) for name in with_kernel()
         ]
-    return made
+    return result
 
 
 def row(
-    name: str, label: str, ours: Callable, theirs: Callable, args: tuple, of: str = "call"
+    name: str,
+    label: str,
+    make_tinycv: Callable,
+    make_torch: Callable,
+    args: tuple,
+    of: str = "call",
 ) -> Row:
     contenders = (
-        gpu("CUDA kernel", ours, (*args, True)),
-        gpu("array calls", ours, (*args, False)),
-        gpu("PyTorch on the GPU", theirs, args),
+        gpu("CUDA kernel", make_tinycv, (*args, True)),
+        gpu("array calls", make_tinycv, (*args, False)),
+        gpu("PyTorch on the GPU", make_torch, args),
     )
     return Row(name, label, contenders, of, rtol=RTOL)
 
 
 def with_kernel() -> list[str]:
-    """The pairs that have a CUDA member."""
+    """The pairs that have a CUDA kernel."""
     from tinycv.engine.dispatch import member
     from tinycv.engine.fused import PAIRS
 
     return [name for name, pair in PAIRS.items() if member(pair.place)]
 
 
-def places() -> list[str]:
-    """Where the CUDA members of pairs, convolutions and optimisers are found: see
-    tinycv/engine/dispatch.py."""
+def dispatch_names() -> list[str]:
+    """The names under which tinycv/engine/dispatch.py finds the CUDA kernels of pairs, convolutions
+    and optimisers."""
     from tinycv.engine.fused import PAIRS
 
     maps = [f"conv_kernel.{name}" for name in ("forward", "to_input", "to_weight")]
@@ -76,15 +82,15 @@ def places() -> list[str]:
 
 
 def array_calls() -> AbstractContextManager:
-    """Inside, no pair, convolution or optimiser takes its CUDA kernel: CuPy runs what NumPy
-    runs."""
+    """Inside this context no pair, convolution or optimiser uses its CUDA kernel: CuPy runs the
+    same array calls as NumPy."""
     from tinycv.engine import dispatch
 
-    return mock.patch.dict(dispatch.OVERRIDES, dict.fromkeys(places()))
+    return mock.patch.dict(dispatch.OVERRIDES, dict.fromkeys(dispatch_names()))
 
 
-def by_arrays(kernel: bool, work: Work) -> Waited:
-    """A Work on tinycv's GPU; its every call without kernels, unless they are wanted."""
+def with_or_without_kernel(kernel: bool, work: Work) -> Waited:
+    """The Work on the GPU, with tinycv's CUDA kernels if ``kernel`` is true, else without them."""
 
     def queue() -> dict[str, Any]:
         with array_calls():
@@ -98,7 +104,9 @@ def pair_on_gpu(name: str, size: Size, kernel: bool) -> Waited:
     from tinycv.engine.fused import PAIRS
 
     function = partial(PAIRS[name], **OPTIONS.get(name, {}))
-    return by_arrays(kernel, pair_by(function, INPUTS[name](size), partial(Tensor, device="gpu")))
+    return with_or_without_kernel(
+        kernel, pair_by(function, INPUTS[name](size), partial(Tensor, device="gpu"))
+    )
 
 
 def pair_by_torch(name: str, size: Size) -> Waited:
@@ -110,7 +118,7 @@ def pair_by_torch(name: str, size: Size) -> Waited:
 
 
 def adamw_on_gpu(shapes: Shapes, kernel: bool) -> Waited:
-    return by_arrays(kernel, by_kernel(shapes, "gpu"))
+    return with_or_without_kernel(kernel, by_kernel(shapes, "gpu"))
 
 
 def adamw_by_torch(shapes: Shapes) -> Waited:

@@ -1,5 +1,4 @@
-"""Where tinycv and PyTorch are spelt differently: the parts that networks.py asks for, under common
-names."""
+"""tinycv and PyTorch under common names: the functions and classes that networks.py needs."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ def torch_parts() -> SimpleNamespace:
 
     masks: dict[int, Any] = {}
 
-    # is_causal lets attention leave the mask unread
+    # with is_causal, attention does not read the mask, but PyTorch's encoder layer requires one
     def causal(block: Any, x: Any) -> Any:
         t = x.shape[1]
         if t not in masks:

@@ -1,5 +1,4 @@
-"""Where it was measured: what figures depend on, and what a reader needs to know before comparing
-them."""
+"""The machine and its settings: everything that benchmark figures depend on, for the record."""
 
 from __future__ import annotations
 
@@ -14,17 +13,18 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-# Environment variables that begin so change the speed of tinycv, NumPy or PyTorch.
-TELLING = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES")
-TELLING += ("NPY_", "NUMPY_", "TORCH_", "TINYCV_")
-SILENT = "KMP_DUPLICATE_LIB_OK"  # scikit-learn sets it for itself
+# Environment variables with these prefixes change the speed of tinycv, NumPy or PyTorch.
+PREFIXES = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES")
+PREFIXES += ("NPY_", "NUMPY_", "TORCH_", "TINYCV_")
+IGNORED = "KMP_DUPLICATE_LIB_OK"  # scikit-learn sets it, and it changes no speed
 
 
 def environment() -> dict[str, Any]:
-    """What the figures depend on, of this process. Each contender adds its own: ``about``."""
+    """What the figures depend on, as seen by this process. Each contender's process adds its own
+    facts, with ``about``."""
     from tinycv.show import doctor
 
-    names = [name for name in sorted(os.environ) if name.startswith(TELLING) and name != SILENT]
+    names = [name for name in sorted(os.environ) if name.startswith(PREFIXES) and name != IGNORED]
     return {
         **doctor.report(),
         "settings": {name: os.environ[name] for name in names},
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
 
 
 def about() -> dict[str, Any]:
-    """Versions, threads and BLAS kernels in a contender's process."""
+    """The versions, threads and BLAS kernels in a contender's process."""
     kernels = {
         Path(pool["filepath"]).name: pool.get("architecture", "unknown")
         for pool in threadpoolctl.threadpool_info()
@@ -54,8 +54,8 @@ def about() -> dict[str, Any]:
 
 
 def load() -> list[float] | None:
-    """Load averages over 1, 5 and 15 minutes: how busy others keep the machine. None where the
-    system has none."""
+    """The load averages over 1, 5 and 15 minutes, which show how busy other programs keep the
+    machine. None if the system has no load average."""
     return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 

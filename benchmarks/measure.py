@@ -1,13 +1,15 @@
-"""How a row is measured: each contender in a process of its own, turn by turn, after all were seen
-to agree.
+"""Measures one row: each contender runs in its own process, they take turns, and all must compute
+the same results first.
 
-A process each, because threads that one library leaves spinning slow whatever runs next beside
-them: a pair timed in one process came out wrong by 1.4x. Turn by turn (A B C A B C ...), because a
-machine's speed drifts: what slows one contender then slows all. Memory has yet another process
-each, fresh, for what was freed before hides what is used.
+One process per contender, because threads that one library leaves spinning slow down whatever runs
+next in the same process: two contenders timed in one process came out wrong by a factor of 1.4.
+They take turns (A B C A B C ...), because the speed of a machine drifts: what slows down one
+contender then slows down all. Memory is measured in yet another, fresh process, because memory that
+was freed earlier would be reused unseen.
 
-pyperf is the well-kept alternative, and was not taken: it runs one benchmark after the other, each
-a main script of its own, so nothing is turn by turn and no gate can hold results side by side.
+pyperf is the well-maintained alternative. It is not used here because it runs one benchmark after
+another, each as its own script, so contenders cannot take turns, and no gate can compare their
+results.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from benchmarks.worker import Processes, Worker, interleaved, settings
 
 
 def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dict[str, Any]:
-    """The row's record for the JSON: samples and figures of each contender, or under "refused" why
-    there are none.
+    """The row's record for the JSON file: the samples and figures of each contender, or the reason
+    why there are none, under "refused".
 
-    processes: processes to do it in, which stay for the next row; else each has a new one.
+    processes: existing processes to use, which stay for the next row; None starts new ones.
     """
     record = described(row)
     present = [entry for entry in record["contenders"] if "missing" not in entry]
@@ -37,16 +39,16 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
                 stack.enter_context(processes.working(c) if processes else Worker(c))
                 for c in runners
             ]
-            results = {worker.name: worker.ask("results") for worker in workers}
+            results = {worker.name: worker.request("results") for worker in workers}
             gate(results, row.rtol)
             samples = interleaved(workers, effort)
             for entry, contender, worker in zip(present, runners, workers, strict=True):
                 entry |= {
-                    "about": worker.ask("about"),
+                    "about": worker.request("about"),
                     "samples": (samples[contender.name] / row.per).tolist(),
                 }
                 if contender.on_device:
-                    entry |= worker.ask("apart")
+                    entry |= worker.request("device times")
     except Refused as reason:
         return record | {"refused": str(reason)}
     for entry, contender in zip(present, runners, strict=True):
@@ -57,7 +59,7 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
 
 
 def described(row: Row) -> dict[str, Any]:
-    """What is known of a row before it is measured."""
+    """What is known about a row before it is measured."""
     return {
         "group": row.group,
         "name": row.name,
@@ -79,9 +81,9 @@ def described(row: Row) -> dict[str, Any]:
 
 
 def peak_memory(contender: Contender) -> dict[str, Any]:
-    """Of a process in which nothing was done before."""
+    """The peak memory, measured in a fresh process."""
     try:
         with Worker(contender) as fresh:
-            return fresh.ask("memory")
+            return fresh.request("memory")
     except Refused as reason:
         return {"missing": str(reason)}

@@ -1,12 +1,12 @@
-"""Peak memory of a step: by how much the process grows, at most, beyond the model and its inputs.
+"""Peak memory of a step: the most by which the process grows beyond the model and its inputs.
 
-Counted are pages that are resident, so it is what the system must really give: activations,
-gradients, temporaries, and an optimiser's state, which is made at the first step. Not counted is
-what a library takes once, whatever the model: BLAS and oneDNN buffers for each thread, and PyTorch
-imports 30 MB of modules at its first backward. So the work is done once, then a second one is built
-(a fresh model, a fresh optimiser) beside the first, which keeps what it holds, and counted. Before
-that malloc gives back the pages that it keeps free; code that is read from disk meanwhile is
-subtracted again.
+It counts resident pages, which are what the system really has to provide: activations, gradients,
+temporaries, and the optimiser's state, which is created at the first step. It does not count what a
+library allocates once, whatever the model: BLAS and oneDNN buffers for each thread, and 30 MB of
+modules that PyTorch imports at its first backward pass. So the work is done once, and then a second
+work (a new model, a new optimiser) is built and measured while the first one stays in memory.
+Before the measurement, malloc returns the pages that it keeps free. Code that is read from disk
+during the measurement is subtracted.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchmarks.row import Work
 
-# the first makes what is kept; the next has it beside its temporaries
+# the first step creates what is kept, such as Adam's state; the later ones need their temporaries
+# in addition
 STEPS = 3
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak(make: Callable[[], Work]) -> dict[str, Any]:
-    """{"bytes", "how"} of ``STEPS`` calls of a Work, or {"missing"} with the reason. In a process
-    of its own."""
+    """{"bytes", "how"}: the peak memory of ``STEPS`` calls of a Work; or {"missing": the reason}.
+    It must run in a fresh process."""
     if not RESET.exists():
-        return {"missing": f"{sys.platform} cannot reset the peak of resident memory; Linux can"}
+        return {"missing": f"{sys.platform} cannot reset the peak of resident memory (Linux can)"}
     first = make()
     first()
     work = make()
     gc.collect()
-    give_back()
-    RESET.write_text("5", encoding="ascii")  # the peak, VmHWM, becomes what is resident now
+    return_free_pages()
+    RESET.write_text("5", encoding="ascii")  # sets the peak, VmHWM, to what is resident now
     before = resident()
     for _ in range(STEPS):
         work()
@@ -45,20 +46,20 @@ def peak(make: Callable[[], Work]) -> dict[str, Any]:
     grown = max(0, after["VmHWM"] - before["VmRSS"] - from_disk)
     return {
         "bytes": grown,
-        "how": f"VmHWM of {STEPS} steps, less what was resident before and pages of files",
+        "how": f"VmHWM after {STEPS} steps, minus what was resident before and pages of files",
     }
 
 
-def give_back() -> None:
-    """Free pages that malloc keeps would be used again unseen. glibc only: elsewhere they stay, and
-    are not counted."""
+def return_free_pages() -> None:
+    """Make malloc return its free pages to the system: if it reused them, the process would not
+    grow, and they would not be counted. This works with glibc only."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def resident() -> dict[str, int]:
-    """Of this process, in bytes."""
+    """The peak, the current and the file-backed resident memory of this process, in bytes."""
     lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    found = dict(line.split(":", 1) for line in lines)
-    return {name: 1024 * int(found[name].split()[0]) for name in ("VmHWM", "VmRSS", "RssFile")}
+    fields = dict(line.split(":", 1) for line in lines)
+    return {name: 1024 * int(fields[name].split()[0]) for name in ("VmHWM", "VmRSS", "RssFile")}

@@ -1,10 +1,12 @@
-"""The suite "models": whole models, trained and used, by tinycv and by what one would pick instead.
+"""The suite "models": training steps and inference of whole models, by tinycv and by other
+libraries.
 
-"tinycv" is the way that its manual recommends for the model: the batch in a part for each core
-(tinycv.training.parallel), or whole where parts do not pay (is_split). The other way has a row too,
-so that the advice can be checked. A training step is forward, backward and Adam. PyTorch is at its
-best: all cores, its fused Adam, its own attention and LSTM, for convolutions both layouts of
-memory, and torch.compile, which takes a minute of compiling a row, in a group of its own:
+"tinycv" is the way that its manual recommends for each model: the batch split into one shard per
+core (tinycv.training.parallel), or not split if that is faster (is_split). The other way is
+measured too, so that the advice can be checked. A training step is forward, backward and Adam.
+PyTorch is used at its best: all cores, its fused Adam, its own attention and LSTM, and both memory
+layouts for convolutions. torch.compile, which needs a minute of compiling per row, has separate
+groups:
 
     python -m benchmarks run models --only "training step"
     python -m benchmarks run models --only compiled
@@ -45,9 +47,9 @@ TINY: dict[str, Task] = {
     "tiny U-Net": UNet(4, 8, 16),
     "tiny score matching": Score(4, 8),
 }
-# what is quicker in a part for each core, see is_split
+# models that are faster with the batch split into one shard per core, see is_split
 SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)
-# of each kind one: a minute each. The others gain as little or as much
+# models to compile, one of each kind, because each takes a minute; the other models gain similarly
 COMPILED = (Mlp, Transformer, Vit, UNet)
 NO_TRANSPOSED = "has no transposed convolution"
 CANNOT: dict[str, dict[type[Task], str]] = {
@@ -63,7 +65,7 @@ NO_COMPILER = "" if shutil.which("g++") or shutil.which("clang++") else "no C++ 
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Every row; if quick, a training step and an inference of the tiny MLP, and nothing
+    """All rows; if quick, only a training step and an inference of the tiny MLP, and nothing
     compiled."""
     return every(TINY)[:2] if quick else every(TASKS) + compiled(TASKS)
 
@@ -96,15 +98,15 @@ def row(name: str, task: Task, train: bool) -> Row:
 
 
 def is_split(task: Task) -> bool:
-    """Is it quicker in parts? Not where ops are so small and many that threads mostly wait for
-    Python's lock."""
+    """Whether splitting the batch is faster. It is not if there are many small ops, because the
+    threads then mostly wait for Python's global lock."""
     return isinstance(task, SPLIT) and not (isinstance(task, Lstm) and task.batch < 64)
 
 
 def tinycv_ways(task: Task, train: bool) -> list[Contender]:
-    """The recommended way first, under the name "tinycv"; then the other."""
+    """The recommended way first, under the name "tinycv"; then the other way."""
     split = is_split(task)
-    other = "tinycv, 1 shard" if split else "tinycv, a shard a core"
+    other = "tinycv, 1 shard" if split else "tinycv, one shard per core"
     return [
         Contender("tinycv", by_tinycv, (task, train, split)),
         Contender(other, by_tinycv, (task, train, not split)),
@@ -112,9 +114,9 @@ def tinycv_ways(task: Task, train: bool) -> list[Contender]:
 
 
 def lacks(task: Task, train: bool, library: str) -> str:
-    """Why this library has no part in the row; empty where it has."""
+    """Why this library is not measured in the row; "" if it is."""
     if isinstance(task, Score) and not train and library == "mygrad":
-        return "MyGrad is not asked: an inference here is an MLP's"
+        return "MyGrad is left out: this inference is that of an MLP"
     if type(task) in CANNOT[library]:
         return CANNOT[library][type(task)]
     needed = {"autograd": ("autograd", "scipy"), "mygrad": ("mygrad",)}[library]
@@ -123,19 +125,19 @@ def lacks(task: Task, train: bool, library: str) -> str:
 
 
 def compiled(of: dict[str, Task]) -> list[Row]:
-    """Training steps by torch.compile, for a few: forward and loss, and so their backward, become
-    C++.
+    """Training steps of a few models by torch.compile, which turns forward and loss, and their
+    backward, into C++.
 
-    Their memory is not measured: in a fresh process it would be the compiler's.
+    Memory is not measured: in a fresh process it would be the memory of the compiler.
     """
     # the last of each kind
     kinds = {type(task): (name, task) for name, task in of.items() if isinstance(task, COMPILED)}
-    missing, made = NO_TORCH or NO_COMPILER, []
+    missing, result = NO_TORCH or NO_COMPILER, []
     for name, task in kinds.values():
         way = partial(by_torch, compiled=True)
-        theirs = Contender("PyTorch compile", way, (task, True), missing=missing)
-        contenders = tinycv_ways(task, True)[0], theirs
+        compiled_by_torch = Contender("PyTorch compile", way, (task, True), missing=missing)
+        contenders = tinycv_ways(task, True)[0], compiled_by_torch
         label = f"training step, batch {task.batch}"
         flops = task.flops(True)
-        made.append(Row(f"compiled: {name}", label, contenders, "step", flops=flops))
-    return made
+        result.append(Row(f"compiled: {name}", label, contenders, "step", flops=flops))
+    return result

@@ -1,7 +1,8 @@
-"""The networks that tinycv and PyTorch are compared on, written once: the two have the same names.
+"""The benchmarked models for tinycv and PyTorch, written once, because both libraries use the same
+names.
 
-``lib`` is what the text needs of either (libraries.py). Weights and examples are the same numbers
-in both.
+``lib`` is one of the two libraries, under the common names of libraries.py. Weights and examples
+are the same numbers in both.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import Any
 from benchmarks import tasks
 from benchmarks.inputs import weights
 
-# SimpleNamespace: tinycv's or PyTorch's parts under common names
-Lib = Any
+Lib = Any  # a SimpleNamespace from libraries.py
 
 
 def build(lib: Lib, task: tasks.Task) -> Any:
-    """The task's network with its weights in place."""
+    """The network of a task, with its weights loaded."""
     model = NETWORKS[type(task)](lib, task)
     start = weights_of(tuple((name, tuple(p.shape)) for name, p in model.named_parameters()))
     lib.load(model, start)
@@ -27,7 +27,7 @@ def build(lib: Lib, task: tasks.Task) -> Any:
 
 
 def shapes_of(task: tasks.Task) -> dict[str, tuple]:
-    """The parameters' names and shapes, for the libraries that have no modules."""
+    """The names and shapes of the parameters, for libraries without modules."""
     from benchmarks.libraries import tinycv_parts
 
     model = NETWORKS[type(task)](tinycv_parts(), task)
@@ -36,8 +36,8 @@ def shapes_of(task: tasks.Task) -> dict[str, tuple]:
 
 @lru_cache(maxsize=1)
 def weights_of(shapes: tuple[tuple[str, tuple], ...]) -> dict[str, Any]:
-    """The last network's are kept: the next row often has the same, and to draw 86 million takes a
-    second."""
+    """The weights of the last network are cached: the next row often has the same network, and
+    drawing 86 million numbers takes a second."""
     return weights(dict(shapes))
 
 
@@ -184,7 +184,7 @@ NETWORKS: dict[type, Callable[[Lib, Any], Any]] = {
 }
 
 
-# ── losses: of a model and a batch, a mean ────────────────────────────────────────────────────────
+# ── Losses: each is a mean over a batch ───────────────────────────────────────────────────────────
 
 
 def classify(lib: Lib, model: Any, x: Any, labels: Any) -> Any:
@@ -202,9 +202,9 @@ def denoise(lib: Lib, model: Any, noisy: Any, clean: Any) -> Any:
 
 def match_score(lib: Lib, model: Any, x: Any) -> Any:
     x = lib.leaf(x)
-    s = model(x)  # (B, 2)
-    trace = sum(lib.grad(s[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(2))
-    return ((s * s).sum(-1) / 2 + trace).mean()
+    scores = model(x)  # (B, 2)
+    trace = sum(lib.grad(scores[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(2))
+    return ((scores * scores).sum(-1) / 2 + trace).mean()
 
 
 def loss_of(task: tasks.Task) -> Callable[..., Any]:
@@ -212,14 +212,14 @@ def loss_of(task: tasks.Task) -> Callable[..., Any]:
     return losses.get(type(task), classify)
 
 
-# ── steps ─────────────────────────────────────────────────────────────────────────────────────────
+# ── Training steps ────────────────────────────────────────────────────────────────────────────────
 
 
 def train_step(
     named: list[tuple[str, Any]], optimizer: Any, backward: Callable[[], Any]
 ) -> Callable[[], dict[str, Any]]:
-    """``backward`` computes the loss, leaves gradients in the parameters, and returns it. named:
-    whose are compared."""
+    """The Work of a training step. backward() computes and returns the loss, and leaves the
+    gradients in the parameters. named: the parameters whose gradients are compared."""
 
     def work() -> dict[str, Any]:
         optimizer.zero_grad()
@@ -239,31 +239,34 @@ def gan_step(
     images: Any,
     more_noise: Any,
 ) -> Callable[[], dict[str, Any]]:
-    """Goodfellow et al. 2014, algorithm 1: the discriminator learns from images and fakes; then the
-    generator, from fakes of other noise and the discriminator, held still.
+    """A step of a GAN (Goodfellow et al. 2014, algorithm 1): the discriminator learns from images
+    and fakes; then the generator learns from fakes of new noise, with the discriminator frozen.
     ``backward(loss_of, *batch)`` returns the loss."""
-    generator, judge, softplus = pair.generator, pair.discriminator, lib.F.softplus
-    steps = adam(generator.parameters()), adam(judge.parameters())
+    generator, discriminator = pair.generator, pair.discriminator
+    softplus = lib.F.softplus
+    generator_adam = adam(generator.parameters())
+    discriminator_adam = adam(discriminator.parameters())
     named = list(pair.named_parameters())
 
-    def doubt(noise: Any, images: Any) -> Any:  # -log D(x) - log(1 - D(G(z)))
+    def discriminator_loss(noise: Any, images: Any) -> Any:  # -log D(x) - log(1 - D(G(z)))
         with lib.no_grad():
             fakes = generator(noise)
-        return softplus(-judge(images)).mean() + softplus(judge(fakes)).mean()
+        on_real = softplus(-discriminator(images)).mean()
+        return on_real + softplus(discriminator(fakes)).mean()
 
-    def failure(noise: Any) -> Any:  # -log D(G(z))
-        return softplus(-judge(generator(noise))).mean()
+    def generator_loss(noise: Any) -> Any:  # -log D(G(z))
+        return softplus(-discriminator(generator(noise))).mean()
 
     def work() -> dict[str, Any]:
-        for optimizer in steps:
-            optimizer.zero_grad()
-        judged = backward(doubt, noise, images)
-        steps[1].step()
-        judge.requires_grad_(False)
-        fooled = backward(failure, more_noise)
-        judge.requires_grad_(True)
-        steps[0].step()
-        losses = {"loss of the discriminator": judged, "loss of the generator": fooled}
+        generator_adam.zero_grad()
+        discriminator_adam.zero_grad()
+        d_loss = backward(discriminator_loss, noise, images)
+        discriminator_adam.step()
+        discriminator.requires_grad_(False)
+        g_loss = backward(generator_loss, more_noise)
+        discriminator.requires_grad_(True)
+        generator_adam.step()
+        losses = {"loss of the discriminator": d_loss, "loss of the generator": g_loss}
         return losses | gradients(named)
 
     return work

@@ -1,9 +1,8 @@
-"""The suite "ops": single ops, the pairs, the reductions that kernels use, and a ViT's training
-step put together.
+"""The suite "ops": single ops, the pairs, reductions, AdamW, and the training step of a ViT.
 
-Every row is the speed of tinycv's own way beside what one would write instead: PyTorch, the
-definition, plain NumPy. A kernel or a helper stays only while it wins here. Contenders start from
-the same numbers, in float32.
+Every row compares tinycv with what one would write instead: PyTorch, the definition of the pair, or
+plain NumPy. A kernel or a helper stays in the library only while it wins here. All contenders start
+from the same numbers, in float32.
 """
 
 from __future__ import annotations
@@ -19,15 +18,14 @@ from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, normal, weight
 from benchmarks.optimisers import optimisers
 from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Vit
-from benchmarks.work import pair_by, pytorch, there_and_back, threads
+from benchmarks.work import forward_and_backward, pair_by, pytorch, threads
 
-# ops in a row, so that what surrounds them does not count
-CHAIN = 200
-KEEPS_NOTHING = {"TINYCV_KEEP_MEMORY": "0"}
+CHAIN = 200  # ops in one chain: so many that the cost of the call around them does not count
+KEEPS_NOTHING = {"TINYCV_KEEP_MEMORY": "0"}  # malloc's default: freed memory goes to the system
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Every row; if quick, one of each group, of tiny sizes."""
+    """All rows; if quick, one row per group, with tiny sizes."""
     sizes, batches = (TINY, (2,)) if quick else (SIZES, (64, 128))
     groups = (
         one_op(),
@@ -41,15 +39,15 @@ def rows(quick: bool = False) -> list[Row]:
     return [row for group in groups for row in (group[:1] if quick else group)]
 
 
-# ── one op: what recording and walking back cost, where arithmetic costs next to nothing ──────────
+# ── One op: the cost of recording and of the backward pass, with almost no arithmetic ─────────────
 
 
 def one_op() -> list[Row]:
-    made = []
+    result = []
     for what, back in (("forward and backward", True), ("forward", False)):
         contenders = Contender("tinycv", chain_by_tinycv, (back,)), pytorch(chain_by_torch, back)
-        made.append(Row("one op", f"8 x 8, {what}", contenders, of="op", per=CHAIN))
-    return made
+        result.append(Row("one op", f"8 x 8, {what}", contenders, of="op", per=CHAIN))
+    return result
 
 
 def chain(x: Any, w: Any, tanh: Callable) -> Any:
@@ -61,7 +59,7 @@ def chain(x: Any, w: Any, tanh: Callable) -> Any:
 
 def chained(leaves: list, tanh: Callable, back: bool) -> Work:
     if back:
-        return there_and_back(lambda x, w: chain(x, w, tanh).sum(), leaves)
+        return forward_and_backward(lambda x, w: chain(x, w, tanh).sum(), leaves)
     return lambda: {"result": chain(*leaves, tanh)}
 
 
@@ -80,51 +78,53 @@ def chain_by_torch(back: bool) -> Work:
     return chained(leaves, torch.tanh, back)
 
 
-# ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────
+# ── Pairs: kernel against definition against PyTorch ──────────────────────────────────────────────
 
 
 def pairs(sizes: dict[str, Size]) -> list[Row]:
-    """For every pair that tinycv has; a test sees to it that inputs.py has inputs for each."""
+    """One row per pair and size. A test makes sure that inputs.py has inputs for every pair."""
     from tinycv.engine.fused import PAIRS
 
-    made = []
+    result = []
     for name in PAIRS:
         for label, size in sizes.items():
-            contenders = *ours(name, size), pytorch(pair_by_torch, name, size)
-            made.append(Row("pair", f"{name}, {label}", contenders))
-    return made
+            contenders = *kernel_and_definition(name, size), pytorch(pair_by_torch, name, size)
+            result.append(Row("pair", f"{name}, {label}", contenders))
+    return result
 
 
 def attention_in_its_layer(sizes: dict[str, Size]) -> list[Row]:
-    """Attention as models call it. Its q, k and v are cut out of one product, and its heads are
-    joined again: the kernel lays its result so that joining copies nothing, which the pair's own
-    row cannot see."""
-    made = []
+    """Attention as models call it: q, k and v are slices of one product, and the heads are merged
+    afterwards. The kernel arranges its result in memory so that merging copies nothing; the row of
+    the pair alone cannot show that gain."""
+    result = []
     for label, size in sizes.items():
         for is_causal in (False, True):
-            ours = [
+            halves = [
                 Contender(half, layer_by_tinycv, (half, size, is_causal))
                 for half in ("kernel", "definition")
             ]
-            contenders = *ours, pytorch(layer_by_torch, size, is_causal)
-            made.append(Row("MultiheadAttention", label + ", causal" * is_causal, contenders))
-    return made
+            contenders = *halves, pytorch(layer_by_torch, size, is_causal)
+            result.append(Row("MultiheadAttention", label + ", causal" * is_causal, contenders))
+    return result
 
 
 def long_attention(quick: bool = False) -> list[Row]:
-    """Where the matrix of scores no longer fits a cache; the definition keeps several of them, too
-    many at 8,192."""
-    name, made = "scaled_dot_product_attention", []
+    """Attention whose matrix of scores no longer fits the cache. The definition keeps several such
+    matrices, so it is left out at 8,192 tokens."""
+    name, result = "scaled_dot_product_attention", []
     for tokens in (5, 7) if quick else (1024, 8192):
         size = SIZES["MNIST ViT"]._replace(batch=1, tokens=tokens, width=128, heads=4)
-        halves = ours(name, size) if tokens <= 1024 else ours(name, size)[:1]
+        halves = kernel_and_definition(name, size)
+        if tokens > 1024:
+            halves = halves[:1]
         contenders = *halves, pytorch(pair_by_torch, name, size)
         label = f"{tokens:,} tokens, 4 heads of 32"
-        made.append(Row("long attention", label, contenders, memory=True))
-    return made
+        result.append(Row("long attention", label, contenders, memory=True))
+    return result
 
 
-def ours(name: str, size: Size) -> list[Contender]:
+def kernel_and_definition(name: str, size: Size) -> list[Contender]:
     return [
         Contender(half, pair_by_tinycv, (name, half, size)) for half in ("kernel", "definition")
     ]
@@ -148,7 +148,8 @@ def pair_by_torch(name: str, size: Size) -> Work:
 
 
 def layer_by_tinycv(half: str, size: Size, is_causal: bool) -> Work:
-    """The process ends with this row: what the layer calls need not be put back."""
+    """For half = "definition", the module's attention is replaced and not restored, because the
+    process ends with this row."""
     from tinycv import Tensor
     from tinycv.sequence import attention
 
@@ -178,11 +179,11 @@ def layer_by_torch(size: Size, is_causal: bool) -> Work:
 
 
 def torch_function(name: str) -> Callable:
-    """PyTorch's function of a pair's name, which takes the pair's arguments."""
+    """PyTorch's counterpart of a pair, with the pair's arguments."""
     import torch
 
     F = torch.nn.functional
-    spelt = {
+    adapted = {  # where the arguments differ
         "softmax": lambda x: F.softmax(x, -1),
         "log_softmax": lambda x: F.log_softmax(x, -1),
         "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias),
@@ -191,11 +192,11 @@ def torch_function(name: str) -> Callable:
             x, None, None, weight, bias, training=True
         ),
     }
-    return partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
+    return partial(adapted.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
 
 
 def torch_lstm(x: Any, h0: Any, c0: Any, *weights: Any) -> tuple:
-    """What torch.nn.LSTM calls, with weights that are given."""
+    """The function that torch.nn.LSTM calls, with the weights as arguments."""
     import torch
 
     y, _, c = torch._VF.lstm(
@@ -204,7 +205,7 @@ def torch_lstm(x: Any, h0: Any, c0: Any, *weights: Any) -> tuple:
     return y, c[0]
 
 
-# ── reductions: the helpers of engine/reduce.py against plain NumPy ───────────────────────────────
+# ── Reductions: the helpers of engine/reduce.py against plain NumPy ───────────────────────────────
 
 PLAIN = {
     "sum_last": lambda xp, a: a.sum(axis=-1, keepdims=True),
@@ -215,11 +216,11 @@ PLAIN = {
 
 
 def reductions(sizes: dict[str, Size]) -> list[Row]:
-    made = []
+    result = []
     for label, s in sizes.items():
         rows, scores = (s.batch * s.tokens, s.width), (s.batch, s.heads, s.tokens, s.tokens)
         heads = (s.batch, s.heads, s.tokens, s.width // s.heads)
-        used = [
+        reductions_used = [
             ("sum_last", rows),
             ("sum_last", scores),
             ("dot_last", rows),
@@ -229,30 +230,31 @@ def reductions(sizes: dict[str, Size]) -> list[Row]:
             ("max_last", scores),
             ("max_last", (s.batch, s.classes)),
         ]
-        for name, shape in used:
+        for name, shape in reductions_used:
             contenders = (
                 Contender("helper", reduction, (name, True, shape)),
                 Contender("plain NumPy", reduction, (name, False, shape)),
             )
             sides = "x".join(map(str, shape))
-            made.append(Row("reduce", f"{name} {sides}, {label}", contenders))
-    return made
+            result.append(Row("reduce", f"{name} {sides}, {label}", contenders))
+    return result
 
 
 def reduction(name: str, helper: bool, shape: tuple) -> Work:
-    from tinycv.engine import reduce  # for plain NumPy too: so both have the same malloc
+    # imported for plain NumPy too, so that both contenders have the same malloc setting
+    from tinycv.engine import reduce
 
     function = getattr(reduce, name) if helper else PLAIN[name]
     arrays = normal(*[shape] * (2 if name == "dot_last" else 1))
     return lambda: {"result": function(np, *arrays)}
 
 
-# ── a training step: forward, backward, Adam, with the ViT of demos/06_vit.py ─────────────────────
+# ── A training step: forward, backward and Adam, with the ViT of demos/06_vit.py ──────────────────
 
 
 def train_steps(batches: tuple[int, ...]) -> list[Row]:
-    """What malloc's setting is worth; the suite "models" has the step of every other model."""
-    made = []
+    """What tinycv's malloc setting gains. The training steps of other models are in "models"."""
+    result = []
     for batch in batches:
         task = Vit(batch)
         contenders = (
@@ -260,5 +262,5 @@ def train_steps(batches: tuple[int, ...]) -> list[Row]:
             pytorch(by_torch, task, True),
             Contender("tinycv, KEEP_MEMORY=0", by_tinycv, (task, True), KEEPS_NOTHING),
         )
-        made.append(Row("ViT train step", f"ViT(28, 7, 10), batch {batch}", contenders, "step"))
-    return made
+        result.append(Row("ViT train step", f"ViT(28, 7, 10), batch {batch}", contenders, "step"))
+    return result

@@ -1,8 +1,8 @@
-"""A step of AdamW on the parameters of a model, with gradients that are given; of the suites "ops"
-and "kernels".
+"""Rows for AdamW: one step on the parameters of a model, with fixed gradients; used by the suites
+"ops" and "kernels".
 
-The definition goes parameter by parameter, as one would write it; the kernel over blocks of all of
-them.
+The definition updates one parameter after another, as one would write it; the kernel updates blocks
+that span all parameters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.row import Contender, Row, Work
 from benchmarks.work import pytorch, threads
 
 Shapes = list[tuple[int, ...]]
-# a large lr: the gate must see a mistake
+# the lr is large, so that the gate notices a mistake
 OPTIONS = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.05}
 TINY: dict[str, Shapes] = {"two small arrays": [(3, 4), (5,)]}
 MLP: dict[str, Shapes] = {
@@ -30,15 +30,15 @@ def small_vit() -> dict[str, Shapes]:
 
 
 def optimisers(quick: bool = False) -> list[Row]:
-    made = []
+    result = []
     for name, shapes in (TINY if quick else small_vit() | MLP).items():
         contenders = (
             Contender("kernel", by_kernel, (shapes,)),
             Contender("definition", by_definition, (shapes,)),
             pytorch(by_torch, shapes),
         )
-        made.append(Row("optimiser", f"AdamW, {name}", contenders, "step"))
-    return made
+        result.append(Row("optimiser", f"AdamW, {name}", contenders, "step"))
+    return result
 
 
 def by_kernel(shapes: Shapes, device: str = "cpu") -> Work:
@@ -59,12 +59,15 @@ def by_definition(shapes: Shapes) -> Work:
     from tinycv.optim.adam import adamw
 
     params = [Parameter(a) for a in normal(*shapes)]
-    state, steps = [[0.0, 0.0] for _ in shapes], [0]
+    moments = [(0.0, 0.0) for _ in shapes]
+    count = 0
 
     def step() -> None:
-        steps[0] += 1
-        for p, means in zip(params, state, strict=True):
-            p.data, *means[:] = adamw(p._data, p.grad._data, *means, steps[0], **OPTIONS)
+        nonlocal count
+        count += 1
+        for i, p in enumerate(params):
+            p.data, m, v = adamw(p._data, p.grad._data, *moments[i], count, **OPTIONS)
+            moments[i] = m, v
 
     return stepping(params, Tensor, step)
 
@@ -82,8 +85,8 @@ def by_torch(shapes: Shapes, device: str = "cpu") -> Work:
 
 
 def stepping(params: list, tensor: Callable, step: Callable[[], Any]) -> Work:
-    """Steps, the first two before anything is compared: the very first follows only the gradients'
-    signs."""
+    """The Work of one step. Two steps are taken before it, with other gradients, because the first
+    step of Adam depends only on the signs of the gradients."""
     gradients = normal(*[tuple(p.shape) for p in reversed(params)])[::-1]
     for factor in (3, -0.1, 1):
         for p, g in zip(params, gradients, strict=True):

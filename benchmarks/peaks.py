@@ -1,6 +1,6 @@
-"""The fastest matrix product that this machine was seen to do: a row's "share" is held against it.
+"""Peak FLOP/s: the fastest matrix product measured on this machine, with which rows are compared.
 
-The clock and the processes are those of every other row.
+It is measured in the same kind of process, and with the same clock, as every row.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from benchmarks.worker import Processes, interleaved
 EFFORT = Effort(rounds=2, samples=3, sample=0.1, warm=0.2, settle=0.25)
 ON_GPU = replace(EFFORT, sample=0.05, warm=0.1, settle=0.0)
 QUICK = Effort(rounds=1, samples=2, sample=0.001, warm=0.002, settle=0.0)
-# (m, k, n); the last: a layer over tokens
+# (m, k, n); the last is a linear layer applied to the tokens of a batch
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (6400, 128, 512))
 TF32 = {"CUPY_TF32": "1"}
-# stands in place of a number of threads; side of a large matrix there
-GPU, SIDE = "GPU", 8192
+GPU = "GPU"  # the entry "threads" of a product on the GPU
+SIDE = 8192  # of the square matrices on the GPU
 
 
 def peaks(quick: bool = False) -> dict[str, Any]:
-    """For the record's environment: every product on all cores with its FLOP/s."""
+    """For the record's environment: matrix products on all cores, with their FLOP/s."""
     shapes, effort = (((256, 256, 256),), QUICK) if quick else (SHAPES, EFFORT)
     libraries = ["NumPy", *(["PyTorch"] if importlib.util.find_spec("torch") else [])]
     products = []
@@ -42,7 +42,7 @@ def peaks(quick: bool = False) -> dict[str, Any]:
 
 
 def peaks_of_gpu(processes: Processes) -> dict[str, Any]:
-    """Products on the GPU in four precisions; nothing where there is no GPU."""
+    """Matrix products on the GPU in four precisions; none if there is no GPU."""
     from tinycv.engine import backend
 
     if backend.gpu_problem() is not None:
@@ -63,7 +63,7 @@ def peaks_of_gpu(processes: Processes) -> dict[str, Any]:
 def speed(
     contender: Contender, shape: tuple[int, int, int], effort: Effort, processes: Processes
 ) -> dict[str, Any]:
-    """{"gflops", "seconds"} of a product, or {"missing"} with the reason."""
+    """{"gflops", "seconds"} of a product, or {"missing": the reason}."""
     try:
         with processes.working(contender) as worker:
             seconds = interleaved([worker], effort)[worker.name]
@@ -87,7 +87,7 @@ def product(library: str, shape: tuple[int, int, int]) -> Work:
 
 
 def product_on_gpu(dtype: str, side: int) -> Work:
-    """float32 with TF32 or without it, as ``tf32_allowed`` says."""
+    """A product of square matrices. For float32, ``tf32_allowed`` decides whether it uses TF32."""
     from tinycv.engine import backend
 
     xp = backend.module_for("gpu")
@@ -95,15 +95,15 @@ def product_on_gpu(dtype: str, side: int) -> Work:
     return on_tinycv(lambda: {"product": a @ b}, lambda: None, "gpu")
 
 
-# ── a row beneath the peak ────────────────────────────────────────────────────────────────────────
+# ── A row compared with the peak ──────────────────────────────────────────────────────────────────
 
 
-def compute_peak(found: dict[str, Any], on_gpu: str | None = None) -> float | None:
-    """FLOP/s of the fastest product, of any library: of float32 on the CPU, or of this dtype on the
-    GPU."""
+def compute_peak(measured: dict[str, Any], on_gpu: str | None = None) -> float | None:
+    """The FLOP/s of the fastest product of any library: float32 on the CPU or, if on_gpu is a
+    dtype, that dtype on the GPU."""
     speeds = [
         1e9 * p["gflops"]
-        for p in found["products"]
+        for p in measured["products"]
         if "gflops" in p and (p["library"] == f"CuPy, {on_gpu}" if on_gpu else p["threads"] != GPU)
     ]
     return max(speeds, default=None)
@@ -112,12 +112,15 @@ def compute_peak(found: dict[str, Any], on_gpu: str | None = None) -> float | No
 def standing(
     record: dict[str, Any], row: dict[str, Any], contender: dict[str, Any]
 ) -> dict[str, float]:
-    """Achieved "gflops" and its "share" of the peak; without what is not known."""
-    found, seconds = record["environment"].get("peaks"), contender.get("median")
-    flops = row.get("flops")
+    """The "gflops" that a contender achieved, and their "share" of the peak, as far as both are
+    known."""
+    measured = record["environment"].get("peaks")
+    seconds, flops = contender.get("median"), row.get("flops")
     if seconds is None or not flops:
         return {}
-    made = {"gflops": flops / seconds * 1e-9}
+    achieved = {"gflops": flops / seconds * 1e-9}
     on_device = row.get("dtype", "float32") if contender.get("on_device") else None
-    top = compute_peak(found, on_device) if found else None
-    return made | ({"share": flops / seconds / top} if top else {})
+    peak = compute_peak(measured, on_device) if measured else None
+    if peak:
+        achieved["share"] = flops / seconds / peak
+    return achieved

@@ -1,21 +1,21 @@
-"""The figures on the console: a table as they come, and what lost."""
+"""The table on the console: one line per contender while the rows are measured, then what lost."""
 
 from __future__ import annotations
 
 from typing import Any
 
-APART = ("host_s", "device_s", "transfer_s", "end_to_end_s")  # of a device: device.py
+DEVICE_TIMES = ("host_s", "device_s", "transfer_s", "end_to_end_s")  # see device.py
 WIDTHS = (52, 22, 11, 12, 12, 5)
 
 
 def head(record: dict[str, Any]) -> list[str]:
     """Where this was measured, and the names of the columns."""
-    quick = ["A QUICK RUN, to see that it works: the figures mean nothing"] * record["quick"]
+    quick = ["A QUICK RUN, only to check that it works: the figures mean nothing"] * record["quick"]
     return [
         *quick,
         f"{machine(record['environment'])}; load average {record['environment']['load']}",
-        "ratio: the first contender's median over this one's, below 1 where the first is faster; "
-        "[95 % interval, bootstrap over rounds]",
+        "ratio: median of the first contender / median of this one, below 1 if the first is "
+        "faster; [95 % interval, bootstrap over rounds]",
         "",
         line("row", "contender", "median", "quartile 1", "quartile 3", "n") + "  ratio",
     ]
@@ -32,30 +32,31 @@ def row_lines(row: dict[str, Any]) -> list[str]:
             lines.append(line(label, c["name"]) + f"  not measured: {c['missing']}")
             continue
         times = [duration(c[key]) for key in ("median", "q1", "q3")]
-        said = line(label, c["name"], *times, str(c["n"]))
+        text = line(label, c["name"], *times, str(c["n"]))
         if i > 0:
-            said += f"  {ratio(c)}"
+            text += f"  {ratio(c)}"
         elif row["of"] != "call":
-            said += f"  per {row['of']}"
+            text += f"  per {row['of']}"
         if megabytes(c):
-            said += f"  peak {megabytes(c)}"
-        lines.append(said)
+            text += f"  peak {megabytes(c)}"
+        lines.append(text)
         if "device_s" in c:
-            lines.append(line("", "") + "  " + parts_of_a_device(c))
+            lines.append(line("", "") + "  " + device_times(c))
     return lines
 
 
-def parts_of_a_device(c: dict[str, Any]) -> str:
+def device_times(c: dict[str, Any]) -> str:
     """ "host 1 ms, device 2 ms, ..." """
-    names = [part.removesuffix("_s").replace("_", " ") for part in APART]
-    return ", ".join(
-        f"{name} {duration(c[part])}" for name, part in zip(names, APART, strict=True) if part in c
-    )
+    parts = []
+    for key in DEVICE_TIMES:
+        if key in c:
+            parts.append(f"{key.removesuffix('_s').replace('_', ' ')} {duration(c[key])}")
+    return ", ".join(parts)
 
 
 def verdicts(record: dict[str, Any]) -> list[str]:
-    """Where the first contender is slower, and the interval leaves no doubt; and what was
-    refused."""
+    """The comparisons that the first contender loses beyond doubt (its interval is above 1), and
+    the rows that were refused."""
     pairs = compared(record)
     lost = [
         f"  {row['group']}: {row['name']}: {row['contenders'][0]['name']} against {c['name']}: "
@@ -69,7 +70,7 @@ def verdicts(record: dict[str, Any]) -> list[str]:
 
 
 def compared(record: dict[str, Any]) -> list[tuple[dict, dict]]:
-    """(row, contender) for every measured contender but the first of its row."""
+    """(row, contender) for every measured contender except the first one of its row."""
     return [
         (row, c)
         for row in record["rows"]
@@ -80,6 +81,7 @@ def compared(record: dict[str, Any]) -> list[tuple[dict, dict]]:
 
 
 def machine(environment: dict[str, Any]) -> str:
+    """The machine, its settings and the commit, in one line."""
     cpu, blas, versions = environment["cpu"], environment["blas"], environment["versions"]
     commit = (environment["commit"] or "unknown")[:10]
     if environment["uncommitted_changes"]:
@@ -116,6 +118,6 @@ def ratio(contender: dict[str, Any]) -> str:
 
 
 def megabytes(contender: dict[str, Any]) -> str:
-    """Of its peak memory; "" where it was not asked for, or is not known."""
-    held = contender.get("memory", {}).get("bytes")
-    return "" if held is None else f"{held / 1e6:.3g} MB"
+    """The contender's peak memory; "" if it was not measured."""
+    peak = contender.get("memory", {}).get("bytes")
+    return "" if peak is None else f"{peak / 1e6:.3g} MB"

@@ -1,4 +1,4 @@
-"""What a suite is made of: rows of contenders, and how much effort a row is worth."""
+"""Rows and contenders: what a benchmark compares with what, and how long it measures."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 
 from benchmarks.gate import RTOL
 
-# how the names of contenders begin that this project does not make
+# The names of contenders begin with one of these if their code is not part of this project.
 OUTSIDERS = ("PyTorch", "plain NumPy", "HIPS autograd", "MyGrad")
-# does the work once; returns what the gate compares, by name
+# A Work does the work to be timed once. It returns, by name, the results that the gate compares.
 Work = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """``make(*args)``, called in the contender's own process, returns its Work. It must be a
-    module's own function.
+    """One way to do a row's work. ``make(*args)``, called in the contender's own process, returns
+    its Work. make must be defined at the top level of a module, so that it can be pickled.
 
-    env: environment variables for that process; worker.settings may add one. missing: why it cannot
-    be measured here.
-    on_device: its Work is a device.Waited, whose parts are told apart; its memory is the device's.
+    env: environment variables for that process; worker.settings may add one.
+    missing: why it cannot be measured here, or "".
+    on_device: its Work is a device.Waited: host, device and transfer are timed separately too, and
+    its memory is that of the device.
     """
 
     name: str
@@ -34,13 +35,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. All agree with the first contender, and are compared with its time.
+    """One comparison. Every contender must compute the same results as the first one, and is
+    compared with its time.
 
-    per: how many of ``of`` one call of the Work does; times, flops and bytes are of one.
-    flops: of its matrix products, where a multiplication with its addition is 2.
-    point: ("sequence length", 1024): the rows of a group that have one form a curve.
-    dtype: by whose roof a GPU's figures are measured.
-    rtol: of the gate. memory: measure also the peak memory of a call.
+    of, per: one call of the Work does ``per`` units of what ``of`` names; times, flops and bytes
+    are given per unit.
+    flops: those of the matrix products; a multiplication and its addition count as 2.
+    point: for example ("sequence length", 1024): the rows of a group that have one form a curve.
+    dtype: with the peak of this dtype, a GPU's FLOP/s are compared.
+    rtol: the tolerance of the gate. memory: also measure the peak memory of a call.
     """
 
     group: str
@@ -57,12 +60,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Effort:
-    """rounds: turns of each contender; a turn warms up for ``warm`` s, then takes ``samples`` of
-    about ``sample`` s each.
+    """How long to measure. All times are in seconds.
 
-    settle: s to wait before a turn. OpenMP's threads go on spinning for up to 0.2 s after the last
-    turn.
-    longest: s that a turn should not exceed: where one call takes long, fewer samples are taken.
+    rounds: turns per contender. A turn warms up for ``warm``, then takes ``samples`` samples of
+    about ``sample`` each.
+    settle: the wait before a turn, because OpenMP threads keep spinning for up to 0.2 s after the
+    last one.
+    longest: the limit for a turn; if one call takes long, fewer samples are taken.
     """
 
     rounds: int

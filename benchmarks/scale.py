@@ -1,9 +1,10 @@
-"""The suite "scale": time and memory against size, so that a crossover is seen and not one lucky
-speed-up.
+"""The suite "scale": time and memory as a function of size, to show where one library overtakes
+another.
 
-Each group is one sweep: one row per size, ``point`` its axis and place on it. Models take a
-training step as the suite "models" does; attention and convolution stand alone, forward and
-backward, to inputs and weights, as the suite "ops" has them.
+Each group is one sweep, with one row per size; the row's ``point`` names the axis and the size.
+Models do a training step, as in the suite "models". Attention and convolution are measured without
+a model around them, forward and backward, with gradients of inputs and weights, as in the suite
+"ops".
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from benchmarks.work import pytorch
 
 BATCHES, WIDTHS = (8, 16, 32, 64, 128, 256), (32, 64, 128, 256)
 TOKENS, STEPS, SIDES = (128, 256, 512, 1024, 2048, 4096), (16, 32, 64, 128, 256), (8, 16, 32, 64)
-HEADS, HEAD = 4, 32  # of the attention alone, and its batch of 1
-IMAGES, CHANNELS = 16, 32  # of the convolution alone
+HEADS, HEAD = 4, 32  # heads and their width, of the attention without a model; its batch is 1
+IMAGES, CHANNELS = 16, 32  # of the convolution without a model
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Every sweep; if quick, the first place of each function that stands alone, and of the LSTM,
-    all tiny."""
+    """All sweeps; if quick, one tiny size of attention, convolution and the LSTM."""
     if quick:
         lstm = Lstm(2, 4, 2, 4, 3)
         return [*attention((8,)), *convolution((8,)), *models("LSTM: steps", {4: lstm})]
@@ -44,44 +44,46 @@ def rows(quick: bool = False) -> list[Row]:
 
 def models(group: str, tasks: Mapping[int, Task]) -> list[Row]:
     """A training step at each size."""
-    made = []
+    result = []
     for size, task in tasks.items():
-        ours = Contender("tinycv", by_tinycv, (task, True, is_split(task)))
-        made.append(row(group, size, task.flops(True), ours, pytorch(by_torch, task, True)))
-    return made
+        tinycv = Contender("tinycv", by_tinycv, (task, True, is_split(task)))
+        result.append(row(group, size, task.flops(True), tinycv, pytorch(by_torch, task, True)))
+    return result
 
 
 def attention(sizes: Iterable[int]) -> list[Row]:
-    made = []
+    result = []
     for t in sizes:
         flops = 2.0 * 3 * 2 * HEADS * t * t * HEAD
         size = SIZES["MNIST ViT"]._replace(batch=1, tokens=t, width=HEADS * HEAD, heads=HEADS)
-        made.append(alone("attention: tokens", t, "scaled_dot_product_attention", size, flops))
-    return made
+        result.append(
+            single_function("attention: tokens", t, "scaled_dot_product_attention", size, flops)
+        )
+    return result
 
 
 def convolution(sizes: Iterable[int]) -> list[Row]:
-    made = []
+    result = []
     for s in sizes:
         flops = 2.0 * 3 * IMAGES * s * s * 9 * CHANNELS**2
         size = SIZES["MNIST ViT"]._replace(conv=(IMAGES, CHANNELS, s))
-        made.append(alone("convolution 3 x 3: side", s, "conv2d", size, flops))
-    return made
+        result.append(single_function("convolution 3 x 3: side", s, "conv2d", size, flops))
+    return result
 
 
-def alone(group: str, place: int, name: str, size: Size, flops: float) -> Row:
-    """A function without a model around it."""
-    ours = Contender("tinycv", pair_by_tinycv, (name, "kernel", size))
-    return row(group, place, flops, ours, pytorch(pair_by_torch, name, size))
+def single_function(group: str, axis_value: int, name: str, size: Size, flops: float) -> Row:
+    """A row for one function, without a model around it."""
+    tinycv = Contender("tinycv", pair_by_tinycv, (name, "kernel", size))
+    return row(group, axis_value, flops, tinycv, pytorch(pair_by_torch, name, size))
 
 
-def row(group: str, size: int, flops: float, ours: Contender, theirs: Contender) -> Row:
-    """The group's name ends in its axis: "ViT: batch"."""
+def row(group: str, size: int, flops: float, tinycv: Contender, torch: Contender) -> Row:
+    """A row at one size. The name of the group ends with its axis, as in "ViT: batch"."""
     axis = group.rpartition(": ")[2]
     return Row(
         group,
         f"{axis} {size}",
-        (ours, theirs),
+        (tinycv, torch),
         "step",
         flops=flops,
         point=(axis, size),

@@ -1,6 +1,7 @@
-"""What the pages show of the records of the suites: Markdown tables, and the curves behind them.
+"""Markdown tables for the READMEs, made from the records of the suites.
 
-README.md has ``models_table``, benchmarks/README.md has ``ops_table``; demos/readme.py writes them.
+README.md shows ``models_table`` and benchmarks/README.md shows ``ops_table``; demos/readme.py
+writes them into the pages.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from benchmarks.statistics import crossings, exponent
 
 Record = dict[str, Any]
 
-# ── curves: the rows of a group that differ in size alone ─────────────────────────────────────────
+# ── Curves: the rows of a group that differ only in size ──────────────────────────────────────────
 
-# how the groups of whole models over the batch end, in the suite "backends"
+# in the suite "backends", the groups of whole models over batch sizes have names that end so
 STEP = " training step"
-NUMPY = ("NumPy", "NumPy, a shard a core")
+# the ways to run on NumPy; the third is the name of the second in older records
+NUMPY = ("NumPy", "NumPy, one shard per core", "NumPy, a shard a core")
 
 
 @dataclass
 class Curve:
-    """One contender over the sizes of a group, which ascend. memory: bytes by size, where known."""
+    """One contender over the sizes of a group, in ascending order. memory: bytes by size, as far as
+    known."""
 
     group: str
     axis: str
@@ -35,114 +38,118 @@ class Curve:
 
 
 def curves(record: Record) -> list[Curve]:
-    """Every curve of a record, of the rows that have a ``point``."""
+    """All curves of a record, from the rows that have a ``point``."""
     rows = [row for row in record["rows"] if row.get("point") and "refused" not in row]
-    found: dict[tuple[str, str], Curve] = {}
+    by_name: dict[tuple[str, str], Curve] = {}
     for row in sorted(rows, key=lambda row: row["point"][1]):
         axis, size = row["point"]
         for c in row["contenders"]:
             if "median" not in c:
                 continue
             key = row["group"], c["name"]
-            curve = found.setdefault(key, Curve(row["group"], axis, c["name"]))
+            curve = by_name.setdefault(key, Curve(row["group"], axis, c["name"]))
             curve.sizes.append(size)
             curve.seconds.append(c["median"])
-            if held := c.get("memory", {}).get("bytes"):
-                curve.memory[size] = held
+            peak = c.get("memory", {}).get("bytes")
+            if peak:
+                curve.memory[size] = peak
     order = list(dict.fromkeys(row["group"] for row in rows))
-    return sorted(found.values(), key=lambda curve: order.index(curve.group))
+    return sorted(by_name.values(), key=lambda curve: order.index(curve.group))
 
 
-def fastest(drawn: list[Curve], names: tuple[str, ...]) -> dict[float, float]:
-    """{size: seconds} of the fastest of these contenders."""
+def fastest(group: list[Curve], names: tuple[str, ...]) -> dict[float, float]:
+    """{size: seconds} of the fastest of these contenders, for the curves of one group."""
     best: dict[float, float] = {}
-    for curve in drawn:
+    for curve in group:
         if curve.contender in names:
             for size, seconds in zip(curve.sizes, curve.seconds, strict=True):
                 best[size] = min(seconds, best.get(size, seconds))
     return best
 
 
-def pays(axis: str, slow: dict[float, float], fast: dict[float, float]) -> str:
-    """From which size on ``fast`` is the faster one, in words."""
+def faster_from(axis: str, slow: dict[float, float], fast: dict[float, float]) -> str:
+    """From which size on ``fast`` is faster than ``slow``, in words."""
     sizes = sorted(set(slow) & set(fast))
     a, b = [slow[x] for x in sizes], [fast[x] for x in sizes]
     if a[-1] < b[-1]:
         return f"at no {axis} measured"
-    met = crossings(sizes, a, b)
-    return f"from {axis} {met[-1]:.2g} on" if met else f"at every {axis}"
+    crossed_at = crossings(sizes, a, b)
+    return f"from {axis} {crossed_at[-1]:.2g} on" if crossed_at else f"at every {axis}"
 
 
-def paying(record: Record) -> list[str]:
-    """From which size on a GPU pays: one line per sweep that NumPy and CuPy were measured on."""
-    lines, found = [], curves(record)
-    for group in dict.fromkeys(curve.group for curve in found):
-        drawn = [curve for curve in found if curve.group == group]
-        slow, fast = fastest(drawn, NUMPY), fastest(drawn, ("CuPy",))
-        if sizes := sorted(set(slow) & set(fast)):
-            axis = drawn[0].axis
+def crossovers(record: Record) -> list[str]:
+    """From which size on a GPU is faster: a line for every sweep measured on NumPy and CuPy."""
+    lines = []
+    all_curves = curves(record)
+    for group in dict.fromkeys(curve.group for curve in all_curves):
+        of_group = [curve for curve in all_curves if curve.group == group]
+        slow, fast = fastest(of_group, NUMPY), fastest(of_group, ("CuPy",))
+        sizes = sorted(set(slow) & set(fast))
+        if sizes:
+            axis = of_group[0].axis
             lines.append(
-                f"{group}: CuPy is faster than NumPy {pays(axis, slow, fast)} "
+                f"{group}: CuPy is faster than NumPy {faster_from(axis, slow, fast)} "
                 f"({axis} {sizes[0]:g} to {sizes[-1]:g})"
             )
     return lines
 
 
-# ── README.md: every model beside what a user would pick instead ──────────────────────────────────
+# ── README.md: every model, by tinycv and by other libraries ──────────────────────────────────────
 
 KINDS = {"step": "training step", "batch": "inference"}
-# how the names of other libraries' contenders begin
-BESIDE = ("PyTorch", "HIPS autograd", "MyGrad")
+# the names of contenders from other libraries begin with these
+OTHER_LIBRARIES = ("PyTorch", "HIPS autograd", "MyGrad")
 COMPILED = "compiled: "
 
 
 def models_table(record: Record) -> str:
-    """Markdown: one table each for training, inference, and what torch.compile was measured on."""
+    """Markdown: one table for training, one for inference, and one for torch.compile."""
     kinds: dict[str, list] = {}
     for row in record["rows"]:
         if "refused" not in row:
             compiler = "torch.compile, " if row["group"].startswith(COMPILED) else ""
             kinds.setdefault(compiler + KINDS[row["of"]], []).append(row)
     tables = [line for kind, rows in kinds.items() for line in model_table(record, kind, rows)]
-    return "\n".join([*tables, *signed(record)])
+    return "\n".join([*tables, *footer(record)])
 
 
 def model_table(record: Record, kind: str, rows: list[Record]) -> list[str]:
-    """One line per model, without columns that nothing was measured for; and their mean."""
-    head = [kind, "tinycv", "PyTorch", "tinycv / PyTorch", "/ HIPS autograd", "/ MyGrad"]
-    head += ["memory, both", "of peak, both"]
+    """One line per model, without empty columns; and the geometric mean of the ratios."""
+    head = [kind, "tinycv", "PyTorch", "tinycv / PyTorch"]
+    head += ["tinycv / HIPS autograd", "tinycv / MyGrad"]
+    head += ["peak memory: tinycv, PyTorch", "share of the CPU's peak FLOP/s: tinycv, PyTorch"]
     lines = [model_cells(record, row) for row in rows]
     used = [i for i in range(len(head)) if any(line[i] != "-" for line in lines)]
     contenders = [c for row in rows for c in row["contenders"]]
-    why = "; ".join(dict.fromkeys(c["missing"] for c in contenders if "missing" in c))
-    said = summary([c for row in rows if (c := best(row, "PyTorch"))])
-    return [
-        *markdown(" | ".join(head[i] for i in used), [[line[i] for i in used] for line in lines]),
-        "",
-        said + (f" A dash: {why}." if why else ""),
-        "",
-    ]
+    reasons = "; ".join(dict.fromkeys(c["missing"] for c in contenders if "missing" in c))
+    pytorch = [best(row, "PyTorch") for row in rows]
+    text = summary([c for c in pytorch if c])
+    if reasons:
+        text += f" A dash means not measured: {reasons}."
+    table = markdown(" | ".join(head[i] for i in used), [[line[i] for i in used] for line in lines])
+    return [*table, "", text, ""]
 
 
 def model_cells(record: Record, row: Record) -> list[str]:
-    ours = row["contenders"][0]
-    torch, *others = (best(row, name) for name in BESIDE)
-    both = [c for c in (ours, torch) if c]
-    shares = [f"{made['share']:.0%}" for c in both if "share" in (made := standing(record, row, c))]
-    held = [megabytes(c) for c in both if megabytes(c)]
+    tinycv = row["contenders"][0]
+    torch, *others = (best(row, name) for name in OTHER_LIBRARIES)
+    both = [c for c in (tinycv, torch) if c]
+    speeds = [standing(record, row, c) for c in both]
+    shares = [f"{speed['share']:.0%}" for speed in speeds if "share" in speed]
+    memory = [megabytes(c) for c in both if megabytes(c)]
     return [
         f"{row['group'].removeprefix(COMPILED)}, {row['name'].rpartition(', ')[2]}",
-        duration(ours["median"]),
+        duration(tinycv["median"]),
         duration(torch["median"]) if torch else "-",
         marked(torch) if torch else "-",
         *(f"{c['ratio']:.2g}" if c else "-" for c in others),
-        ", ".join(held) or "-",
+        ", ".join(memory) or "-",
         ", ".join(shares) or "-",
     ]
 
 
 def best(row: Record, library: str) -> Record | None:
-    """The fastest way of a library: PyTorch has two layouts of memory."""
+    """The fastest contender of a library: PyTorch has one for each of two memory layouts."""
     others = row["contenders"][1:]
     ways = [c for c in others if c["name"].startswith(library) and "median" in c]
     return min(ways, key=lambda c: c["median"], default=None)
@@ -153,16 +160,18 @@ def best(row: Record, library: str) -> Record | None:
 
 def ops_table(ops: Record, scale: Record) -> str:
     """Markdown: how models grow, and the ops that lose to PyTorch."""
-    return "\n".join([*growth(scale), *lost_ops(ops), *signed(ops, scale)])
+    return "\n".join([*growth(scale), *lost_ops(ops), *footer(ops, scale)])
 
 
 def growth(record: Record) -> list[str]:
-    """How both grow along each axis of the suite "scale", and what their ratio is at its ends."""
-    head = "along x | time ~ x^k: k of tinycv, PyTorch | memory ~ x^k: k of both"
-    head += " | tinycv / PyTorch at both ends"
-    lines, found = [], curves(record)
-    for group in dict.fromkeys(curve.group for curve in found):
-        both = [c for c in found if c.group == group and c.contender in ("tinycv", "PyTorch")]
+    """How time and memory grow along each axis of the suite "scale", and the ratio of the times at
+    both ends of the axis."""
+    head = "along x | time ~ x^k: k of tinycv, PyTorch | memory ~ x^k: k of tinycv, PyTorch"
+    head += " | tinycv / PyTorch at the smallest and the largest x"
+    lines = []
+    all_curves = curves(record)
+    for group in dict.fromkeys(curve.group for curve in all_curves):
+        both = [c for c in all_curves if c.group == group and c.contender in ("tinycv", "PyTorch")]
         sizes = both[0].sizes
         time = [exponent(curve.sizes, curve.seconds) for curve in both]
         memory = [exponent(list(c.memory), list(c.memory.values())) for c in both]
@@ -180,8 +189,9 @@ def exponents(fits: list[float | None]) -> str:
 
 
 def lost_ops(record: Record) -> list[str]:
+    """The single ops that are slower than PyTorch beyond doubt, and a summary of all ops."""
     head = "single ops that lose | tinycv | PyTorch | tinycv / PyTorch"
-    beside = [(row, c) for row, c in compared(record) if c["name"] == "PyTorch"]
+    with_pytorch = [(row, c) for row, c in compared(record) if c["name"] == "PyTorch"]
     lines = [
         [
             f"{row['group']}: {row['name']}",
@@ -189,51 +199,54 @@ def lost_ops(record: Record) -> list[str]:
             duration(c["median"]),
             ratio(c),
         ]
-        for row, c in beside
+        for row, c in with_pytorch
         if c["interval"][0] > 1
     ]
-    said = [f"Single ops, {summary([c for _, c in beside])}", ""]
-    return [*said, *markdown(head, lines), ""] if lines else said
+    text = [f"Single ops, {summary([c for _, c in with_pytorch])}", ""]
+    return [*text, *markdown(head, lines), ""] if lines else text
 
 
-# ── what tables share ─────────────────────────────────────────────────────────────────────────────
+# ── Shared by all tables ──────────────────────────────────────────────────────────────────────────
 
 
 def markdown(head: str, lines: list[list[str]]) -> list[str]:
-    """head: the names of the columns, "a | b | c"."""
+    """A Markdown table. head: the names of the columns, "a | b | c"."""
     text = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]
     return [f"| {head} |", "|" + "---|" * (head.count(" | ") + 1), *text]
 
 
 def marked(c: Record) -> str:
+    """The ratio, in bold if the first contender is slower beyond doubt."""
     return f"**{ratio(c)}**" if c["interval"][0] > 1 else ratio(c)
 
 
-def summary(found: list[Record]) -> str:
-    if not found:
+def summary(entries: list[Record]) -> str:
+    """The geometric mean of the ratios, and how many are faster or slower beyond doubt."""
+    if not entries:
         return "PyTorch was not measured."
-    mean = exp(sum(log(c["ratio"]) for c in found) / len(found))
-    faster = sum(c["interval"][1] < 1 for c in found)
-    slower = sum(c["interval"][0] > 1 for c in found)
+    mean = exp(sum(log(c["ratio"]) for c in entries) / len(entries))
+    faster = sum(c["interval"][1] < 1 for c in entries)
+    slower = sum(c["interval"][0] > 1 for c in entries)
     return (
-        f"tinycv / PyTorch, geometric mean of {len(found)}: {mean:.2f}. Beyond doubt, {faster} are "
-        f"faster and {slower} slower."
+        f"tinycv / PyTorch, geometric mean of {len(entries)}: {mean:.2f}. tinycv is faster beyond "
+        f"doubt in {faster}, and slower in {slower}."
     )
 
 
-def signed(*records: Record) -> list[str]:
-    """What was refused, and where it was measured."""
+def footer(*records: Record) -> list[str]:
+    """The lines below a table: what was refused, and where it was measured."""
     refused = [
         f"{row['group']}, {row['name']}"
         for record in records
         for row in record["rows"]
         if "refused" in row
     ]
-    places: dict[str, list] = {}
+    suites_by_machine: dict[str, list] = {}
     for record in records:
-        places.setdefault(machine(record["environment"]), []).append(record["suite"])
-    where = [f"{', '.join(suites)}: {place}." for place, suites in places.items()]
-    said = " ".join(["Medians; intervals of 95 %; **bold**: slower beyond doubt.", *where])
+        name = machine(record["environment"])
+        suites_by_machine.setdefault(name, []).append(record["suite"])
+    where = [f"{', '.join(suites)}: {name}." for name, suites in suites_by_machine.items()]
+    text = " ".join(["Medians; 95 % intervals; **bold**: slower beyond doubt.", *where])
     if not refused:
-        return [said]
-    return [f"Refused, because the contenders disagree: {'; '.join(refused)}.", "", said]
+        return [text]
+    return [f"Refused, because the contenders disagree: {'; '.join(refused)}.", "", text]

@@ -1,11 +1,11 @@
-"""What the suites of whole models learn: sizes, a batch of examples, and what a step costs.
+"""The tasks of the benchmarked models: their sizes, a batch of examples, and the FLOPs of a step.
 
-A task imports no library that differentiates, so every contender can be told about it. The network
-itself stands in networks.py (tinycv and PyTorch) and functional.py (HIPS autograd and MyGrad).
+A task imports no autograd library, so every contender's process can use it. The networks themselves
+are in networks.py (tinycv and PyTorch) and functional.py (HIPS autograd and MyGrad).
 
-Cost counts matrix products only, a multiplication and an addition as two operations, and only those
-that cannot be avoided: backward, a product of values and weights is pulled to both; the first
-layer's not to the examples.
+Only matrix products are counted, a multiplication and an addition as two FLOPs, and only those that
+cannot be avoided: in the backward pass, a product of values and weights needs two more products,
+one for each gradient; the first layer needs only one, because the examples need no gradient.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks.inputs import normal
 
 
 class Product(NamedTuple):
-    """Multiply-adds of one product forward, and how many products of that size its backward
-    needs."""
+    """A matrix product. terms: its multiply-adds. pulls: how many products of the same size its
+    backward pass needs."""
 
     terms: int
     pulls: int = 2
@@ -35,11 +35,11 @@ class Task:
     batch: int = 128
 
     def flops(self, train: bool) -> float:
-        """Of one training step without its optimiser, or of one inference."""
+        """The FLOPs of one training step, without the optimiser, or of one inference."""
         return float(sum(2 * p.terms * (1 + p.pulls if train else 1) for p in self.products()))
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        """What the loss takes after the model. The model itself takes the first."""
+        """The arguments of the loss, after the model. The first one is the model's input."""
         raise TypeError(f"{type(self).__name__} must define examples()")
 
     def products(self) -> Iterator[Product]:
@@ -60,7 +60,7 @@ class Mlp(Task):
 
 @dataclass(frozen=True)
 class Lstm(Task):
-    """A sequence is read to its end; the last hidden state says the class."""
+    """An LSTM reads a sequence; a linear layer on its last hidden state gives the class."""
 
     steps: int = 28
     inputs: int = 28
@@ -80,7 +80,7 @@ class Lstm(Task):
 
 @dataclass(frozen=True)
 class Transformer(Task):
-    """Post-norm encoder blocks behind a causal mask; every token says what comes next."""
+    """Post-norm encoder blocks with a causal mask; every token predicts the next one."""
 
     batch: int = 32
     tokens: int = 64
@@ -95,9 +95,9 @@ class Transformer(Task):
         return ids[:, :-1].copy(), ids[:, 1:].copy()
 
     def products(self) -> Iterator[Product]:
-        seen = self.tokens * (self.tokens + 1) // 2
+        pairs = self.tokens * (self.tokens + 1) // 2
         for _ in range(self.layers):
-            yield from block(self.batch, self.tokens, self.width, self.mlp, seen)
+            yield from block(self.batch, self.tokens, self.width, self.mlp, pairs)
         yield Product(self.batch * self.tokens * self.width * self.words)
 
 
@@ -128,8 +128,8 @@ class Vit(Task):
 
 @dataclass(frozen=True)
 class LeNet(Task):
-    """Two 5 x 5 convolutions and three linear layers on 28 x 28 (after LeCun et al. 1998, with ReLU
-    and mean pooling)."""
+    """Two 5 x 5 convolutions and three linear layers on 28 x 28 images (after LeCun et al. 1998,
+    with ReLU and mean pooling)."""
 
     channels: tuple[int, int] = (6, 16)
 
@@ -146,12 +146,12 @@ class LeNet(Task):
 
 @dataclass(frozen=True)
 class Gan(Task):
-    """A generator and a discriminator of 32 x 32, each in four strides (after Radford, Metz &
-    Chintala 2016)."""
+    """A generator and a discriminator of 32 x 32 images, each with four (transposed) convolutions
+    (after DCGAN: Radford, Metz & Chintala 2016)."""
 
     batch: int = 64
     latent: int = 64
-    channels: int = 32  # of the widest maps; twice as many at each halving
+    channels: int = 32  # of the maps of side 16; twice as many each time the side is halved
 
     def examples(self) -> tuple[np.ndarray, ...]:
         noise = (self.batch, self.latent, 1, 1)
@@ -159,32 +159,33 @@ class Gan(Task):
         return first, np.tanh(images), second
 
     def one_pass(self) -> tuple[list[int], list[int]]:
-        """Multiply-adds of every layer of the generator, and of the discriminator, for one
+        """The multiply-adds of every layer of the generator, and of the discriminator, for one
         batch."""
         c = self.channels
-        # side of the smaller map, channels either side
+        # the side of a convolution's smaller map, and the channels of both maps
         maps = ((16, 1, c), (8, c, 2 * c), (4, 2 * c, 4 * c))
         middle = [self.batch * side**2 * 16 * a * b for side, a, b in maps]
         first, last = self.batch * 16 * self.latent * 4 * c, self.batch * 16 * 4 * c
         return [first, *reversed(middle)], [*middle, last]
 
     def flops(self, train: bool) -> float:
-        generator, judge = self.one_pass()
+        generator, discriminator = self.one_pass()
         if not train:
             return 2.0 * sum(generator)
-        # twice there, once back, but not to the noise
-        own = 4 * sum(generator) - generator[0]
-        # of real ones and of fakes: weights alone below
-        learning = 2 * (3 * sum(judge) - judge[0])
-        # the generator's: to its input, weights left out
-        passing = 2 * sum(judge)
-        return 2.0 * (own + learning + passing)
+        # the generator runs forward twice and backward once (two products per layer), but the
+        # noise needs no gradient
+        in_generator = 4 * sum(generator) - generator[0]
+        # the discriminator learns from images and from fakes, which need no gradient
+        learning = 2 * (3 * sum(discriminator) - discriminator[0])
+        # for the generator's loss, the gradient passes through it; its weights need none
+        passing = 2 * sum(discriminator)
+        return 2.0 * (in_generator + learning + passing)
 
 
 @dataclass(frozen=True)
 class UNet(Task):
-    """3 x 3 convolutions with group norm and SiLU at two scales, one skip connection; it learns to
-    take noise away."""
+    """A U-Net of 3 x 3 convolutions with group norm and SiLU, two scales and one skip connection;
+    it learns to denoise."""
 
     batch: int = 64
     side: int = 28
@@ -207,8 +208,8 @@ class UNet(Task):
 
 @dataclass(frozen=True)
 class Score(Task):
-    """Implicit score matching in the plane: E[|s|^2 / 2 + tr(ds/dx)], Hyvarinen 2005, theorem 1.
-    Second order."""
+    """Implicit score matching in the plane: E[|score|^2 / 2 + tr(dscore/dx)], Hyvarinen 2005,
+    theorem 1. It needs second derivatives."""
 
     batch: int = 512
     hidden: int = 128
@@ -217,8 +218,8 @@ class Score(Task):
         return tuple(normal((self.batch, 2)))
 
     def products(self) -> Iterator[Product]:
-        """The score, then each of its two coordinates pulled back to x: three times the same
-        products. All of it is pulled to the weights."""
+        """The score, and the gradient of each of its two coordinates with respect to x: three times
+        the same products. All of them need gradients of the weights."""
         outer, middle = self.batch * 2 * self.hidden, self.batch * self.hidden**2
         for _ in range(3):
             yield Product(outer, 1)
@@ -235,8 +236,8 @@ def labels(batch: int, classes: int) -> np.ndarray:
     return np.arange(batch) % classes
 
 
-def block(batch: int, tokens: int, width: int, mlp: int, seen: int) -> Iterator[Product]:
-    """An encoder block; ``seen`` pairs of a query and a key that it may look at."""
+def block(batch: int, tokens: int, width: int, mlp: int, pairs: int) -> Iterator[Product]:
+    """The products of an encoder block. pairs: the number of (query, key) pairs it attends to."""
     yield Product(batch * tokens * width * (3 + 1) * width)
-    yield Product(batch * seen * width * 2)
+    yield Product(batch * pairs * width * 2)
     yield Product(batch * tokens * width * mlp * 2)

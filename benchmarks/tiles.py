@@ -1,9 +1,11 @@
-"""Convolution on a GPU by columns and by tiles, map by map.
+"""Two implementations of convolution on a GPU, by columns (im2col) and by tiles, timed against each
+other.
 
-python -m benchmarks.tiles out/conv_tiles.json
+    python -m benchmarks.tiles out/conv_tiles.json
 
-For each shape and each of the three maps: milliseconds (means of ten calls, by CUDA events) and
-TFLOP/s both ways, the largest difference as a share of the largest value, and whether two runs by
+For each shape, and for each of the three maps (forward, gradient of the input, gradient of the
+weight), the record has the milliseconds (means of ten calls, by CUDA events) and TFLOP/s of both
+implementations, their largest difference relative to the largest value, and whether two runs by
 tiles give the same bits.
 """
 
@@ -20,9 +22,10 @@ from unittest import mock
 
 import numpy as np
 
-CALLS, NEVER = 10, 1 << 62
-# images, channels in and out, side, window, stride, padding: large, a U-Net's, small, and such as
-# tiles are not taken for
+CALLS = 10
+NEVER = 1 << 62  # as the smallest size for tiles: they are never used
+# images, input channels, output channels, side, window, stride, padding: large shapes, those of a
+# U-Net, small ones, and some for which the library does not use tiles
 SHAPES = (
     (128, 128, 128, 32, 3, 1, 1),
     (128, 128, 256, 32, 4, 2, 1),
@@ -41,8 +44,8 @@ SHAPES = (
 def rows(
     xp: Any, shapes: Any = SHAPES, calls: int = CALLS, many: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """A row for each shape and map. many: from how many numbers on tiles are taken, if not as the
-    library has it."""
+    """A row for each shape and map. many: the number of numbers from which on tiles are used; None
+    takes the library's value."""
     from tinycv.gpu import conv_kernel, conv_tiles
     from tinycv.nn.layout import channels_first
     from tinycv.nn.window import walked
@@ -60,24 +63,27 @@ def rows(
         w = draw(o, c, k, k)
         flops = 2 * n * size[0] * size[1] * o * c * k * k
         shape = dict(images=n, channels=c, outputs=o, side=side, window=k, stride=s)
-        for name, function, given in (
+        for name, function, arguments in (
             ("forward", conv_kernel.forward, (x, w)),
             ("to_input", conv_kernel.to_input, (g, w, x.shape)),
             ("to_weight", conv_kernel.to_weight, (g, x, w.shape)),
         ):
-            call = partial(function, xp, *given, *options)
-            found, row = {}, {**shape, "map": name}
+            call = partial(function, xp, *arguments, *options)
+            results, row = {}, {**shape, "map": name}
             for way, least in ways.items():
                 with mock.patch.object(conv_tiles, "MANY", least):
-                    found[way], again, ms = call(), call(), milliseconds(call, calls)
+                    results[way] = call()
+                    again = call()
+                    ms = milliseconds(call, calls)
                 row |= {f"{way}_ms": ms, f"{way}_tflops": flops / ms * 1e-9}
-            error = abs(found["tiles"] - found["columns"]).max() / abs(found["columns"]).max()
-            same = bool((again == found["tiles"]).all())
-            yield {**row, "error": float(error), "same_bits": same}
+            columns, tiles = results["columns"], results["tiles"]
+            error = abs(tiles - columns).max() / abs(columns).max()
+            same_bits = bool((again == tiles).all())  # again: the second call by tiles
+            yield {**row, "error": float(error), "same_bits": same_bits}
 
 
 def milliseconds(call: Callable[[], Any], calls: int) -> float:
-    """Of a call, by the device's clock."""
+    """Milliseconds per call, by the clock of the device."""
     from tinycv.engine.backend import Stopwatch
 
     with Stopwatch("gpu") as watch:
@@ -87,26 +93,27 @@ def milliseconds(call: Callable[[], Any], calls: int) -> float:
 
 
 def main(file: Path) -> int:
-    """2 without a GPU, or where the file is a folder."""
+    """Measure and write the record. Returns 2 without a GPU, or if ``file`` is a folder."""
     from tinycv.engine import backend
     from tinycv.show import doctor
 
     if file.is_dir():
         print(f"{file} is a folder: name a file for the record", file=sys.stderr)
         return 2
-    if (problem := backend.gpu_problem()) is not None:
+    problem = backend.gpu_problem()
+    if problem is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
-    found = []
+    measured = []
     for row in rows(backend.module_for("gpu")):
-        found.append(row)
+        measured.append(row)
         print(row, flush=True)
     record = {
-        "what": "convolution's three maps on a GPU, float32, by columns and by tiles; means of ten "
-        "calls",
+        "what": "the three maps of convolution on a GPU, float32, by columns and by tiles; means "
+        "of ten calls",
         "gpu": doctor.report()["gpu"]["names"][0],
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
-        "rows": found,
+        "rows": measured,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,5 +1,4 @@
-"""The ViT of tinycv/vision/vit.py from PyTorch's own parts, under the same parameter names: the
-contender."""
+"""The ViT of tinycv/vision/vit.py, built from PyTorch's layers with the same parameter names."""
 
 from __future__ import annotations
 

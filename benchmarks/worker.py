@@ -1,4 +1,4 @@
-"""A contender's process: it does nothing, and uses no core, unless asked."""
+"""The process of a contender, which sleeps until it gets a request, so it disturbs no other one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.device import apart, forget
+from benchmarks.device import device_times, free_unused_memory
 from benchmarks.gate import Refused, array_of
 from benchmarks.machine import about
 from benchmarks.memory import peak
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from benchmarks.row import Contender, Effort, Work
 
 
-MOST = 1 << 18  # entries of an array that the gate sees
+MOST = 1 << 18  # about how many entries of an array are sent to the gate
 
 
 class Processes:
-    """Processes that stay from row to row, one for each contender's name, as starting one takes
-    seconds on a GPU.
+    """Processes that are kept from row to row, one per name of a contender, because starting one
+    takes seconds on a GPU.
 
-    Each contender still has a process of its own, and does one row's work at a time. Whoever failed
-    is replaced, and so is whoever needs more than ``patience`` seconds for an answer.
+    Each contender still has its own process, and does the work of one row at a time. A process that
+    fails, or needs more than ``patience`` seconds for an answer, is replaced.
     """
 
     def __init__(self, patience: float | None = None) -> None:
@@ -42,14 +42,14 @@ class Processes:
 
     @contextlib.contextmanager
     def working(self, contender: Contender) -> Iterator[Worker]:
-        """The process of this name, with this contender's work."""
+        """The process for contenders of this name, with this contender's work."""
         key = contender.name, *sorted(contender.env.items())
         worker = self.workers.pop(key, None) or Worker(contender, self.patience)
         try:
-            worker.ask("take", contender.make, contender.args)
+            worker.request("take", contender.make, contender.args)
             yield worker
-            # so that it holds no memory while others work
-            worker.ask("take", contender.make, contender.args)
+            # "take" drops the old work, so that it holds no memory while other contenders run
+            worker.request("take", contender.make, contender.args)
         except BaseException:
             worker.__exit__()
             raise
@@ -62,30 +62,30 @@ class Processes:
         self.close()
 
     def close(self) -> None:
-        """End them all. Whoever is needed later is started anew."""
+        """End all processes. One that is needed later is started again."""
         while self.workers:
             self.workers.popitem()[1].__exit__()
 
 
 class Worker:
-    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", a
-    "profile", or "about" itself.
+    """The parent's handle of a contender's process. ``request`` sends a message and returns the
+    answer: "results", "turn", "pace", "memory", "device times", "profile" or "about".
 
-    Tell it to "take" (make, args): from then on it does this work, in the same process.
+    The request "take" with (make, args) replaces its work, in the same process.
     """
 
     def __init__(self, contender: Contender, patience: float | None = None):
         self.name, self.patience = contender.name, patience
-        # a fresh Python: a fork would inherit this one's BLAS
+        # spawn starts a fresh Python; a fork would inherit the BLAS of this process
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, contender), daemon=True)
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=serve, args=(child_pipe, contender), daemon=True)
         with mock.patch.dict(os.environ, settings(contender)):
             self.process.start()
-        # so that the pipe breaks if the process dies
-        theirs.close()
+        # with the child's end closed here, the pipe breaks if the child dies
+        child_pipe.close()
 
-    def ask(self, what: str, *args: Any) -> Any:
+    def request(self, what: str, *args: Any) -> Any:
         try:
             self.pipe.send((what, args))
             if not self.pipe.poll(self.patience):
@@ -104,27 +104,29 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.pipe.close()  # serve() ends there
+        self.pipe.close()  # this ends serve() in the child
         self.process.join(timeout=5)
         self.process.kill()
 
 
 def settings(contender: Contender) -> dict[str, str]:
-    """Environment variables of the contender's process: its own, and the BLAS kernel that tinycv
-    chooses for this processor.
+    """Environment variables for the contender's process: its own ones, and the BLAS kernel that
+    tinycv chooses for this processor.
 
-    Whoever imports tinycv before NumPy gets that kernel. A contender cannot: to be started at all,
-    it needs this file.
+    A program that imports tinycv before NumPy gets that kernel. A contender cannot do that, because
+    its process imports this file first, and this file imports NumPy.
     """
-    from tinycv import blas  # in our process alone, which times nothing
+    from tinycv import blas  # only in the parent process, where nothing is timed
 
     kernel, _ = blas.choice()
-    chosen = {blas.VARIABLE: kernel} if kernel and not contender.name.startswith(OUTSIDERS) else {}
-    return chosen | contender.env
+    variables = {}
+    if kernel and not contender.name.startswith(OUTSIDERS):
+        variables[blas.VARIABLE] = kernel
+    return variables | contender.env
 
 
 def serve(pipe: Any, contender: Contender) -> None:
-    """The contender's side: answer (result, error) until the pipe is closed."""
+    """The contender's side: answers each request with (result, error), until the pipe is closed."""
     make, work = partial(contender.make, *contender.args), None
 
     def take(function: Callable[..., Work], args: tuple) -> None:
@@ -138,71 +140,75 @@ def serve(pipe: Any, contender: Contender) -> None:
         "about": about,
         "take": take,
         "memory": lambda: peak(make),
-        "apart": lambda: apart(work),
+        "device times": lambda: device_times(work),
         "profile": lambda: profiled(work),
     }
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             what, args = pipe.recv()
             try:
-                if what in ("take", "memory"):  # memory makes its own
+                if what in ("take", "memory"):  # "memory" makes a fresh work of its own
                     work = None
-                    forget()
+                    free_unused_memory()
                 elif work is None:
                     work = make()
                 pipe.send((answers[what](*args), None))
-            # of any kind: it is the contender's, not ours
+            # whatever went wrong in the contender's code is its answer
             except Exception as error:
                 pipe.send((None, f"{type(error).__name__}: {error}"))
 
 
 def thinned(array: np.ndarray) -> np.ndarray:
-    """Every so manieth entry of a large array: to send all gradients of a large network takes
-    longer than its step."""
+    """Every k-th entry of a large array: sending all gradients of a large network would take longer
+    than its training step."""
     return array.reshape(-1)[:: array.size // MOST] if array.size >= 2 * MOST else array
 
 
 def turn(work: Work, effort: Effort) -> list[float]:
-    """Seconds a call: ``effort.samples`` samples, after a warm-up that also tells how many calls a
-    sample needs.
+    """Seconds per call, in ``effort.samples`` samples, after a warm-up that also measures how many
+    calls a sample needs.
 
-    A device is waited for at the end of a sample, as nothing waits between the steps of a training.
+    A sample waits for the device once, at its end, because a training does not wait between its
+    steps either.
     """
-    queue, wait = getattr(work, "queue", work), getattr(work, "wait", lambda: None)
-    calls, elapsed, started = 0, 0.0, time.perf_counter()
+    queue = getattr(work, "queue", work)
+    wait = getattr(work, "wait", lambda: None)
+    calls, elapsed = 0, 0.0
+    started = time.perf_counter()
     while elapsed < effort.warm or calls < min(2, effort.samples):
         queue()
         wait()
         calls += 1
         elapsed = time.perf_counter() - started
-    calls, taken = max(1, round(calls * effort.sample / elapsed)), []
+    calls = max(1, round(calls * effort.sample / elapsed))
+    seconds_per_call = []
     for _ in range(effort.samples):
         started = time.perf_counter()
         for _ in range(calls):
             queue()
         wait()
-        taken.append((time.perf_counter() - started) / calls)
-    return taken
+        seconds_per_call.append((time.perf_counter() - started) / calls)
+    return seconds_per_call
 
 
 def pace(work: Work) -> float:
-    """Seconds of one call."""
+    """How many seconds one call takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def interleaved(workers: list[Worker], effort: Effort) -> dict[str, np.ndarray]:
-    """Seconds a call, (rounds, samples), of each worker; fewer samples where a turn would take more
-    than ``longest``."""
+    """Seconds per call of each worker, of shape (rounds, samples). The workers take turns; there
+    are fewer samples if a turn would take longer than ``effort.longest``."""
     efforts = {worker.name: effort for worker in workers}
     if effort.longest < float("inf"):
         for worker in workers:
-            samples = int(effort.longest / worker.ask("pace")) - 1
+            samples = int(effort.longest / worker.request("pace")) - 1
             efforts[worker.name] = replace(effort, samples=max(1, min(effort.samples, samples)))
-    taken: dict[str, list] = {worker.name: [] for worker in workers}
+    turns: dict[str, list] = {worker.name: [] for worker in workers}
     for _ in range(effort.rounds):
         for worker in workers:
             time.sleep(effort.settle)
-            taken[worker.name].append(worker.ask("turn", efforts[worker.name]))
-    return {name: np.array(rounds) for name, rounds in taken.items()}
+            turns[worker.name].append(worker.request("turn", efforts[worker.name]))
+    return {name: np.array(rounds) for name, rounds in turns.items()}

@@ -1,11 +1,11 @@
-"""How far the bounds of the statistical tests are from what they bound:
+"""Measures how far the bounds in the statistical tests are from the numbers that they bound:
 ``python tests/bounds.py --seeds 5 [files]``.
 
-Runs them under each BLAS kernel of OpenBLAS that is named, with one thread and with two, from each
-seed, and prints for each assertion the mean, the standard deviation, and the extremes of the
-numbers in it. A bound should be five standard deviations away from the mean (a plain share of wrong
-answers, near 0, has a long tail: look at the extremes there). pytest tells this plugin of each
-comparison, passed or failed, with the numbers written out.
+It runs the tests with each of the named OpenBLAS kernels, with one thread and with two, and with
+each seed, and prints for each assertion the mean, the standard deviation and the extremes of its
+numbers. A bound should be five standard deviations away from the mean (an error rate near 0 has a
+long tail: look at its extremes). This file is also the pytest plugin that receives every assertion,
+passed or failed, with its numbers written out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HERE, FOUND = Path(__file__).parent, []
 
 
 def numbers(words: str) -> list[float]:
-    """Those of the first line of an assertion written out, without the names of their dtypes."""
+    """The numbers in the first line of an assertion message; "np.float64" does not count as one."""
     first = re.sub(r"np\.float\d+", "", words.split("\n")[0])
     return [float(n) for n in re.findall(rf"(?<![\w.]){NUMBER}(?![\w.]*\w)", first)]
 
@@ -53,8 +53,8 @@ def pytest_sessionfinish(session):
 
 
 def run(kernel: str, threads: int, seed: int, extra: list[str]) -> list:
-    """The assertions of one run. Rewritten modules are kept apart, since these tell of assertions
-    that pass."""
+    """The assertions of one run. pytest caches the rewritten test modules in a separate folder,
+    because here they also report assertions that pass."""
     with tempfile.TemporaryDirectory() as room:
         names = {
             "TINYCV_TEST_SEED": seed,
@@ -99,7 +99,7 @@ def main() -> None:
         options.kernels.split(","), map(int, options.threads.split(",")), range(options.seeds)
     )
     for kernel, threads, seed in runs:
-        # an assertion in a loop: a row for each turn
+        # an assertion in a loop gets one row per iteration
         turns: Counter = Counter()
         for node, line, text, values, *failed in run(kernel, threads, seed, extra):
             turns[node, line] += 1
@@ -114,7 +114,7 @@ def main() -> None:
         print(f"{node}:{line} ({turn})  {text}")
         for column in itertools.zip_longest(*values):
             v = np.array([x for x in column if x is not None])
-            # a bound does not vary
+            # the bound itself does not vary, and is not printed
             if v.std() > 1e-9 * abs(v.mean()):
                 print(
                     f"    n {len(v)}  mean {v.mean():.5g}  sd {v.std():.3g}  from {v.min():.5g} to "

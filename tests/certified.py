@@ -1,5 +1,5 @@
-"""engine/check.py certifies functions of their arguments; a layer keeps most of its arguments
-inside."""
+"""Gradient checks for layers: engine/check.py checks functions of their arguments, and a layer
+keeps its parameters inside."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tinycv.nn import Module
 
 
 def certify_layer(layer: Module, *inputs: np.ndarray) -> None:
-    """Finite differences, orders 1 and 2, in every float input and in every parameter. Casts the
-    layer to float64."""
-    places = [
+    """Compare the derivatives with finite differences, at orders 1 and 2, for every float input and
+    every parameter. Casts the layer to float64."""
+    attributes = [
         (module, name, p)
         for module in layer.to("float64").modules()
         for name, p in vars(module).items()
@@ -23,14 +23,14 @@ def certify_layer(layer: Module, *inputs: np.ndarray) -> None:
     ]
 
     def run(*tensors: Any) -> Any:
-        put(t for t in tensors[len(inputs) :])
+        set_parameters(t for t in tensors[len(inputs) :])
         return layer(*tensors[: len(inputs)])
 
-    def put(tensors: Any) -> None:
-        for (module, name, _), tensor in zip(places, tensors, strict=True):
+    def set_parameters(tensors: Any) -> None:
+        for (module, name, _), tensor in zip(attributes, tensors, strict=True):
             setattr(module, name, tensor)
 
     try:
-        certify(run, *inputs, *(p.numpy() for _, _, p in places), name=type(layer).__name__)
+        certify(run, *inputs, *(p.numpy() for _, _, p in attributes), name=type(layer).__name__)
     finally:
-        put(p for _, _, p in places)
+        set_parameters(p for _, _, p in attributes)

@@ -1,5 +1,5 @@
-"""Every test starts from one seed. ``device``: a test that takes it runs on the CPU, and on a GPU
-or CuPy's strict double. Never skipped."""
+"""Fixtures of all tests: every test starts from the same seed; a test that takes ``device`` runs on
+the CPU, and on a GPU or on the strict double of CuPy, and is never skipped."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from seeds import SEED
 
 from tinycv.engine import backend
 
-# a shell may start background jobs with Ctrl-C ignored
+# a shell may start background jobs so that they ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# an example may take as long as a busy machine needs: no test here is of time
+# no deadline: on a busy machine, an example may take long, and no test here measures time
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 REAL_GPU = backend.gpu_problem() is None
-STARTS: dict = {}  # of the generators of modules
+STARTS: dict = {}  # module -> the state of its RNG after the import
 
 
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
-    """Every test draws its random numbers from one seed on, 0 unless TINYCV_TEST_SEED says another,
-    whatever ran before.
+    """Every test starts from the same seed, whatever ran before it: TINYCV_TEST_SEED, or 0.
 
-    A module's own RNG starts for each test where it stood after the import.
+    If a module has its own RNG, every test starts with the state that it had after the import.
     """
     backend.manual_seed(SEED)
     if (rng := getattr(request.module, "RNG", None)) is not None:
@@ -38,7 +37,7 @@ def seeded(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def double() -> Iterator[object]:
-    """The strict double of CuPy, installed for this test even where there is a real GPU."""
+    """The strict double of CuPy, installed for this test even if there is a real GPU."""
     backend.forget_probe()
     yield cupy_double.install()
     cupy_double.uninstall()
@@ -47,7 +46,7 @@ def double() -> Iterator[object]:
 
 @pytest.fixture
 def cp(double: object) -> object:
-    """The same, where a test uses it as one uses CuPy."""
+    """The same as ``double``, for tests that use it as one uses CuPy."""
     return double
 
 

@@ -1,4 +1,4 @@
-"""A module with one mistake planted in it: a check that does not fail on that checks nothing."""
+"""Mutation testing: makes a copy of a module with one planted mistake, which a test must notice."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from types import ModuleType
 
 
 def mutant(module: ModuleType, right: str, wrong: str) -> ModuleType:
-    """The module anew, with ``wrong`` in the place of ``right``, which must stand in its source
-    exactly once."""
+    """A copy of the module in which ``wrong`` replaces ``right``, which must occur exactly once in
+    its source."""
     source = Path(module.__file__).read_text(encoding="utf-8")
-    # no AssertionError, which the caller hopes for
+    # not an AssertionError, because the caller expects one from the mutant
     if source.count(right) != 1:
-        raise ValueError(f"{right!r} stands {source.count(right)} times in {module.__file__}")
+        raise ValueError(f"{right!r} occurs {source.count(right)} times in {module.__file__}")
     twin = ModuleType(module.__name__ + "_mutant")
     twin.__dict__.update(__file__=module.__file__, __package__=module.__package__)
-    # where a dataclass looks itself up
+    # a dataclass looks up its module here
     sys.modules[twin.__name__] = twin
     exec(
         compile(source.replace(right, wrong), f"{module.__file__} (mutant)", "exec"), twin.__dict__

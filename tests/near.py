@@ -1,4 +1,4 @@
-"""Numbers that are alike but for rounding, on whatever machine."""
+"""Compares numbers that differ only by rounding, on any machine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 
-def near(found: Any, expected: Any, rtol: float = 1e-5) -> None:
-    """Each within ``rtol`` of the LARGEST that is expected: a sum that ends near 0 keeps the
-    rounding of its terms, which differs from one BLAS kernel to the next, so that no error relative
-    to itself is promised."""
+def near(actual: Any, expected: Any, rtol: float = 1e-5) -> None:
+    """Assert that the errors are at most ``rtol`` times the LARGEST expected number. A sum near 0
+    has the rounding errors of its large terms, which differ between BLAS kernels, so its own
+    relative error can be arbitrarily large."""
     sizes = np.abs(np.asarray(expected, dtype=float))
     np.testing.assert_allclose(
-        found, expected, rtol=0, atol=rtol * sizes[np.isfinite(sizes)].max(initial=0)
+        actual, expected, rtol=0, atol=rtol * sizes[np.isfinite(sizes)].max(initial=0)
     )

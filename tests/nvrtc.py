@@ -1,9 +1,9 @@
-"""Every CUDA kernel through NVIDIA's own compiler, for an H100 or H200, on a machine without a GPU:
+"""Compiles every CUDA kernel with NVIDIA's compiler, for an H100 or H200, on a machine without GPU:
 
     pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime;   python tests/nvrtc.py
 
-Not a test of the suite, which needs neither wheel: g++ reads the same texts there
-(cupy_double/raw.py), but knows headers of C that NVRTC does not.
+This is not part of the test suite, which needs neither package: there, g++ compiles the same
+sources (cupy_double/raw.py), but g++ knows C headers that NVRTC does not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INCLUDE = Path(cupy.__file__).parents[1] / "nvidia" / "cu13" / "include"
 
 
 def compiled(code: str) -> int:
-    """Bytes of machine code. SystemExit with what the compiler says."""
+    """The size of the machine code in bytes. SystemExit with the compiler's message if it fails."""
     program = nvrtc.createProgram(code, "kernels.cu", (), ())
     try:
         nvrtc.compileProgram(program, ("--gpu-architecture=sm_90", "-std=c++17", f"-I{INCLUDE}"))
@@ -37,9 +37,9 @@ seen = set()
 for file in sorted((ROOT / "tinycv/gpu").glob("*.py"), reverse=True):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     kernels = getattr(importlib.import_module(name), "kernels", {})
-    # a text for each width
+    # some files have one source per width
     for label, each in kernels.items() if isinstance(kernels, dict) else [("", kernels)]:
-        if each.source in seen:  # conv_tiles.py has those of conv_tiles_kernels.py
+        if each.source in seen:  # conv_tiles.py re-exports the kernels of conv_tiles_kernels.py
             continue
         seen.add(each.source)
         print(

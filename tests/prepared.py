@@ -1,5 +1,5 @@
-"""A Python process that has imported what programs need, and forks a child for each of them: what
-takes seconds is done once."""
+"""A Python process that imports everything once, and forks a child for each program, so that the
+imports, which take seconds, are done only once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-# the child leaves the loop and does its program as a process of its own would: at the top level
+# the child leaves the loop and runs its program at the top level, as a separate process would
 SERVE = """
 import json, os, signal, sys
 for line in sys.stdin:
@@ -30,7 +30,7 @@ exec(program)
 
 
 class Prepared:
-    """start: the program's text up to where the programs differ. One program runs at a time."""
+    """start: the source code that all programs share. One program runs at a time."""
 
     def __init__(self, start: str, folder):
         self.pipe = folder / "out"
@@ -43,14 +43,14 @@ class Prepared:
         )
 
     def begin(self, program: str, **environment: str):
-        """(the child's pid, a file of what it prints). Whoever reads to the end sees it end."""
+        """(the child's pid, a file with its output, which ends when the child ends)."""
         self.process.stdin.write(json.dumps([program, str(self.pipe), environment]) + "\n")
         self.process.stdin.flush()
         pid = int(self.process.stdout.readline())
         return pid, os.fdopen(os.open(self.pipe, os.O_RDONLY))
 
     def ended(self) -> int:
-        """Waits for the child. Its exit code, -9 if it was killed."""
+        """Wait for the child. Returns its exit code, -9 if it was killed."""
         return int(self.process.stdout.readline())
 
     def run(self, program: str, **environment: str) -> tuple[int, str]:

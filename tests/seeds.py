@@ -1,5 +1,5 @@
-"""The seed of the statistical tests, from one place: ``TINYCV_TEST_SEED=3 pytest -m statistical``
-draws other numbers."""
+"""The seed of all tests. ``TINYCV_TEST_SEED=3 pytest -m statistical`` runs the statistical tests
+with other random numbers."""
 
 from __future__ import annotations
 

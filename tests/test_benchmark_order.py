@@ -1,4 +1,4 @@
-"""The files of benchmarks/ import each other without a circle, imports inside functions counted."""
+"""The files of benchmarks/ have no circular imports, including imports inside functions."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -10,8 +10,8 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 def imports(text: str) -> set[str]:
-    """The files of benchmarks/ that a text imports anywhere: at its top, in a function, for types
-    alone, or by name (import_module)."""
+    """The files of benchmarks/ that a source text imports anywhere: at the top, in a function, only
+    for types, or by name (import_module)."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -29,12 +29,12 @@ def graph() -> dict[str, set[str]]:
     return {file.stem: imports(file.read_text(encoding="utf-8")) for file in files}
 
 
-def test_no_file_of_benchmarks_imports_itself_by_way_of_others():
+def test_the_files_of_benchmarks_have_no_circular_imports():
     found = graph()
     assert "measure" in found["__main__"] and "session" in found["__main__"]
     order = list(
         TopologicalSorter(found).static_order()
-    )  # raises CycleError, which names the circle
+    )  # raises CycleError, which names the cycle
     assert set(order) == set(found)
 
 
@@ -49,7 +49,7 @@ def test_no_file_of_benchmarks_imports_itself_by_way_of_others():
         "importlib.import_module('benchmarks.row')",
     ],
 )
-def test_an_import_is_seen_wherever_it_stands(text):
+def test_an_import_is_found_anywhere_in_a_file(text):
     assert imports(text) == {"row"}
     with pytest.raises(CycleError):
         list(TopologicalSorter({"row": {"work"}, "work": imports(text)}).static_order())

@@ -1,5 +1,5 @@
-"""The suites models, scale and backends: their contenders do the same work, and its cost is counted
-right."""
+"""The suites models, scale and backends: their contenders do the same work, and its FLOPs are
+correct."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cupy_double import counting
 
-# benchmarks is no part of the installed package
+# benchmarks is not part of the installed package
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import __main__ as command
@@ -59,7 +59,7 @@ def test_the_contenders_of_every_tiny_row_agree(row):
 
 
 def numbers(value):
-    # a copy: steps change in place
+    # a copy, because steps change the parameters in place
     return np.array(value.detach().numpy() if hasattr(value, "detach") else value)
 
 
@@ -93,16 +93,16 @@ def test_without_a_gpu_its_contenders_say_so():
         partial(backends.chain, "matrix product", 8, "tinycv", "gpu:0"),
     ],
 )
-def test_what_a_figure_of_a_gpu_hides_is_told_apart(double, make):
-    found = device.apart(make())
+def test_host_device_and_transfer_times_of_a_gpu_are_measured_separately(double, make):
+    found = device.device_times(make())
     assert {"host_s", "device_s", "transfer_s", "end_to_end_s", "memory"} == set(found)
-    assert all(found[part] > 0 for part in report.APART)
+    assert all(found[part] > 0 for part in report.DEVICE_TIMES)
     assert found["device_s"] >= 0.9 * found["host_s"]
 
 
-def test_end_to_end_has_the_copying_and_the_work_in_it():
-    """By sleeps, which are never shorter than they say: medians of two timings would be a matter of
-    luck."""
+def test_end_to_end_includes_copying_and_the_work():
+    """The work sleeps, and a sleep is never shorter than requested. Comparing two real timings
+    would be a matter of luck."""
     work = device.Waited(
         lambda: time.sleep(0.02) or {"y": np.zeros(1)},
         lambda: time.sleep(0.01),
@@ -110,12 +110,12 @@ def test_end_to_end_has_the_copying_and_the_work_in_it():
         lambda call: (call() and 0.02, 0.02),
         lambda: 5,
     )
-    found = device.apart(work)
+    found = device.device_times(work)
     assert found["end_to_end_s"] >= 0.03 and found["transfer_s"] >= 0.01
     assert found["memory"]["bytes"] == 5
 
 
-def test_a_work_on_a_gpu_is_waited_for_and_its_queue_is_not(double):
+def test_a_work_on_a_gpu_waits_and_its_queue_does_not(double):
     work = contenders.by_tinycv(models.TINY["tiny MLP"], True, False, "gpu:0")
     for call, waits in ((work, 1), (work.queue, 0), (work.send, 0), (work.end_to_end, 1)):
         with counting() as seen:
@@ -141,7 +141,7 @@ def test_the_suite_is_not_run_on_the_double(double, capsys):
     assert "double of CuPy" in capsys.readouterr().err
 
 
-def test_a_session_without_a_gpu_says_not_measured_and_why(monkeypatch, tmp_path, capsys):
+def test_a_session_without_a_gpu_says_why_nothing_was_measured(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(backend, "gpu_problem", lambda: "no driver")
     assert command.main(["session", "--out", str(tmp_path)]) == 2
     assert "GPU: not measured. no driver" in capsys.readouterr().err
@@ -151,7 +151,7 @@ CARD = "gpu_strict_double_of_a_GPU.json"
 
 
 def visited(monkeypatch, tmp_path, parts, **options):
-    """(code, record) of a session whose parts are these functions of the seconds that they may
+    """(exit code, record) of a session with these parts: functions of the seconds that they may
     take."""
     monkeypatch.setattr(
         session,
@@ -187,7 +187,7 @@ def test_a_session_names_its_file_after_the_gpu_and_keeps_every_part(
 
 
 @pytest.mark.parametrize("place", range(2))
-def test_a_part_that_fails_leaves_its_error_and_the_others_their_chance(
+def test_a_part_that_fails_writes_its_error_and_the_others_still_run(
     double, monkeypatch, tmp_path, place
 ):
     def fails(_):
@@ -201,9 +201,7 @@ def test_a_part_that_fails_leaves_its_error_and_the_others_their_chance(
     assert "error" not in record["parts"][names[1 - place]]
 
 
-def test_a_part_gets_what_is_left_of_the_minutes_and_none_begins_without_time(
-    double, monkeypatch, tmp_path
-):
+def test_a_part_gets_the_remaining_time_and_none_starts_without_time(double, monkeypatch, tmp_path):
     given, clock = [], [100.0]
     monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
 
@@ -219,22 +217,25 @@ def test_a_part_gets_what_is_left_of_the_minutes_and_none_begins_without_time(
     assert given == [pytest.approx(10), pytest.approx(6)]
 
 
-def test_a_part_that_there_is_not_is_named(double, monkeypatch, tmp_path, capsys):
+def test_an_unknown_part_is_named(double, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(session, "PARTS", {"tests": (None, 1)})
     assert session.session(tmp_path, only="test") == 2
     assert "--only takes parts among tests; not test" in capsys.readouterr().err
     for wrong in ("tests:soon", "tests:nan", "tests:-3"):
         assert session.session(tmp_path, only=wrong) == 2
-        assert f"seconds as a whole number, reference:90; not {wrong}" in capsys.readouterr().err
+        assert (
+            f"seconds of a part as a whole number, as in reference:90; not {wrong}"
+            in capsys.readouterr().err
+        )
 
 
-def test_convolution_by_tiles_is_held_against_columns(double):
+def test_convolution_by_tiles_agrees_with_convolution_by_columns(double):
     found = list(tiles.rows(double, [(2, 16, 24, 9, 3, 2, 1), (2, 16, 16, 9, 3, 1, 1)], 1, 1))
     assert [row["map"] for row in found] == ["forward", "to_input", "to_weight"] * 2
     assert all(row["error"] < 1e-5 and row["same_bits"] and row["tiles_ms"] > 0 for row in found)
 
 
-def test_a_record_has_a_place_before_anything_is_measured(tmp_path, capsys):
+def test_a_wrong_output_path_is_refused_before_anything_is_measured(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert (
         session.session(tmp_path / "file") == 2
@@ -256,11 +257,11 @@ def rows_of(visit, rows):
     return list(visit.measured(rows, QUICK, 60))
 
 
-def test_what_was_measured_with_these_sources_is_not_measured_again(double, monkeypatch, tmp_path):
-    asked = []
+def test_rows_measured_with_the_same_sources_are_not_measured_again(double, monkeypatch, tmp_path):
+    measured_names = []
 
     def measured(row, effort, processes):
-        asked.append(row.name)
+        measured_names.append(row.name)
         return {
             "group": row.group,
             "name": row.name,
@@ -272,27 +273,27 @@ def test_what_was_measured_with_these_sources_is_not_measured_again(double, monk
     rows = [Row("g", name, ()) for name in "abc"]
     rows_of(session.Visit(tmp_path, 1), rows[:2])
     rows_of(session.Visit(tmp_path, 1), rows)
-    # what was refused is tried again
-    assert asked == ["a", "b", "b", "c"]
+    # a row that was refused is measured again
+    assert measured_names == ["a", "b", "b", "c"]
     monkeypatch.setattr(session, "sources", lambda: "other sources")
     rows_of(session.Visit(tmp_path, 1), rows[:1])
-    assert asked[-1] == "a"
+    assert measured_names[-1] == "a"
 
 
-def test_rows_that_do_not_begin_in_time_are_named(double, monkeypatch, tmp_path):
+def test_rows_that_do_not_start_in_time_are_listed(double, monkeypatch, tmp_path):
     monkeypatch.setattr(session, "measure", lambda row, *_: pytest.fail("it began"))
     visit = session.Visit(tmp_path, 1)
     assert list(visit.measured([Row("g", "a", ())], QUICK, -1)) == []
     assert visit.record["left_out"] == ["g: a"]
 
 
-def test_tests_that_take_too_long_are_stopped_and_tell_what_failed(monkeypatch, tmp_path):
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # of whoever runs this test
+def test_tests_that_take_too_long_are_stopped_and_report_what_failed(monkeypatch, tmp_path):
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # options of the outer pytest
     (tmp_path / "test_slow.py").write_text(
         "import time\n\ndef test_a():\n    assert 0, 'the reason'\n\n"
         "def test_b():\n    time.sleep(600)\n"
     )
-    for limit in (3, 15, 60):  # a busy machine needs longer to begin
+    for limit in (3, 15, 60):  # on a busy machine, pytest needs longer to start
         found = session.pytest_run([str(tmp_path), "-p", "no:xdist"], limit)
         if "the reason" in found["output"]:
             break
@@ -300,7 +301,7 @@ def test_tests_that_take_too_long_are_stopped_and_tell_what_failed(monkeypatch, 
     assert found["output"].startswith(f"the tests took more than {limit} s")
 
 
-def test_a_demo_says_its_figures_and_its_seconds(monkeypatch, tmp_path):
+def test_a_session_records_the_figures_and_seconds_of_a_demo(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "ROOT", tmp_path)
     (tmp_path / "demos").mkdir()
     (tmp_path / "demos" / "07_x.py").write_text(
@@ -319,7 +320,7 @@ def test_a_demo_says_its_figures_and_its_seconds(monkeypatch, tmp_path):
     assert session.demos(visit, 60) == {"missing": "nowhere_to_be_found not installed"}
 
 
-def test_a_session_judges_steps_by_pytorch_and_products_by_the_roof():
+def test_a_session_compares_steps_with_pytorch_and_products_with_the_peak():
     def row(name, of, ours, theirs, **more):
         contenders = [
             {"name": "CuPy", "on_device": True, "median": ours},
@@ -360,12 +361,12 @@ def test_a_session_judges_steps_by_pytorch_and_products_by_the_roof():
         }
     )
     plain, tf32 = found["reference"], found["reference, TF32"]
-    assert plain["step / PyTorch eager's"] == {"ViT-Base": 0.5, "LSTM": 2.0} and plain[
+    assert plain["step / PyTorch's eager step"] == {"ViT-Base": 0.5, "LSTM": 2.0} and plain[
         "geometric mean"
     ] == pytest.approx(1)
-    assert plain["share of the roof"] == {"ViT-Base": 0.25, "LSTM": 0.0625, "products": 0.5}
+    assert plain["share of the GPU's peak"] == {"ViT-Base": 0.25, "LSTM": 0.0625, "products": 0.5}
     assert (
-        tf32["share of the roof"] == {"ViT-Base": 0.125}
+        tf32["share of the GPU's peak"] == {"ViT-Base": 0.125}
         and found["reference, float16"]["geometric mean"] is None
     )
 
@@ -375,7 +376,7 @@ def test_a_cuda_kernel_its_array_calls_and_pytorch_do_the_same(double, row):
     ours = [c for c in row.contenders if not c.name.startswith("PyTorch")]
     assert [c.name for c in ours] == ["CUDA kernel", "array calls"]
     results = {c.name: {name: numbers(a) for name, a in c.make(*c.args)().items()} for c in ours}
-    # PyTorch's on its CPU, that is how it calls things
+    # PyTorch's contender is run on the CPU, which is enough to test its calls
     if importlib.util.find_spec("torch"):
         make = optimisers.by_torch if row.group == "AdamW" else ops.pair_by_torch
         results["PyTorch"] = {
@@ -384,7 +385,7 @@ def test_a_cuda_kernel_its_array_calls_and_pytorch_do_the_same(double, row):
     measure.gate(results, row.rtol)
 
 
-def test_array_calls_take_no_kernel(double):
+def test_array_calls_use_no_cuda_kernel(double):
     from tinycv.engine.fused import PAIRS
 
     x = Tensor(np.ones((2, 3), "float32"), device="gpu")
@@ -398,7 +399,7 @@ def test_array_calls_take_no_kernel(double):
     assert again.launches == 1
 
 
-def test_a_profile_names_what_takes_longest():
+def test_a_profile_lists_its_kernels():
     step = {"wall_s": 2e-3, "host_s": 1e-3, "busy_s": 1.5e-3, "launches": 12}
     said = profile.lines("tinycv, LSTM", step | {"kernels": [("gemm", 3.0, 1e-3)]})
     assert said[0] == "tinycv, LSTM: wall 2 ms, host 1 ms, kernels 1.5 ms in 12 launches"
@@ -409,7 +410,7 @@ def test_a_profile_names_what_takes_longest():
 def test_a_profile_without_a_gpu_has_no_launches():
     nothing = (lambda: None,) * 2
     work = device.Waited(dict, *nothing, lambda call: (0, 0), lambda: 0)
-    if not importlib.util.find_spec("torch"):  # whose profiler is asked
+    if not importlib.util.find_spec("torch"):  # the profiler is part of PyTorch
         with pytest.raises(ModuleNotFoundError):
             profile.profiled(work)
         return
@@ -432,11 +433,11 @@ def test_the_profiles_of_a_session_are_of_steps_and_a_failure_is_one_steps_alone
     assert visit.record["left_out"] == ["profile: LSTM, tinycv", "profile: LSTM, torch"]
 
 
-# a Work that starts at once: contenders of this file would import it first
+# arguments of peaks.product: its process starts quickly, without importing this test file
 PRODUCT = "NumPy", (4, 4, 4)
 
 
-def test_a_contender_keeps_its_process_from_row_to_row_and_loses_it_by_a_failure():
+def test_a_contender_keeps_its_process_from_row_to_row_until_it_fails():
     rows = [
         Row("g", "x", (Contender("a", peaks.product, args),))
         for args in (PRODUCT, PRODUCT, ("NumPy",))
@@ -456,7 +457,7 @@ def test_a_contender_that_gives_no_answer_is_given_up():
         assert measure.measure(row, QUICK, processes)["refused"] == "a gave no answer within 0.5 s"
 
 
-def test_where_a_call_takes_long_fewer_samples_are_taken():
+def test_fewer_samples_are_taken_if_a_call_takes_long():
     effort = Effort(rounds=2, samples=5, sample=0.001, warm=0.001, settle=0.0, longest=0.5)
     with (
         worker.Worker(Contender("slow", partial, (time.sleep, 0.2))) as one,
@@ -469,7 +470,7 @@ def test_where_a_call_takes_long_fewer_samples_are_taken():
 @pytest.mark.parametrize("device", ["cpu", "gpu:0"])
 def test_the_products_of_a_block_are_its_forward_and_backward(double, device):
     row, task = backends.products_row("tiny ViT", models.TINY["tiny ViT"]), models.TINY["tiny ViT"]
-    # the rest: the patches and the head
+    # the rest of the step: the patch embedding and the head
     assert row.flops * task.layers < task.flops(True)
     found, on_cpu = (
         {name: numbers(a) for name, a in backends.products_of_block(task, "tinycv", d)().items()}
@@ -479,7 +480,7 @@ def test_the_products_of_a_block_are_its_forward_and_backward(double, device):
     measure.gate({"cpu": on_cpu, device: found})
 
 
-def test_a_step_in_halves_is_near_to_one_in_float32(double):
+def test_a_step_in_half_precision_is_close_to_one_in_float32(double):
     task = models.TINY["tiny ViT"]
     losses = [
         numbers(contenders.by_tinycv(task, True, device=device, half=half)()["loss"])
@@ -488,7 +489,7 @@ def test_a_step_in_halves_is_near_to_one_in_float32(double):
     assert len({float(loss) for loss in losses}) > 1 and np.allclose(losses, losses[0], rtol=5e-3)
 
 
-def test_every_model_has_a_cost_and_every_row_a_name_of_its_own():
+def test_every_model_has_flops_and_every_row_a_unique_name():
     assert all(row.flops for row in EVERY if row.of in ("step", "batch"))
     assert len({(row.group, row.name) for row in EVERY}) == len(EVERY)
     assert len({row.point for row in scale.rows()}) > 20
@@ -499,13 +500,13 @@ def test_the_memory_of_every_training_step_is_measured_unless_a_compiler_would_b
         assert row.group.startswith("compiled") and not row.memory
 
 
-def test_every_task_has_a_network_and_those_of_autograd_a_function():
+def test_every_task_has_a_network_for_each_library_that_supports_it():
     kinds = {type(task) for task in models.TASKS.values()}
     assert kinds == {type(task) for task in models.TINY.values()} == set(networks.NETWORKS)
     assert kinds - set(functional.NETWORKS) == set(models.CANNOT["autograd"])
 
 
-def test_the_cost_of_a_recurrence_and_of_a_causal_mask():
+def test_the_flops_of_a_recurrence_and_of_a_causal_mask():
     into, across, head = 4 * 3 * 2 * 20, 4 * 2 * 5 * 20, 4 * 5 * 3
     assert models.TINY["tiny LSTM"].flops(True) == 2 * (2 * into + 3 * across + 3 * head)
     full = Transformer(1, 6, 8, 2, 16, 1, 7).flops(False)
@@ -517,8 +518,8 @@ def test_the_cost_of_a_recurrence_and_of_a_causal_mask():
     )
 
 
-def test_the_score_that_is_matched_has_its_exact_divergence():
-    """Hyvarinen's loss of a network, beside finite differences of the network itself."""
+def test_score_matching_uses_the_exact_divergence_of_the_score():
+    """Hyvarinen's loss of a network, compared with finite differences of the network."""
     from benchmarks.libraries import tinycv_parts
 
     task, lib = Score(4, 8), tinycv_parts()

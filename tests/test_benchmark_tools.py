@@ -1,5 +1,5 @@
-"""Two runs of one code pass, a slower one is named; what is drawn and told is what was recorded.
-Nothing is timed."""
+"""Comparing runs: two runs of the same code pass, and a slower one is reported. Tables and charts
+show what was recorded. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import works
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
+sys.path.insert(0, str(ROOT))  # benchmarks is not part of the installed package
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import (  # noqa: E402
@@ -32,7 +32,7 @@ from benchmarks.compare import compare  # noqa: E402
 from benchmarks.row import QUICK, Contender, Row  # noqa: E402
 from tinycv.engine import backend  # noqa: E402
 
-# ── synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────
+# ── Synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────
 
 PLACE = {
     "cpu": {"model": "a CPU", "cores": 2},
@@ -50,8 +50,8 @@ ROWS = 12
 def synthetic(
     seed: int, slower: dict[str, float] | None = None, outsiders: bool = True, drift: float = 0.1
 ) -> dict:
-    """A run: the machine drifts, a process has luck, rounds (partly shared by a row's contenders)
-    and samples scatter."""
+    """A run with random noise: drift of the machine, luck of each process, and scatter of the
+    rounds, which the contenders of a row partly share, and of the samples."""
     rng = np.random.default_rng(seed)
     run, rows = rng.normal(0, drift), []
     for i in range(ROWS):
@@ -82,7 +82,7 @@ def test_a_second_run_of_the_same_code_passes(outsiders, drift):
 
 
 @pytest.mark.parametrize("n", [4, 7, 12])
-def test_the_error_of_a_median_is_that_of_medians_drawn_again(n):
+def test_the_error_of_a_median_agrees_with_resampled_medians(n):
     rounds = np.random.default_rng(n).normal(size=n)
     medians = np.median(np.random.default_rng(1).choice(rounds, (20_000, n)), axis=1)
     expected = medians.std() * np.sqrt(n / (n - 1))
@@ -90,11 +90,11 @@ def test_the_error_of_a_median_is_that_of_medians_drawn_again(n):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_slower_kernel_is_named_and_nothing_else(seed):
+def test_only_the_slower_kernel_is_reported(seed):
     code, lines = compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 0.05)
     slower = [line for line in lines if line.endswith("SLOWER")]
     assert code == 1 and len(slower) == 1 and "pair: op 3: kernel" in slower[0]
-    # let pass on request
+    # a larger threshold lets it pass
     assert compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 1.0)[0] == 0
     code, lines = compare(synthetic(seed + 100, {"op 3: kernel": 1.5}), synthetic(seed), 0.05)
     assert code == 0 and sum(line.endswith("faster") for line in lines) == 1
@@ -108,7 +108,7 @@ def test_a_slowdown_of_30_percent_is_mostly_found():
     assert sum(found) >= 15
 
 
-def test_a_machine_that_slowed_down_is_no_regression():
+def test_a_slower_machine_is_not_a_regression():
     record = synthetic(1)
     slow = json.loads(json.dumps(record))
     for entry in (c for row in slow["rows"] for c in row["contenders"]):
@@ -118,7 +118,7 @@ def test_a_machine_that_slowed_down_is_no_regression():
     assert not any(line.strip().startswith("1.5") for line in lines)
 
 
-def test_what_cannot_be_compared_is_told():
+def test_runs_that_cannot_be_compared_are_reported():
     a = synthetic(1)
     other = {**a, "environment": {**PLACE, "cpu": {"model": "another CPU", "cores": 2}}}
     code, lines = compare(a, other, 0.05)
@@ -137,12 +137,12 @@ def few(row: dict) -> dict:
     return {**row, "contenders": [{**c, "samples": c["samples"][:2]} for c in row["contenders"]]}
 
 
-def test_a_row_that_is_refused_now_is_a_fault_and_one_that_went_is_told():
+def test_a_newly_refused_row_is_a_failure_and_a_missing_row_is_reported():
     a = synthetic(1)
     refused = {"group": "pair", "name": "op 0", "of": "call", "refused": "wrong", "contenders": []}
     code, lines = compare(a, {**a, "rows": [refused, *a["rows"][2:]]}, 0.05)
-    assert code == 1 and "refused now, and not before: pair: op 0" in lines
-    assert "measured in one only: pair: op 1: kernel" in lines
+    assert code == 1 and "refused now, but not before: pair: op 0" in lines
+    assert "measured in only one run: pair: op 1: kernel" in lines
 
 
 def test_two_real_runs_are_compared(monkeypatch, tmp_path, capsys):
@@ -152,7 +152,7 @@ def test_two_real_runs_are_compared(monkeypatch, tmp_path, capsys):
     for file in files:
         assert command.main(["run", "ops", "--quick", "--rounds", "4", "--out", file]) == 0
     capsys.readouterr()
-    # 21 times slower: not by a busy machine
+    # even a busy machine is not 21 times slower
     assert command.main(["compare", *files, "--threshold", "20"]) == 0
     printed = capsys.readouterr().out
     assert "g: n: ours" in printed and "1 contenders from outside" in printed
@@ -164,12 +164,12 @@ def test_two_real_runs_are_compared(monkeypatch, tmp_path, capsys):
 # ── memory, peaks ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_peak_of_a_step_is_what_it_holds():
-    """In a process that did nothing before, and in one whose malloc keeps what was freed."""
+def test_the_peak_memory_of_a_step_is_what_it_holds():
+    """In a fresh process, and in one whose malloc keeps memory that was freed earlier."""
     with worker.Worker(Contender("holds", works.holds, (16,))) as process:
         for made_before in (0, 64):
-            process.ask("take", works.holds, (16, made_before))
-            found = process.ask("memory")
+            process.request("take", works.holds, (16, made_before))
+            found = process.request("memory")
             if sys.platform != "linux":
                 assert "cannot reset the peak" in found["missing"]
                 return
@@ -181,18 +181,18 @@ def test_where_the_peak_cannot_be_reset_the_record_says_so(monkeypatch, tmp_path
     assert "cannot reset the peak" in memory.peak(lambda: dict)["missing"]
 
 
-def test_the_peaks_are_measured_and_a_row_is_held_against_them():
+def test_the_peak_flops_are_measured():
     found = peaks.peaks(quick=True)
     assert all(p["gflops"] > 0 for p in found["products"])
     assert {p["library"] for p in found["products"]} >= {"NumPy"}
 
 
-def test_a_row_is_held_against_the_peak_of_its_device_and_dtype():
+def test_a_row_is_compared_with_the_peak_of_its_device_and_dtype():
     record, row = {"environment": {"peaks": PEAKS}}, {"flops": 2e9}
     made = peaks.standing(record, row, {"median": 0.5})
     assert made == pytest.approx({"gflops": 4, "share": 0.04})
     assert peaks.standing(record, {"flops": None}, {"median": 1}) == {}
-    # not held against the CPU's peak
+    # a contender on a GPU is not compared with the peak of the CPU
     on_gpu = {"median": 0.5, "on_device": True}
     assert peaks.standing(record, row, on_gpu) == {"gflops": 4}
     product = {"library": "CuPy, float32", "threads": peaks.GPU, "gflops": 40.0}
@@ -222,7 +222,7 @@ def test_an_exponent_and_a_crossing_are_found():
     assert statistics.crossings(xs, [1] * 4, [2] * 4) == []
 
 
-def test_from_which_size_on_a_gpu_pays_is_said_in_words():
+def test_the_size_from_which_a_gpu_is_faster_is_said_in_words():
     def sweep(group, cupy):
         return [
             {
@@ -253,20 +253,20 @@ def test_from_which_size_on_a_gpu_pays_is_said_in_words():
             ],
         },
     ]
-    assert tables.paying({"rows": rows}) == [
+    assert tables.crossovers({"rows": rows}) == [
         "often: CuPy is faster than NumPy from side 10 on (side 4 to 16)",
         "always: CuPy is faster than NumPy at every side (side 4 to 16)",
         "never: CuPy is faster than NumPy at no side measured (side 4 to 16)",
     ]
 
 
-def test_no_peak_of_a_gpu_where_there_is_none(monkeypatch):
+def test_without_a_gpu_no_gpu_peak_is_measured(monkeypatch):
     monkeypatch.setattr(backend, "gpu_problem", lambda: "no driver")
     assert peaks.peaks_of_gpu(worker.Processes()) == {"products": []}
 
 
 def curve(suite: str) -> dict:
-    """A record with everything in it that a report can hold."""
+    """A record with everything that a report can show."""
     rows = [
         {
             "group": "attention",
@@ -310,7 +310,7 @@ def test_a_report_is_printed_and_drawn_from_a_record(tmp_path, capsys):
     assert "slower (1 of 4 comparisons):" in said and "peak 2 MB" in said
 
 
-def test_the_pictures_show_what_the_record_holds():
+def test_the_charts_show_the_numbers_of_the_record():
     record = curve("scale")
     fig = charts.panels(record, tables.curves(record), "Time over size")
     (ax,) = [ax for ax in fig.axes if ax.get_visible()]
@@ -319,18 +319,18 @@ def test_the_pictures_show_what_the_record_holds():
     assert set(lines) == {"tinycv", "PyTorch"} and ax.get_xlabel() == "sequence length"
 
 
-def test_the_readme_gets_models_and_the_page_of_benchmarks_growth_and_the_ops_that_lose():
+def test_the_tables_show_models_growth_with_size_and_the_ops_that_lose():
     text, page = (
         tables.models_table(curve("models")),
         tables.ops_table(curve("ops"), curve("scale")),
     )
     assert page.index("| along x |") < (ops := page.index("| single ops that lose |"))
-    assert "/ MyGrad" not in text, "a column for what nobody measured"
+    assert "/ MyGrad" not in text, "an empty column"
     assert "| attention, T = 2 | 400 us | 2 ms | 0.20 [0.20, 0.20] | 2 MB, 2 MB | 5%, 1% |" in text
     assert "| attention, T = 16 | 25.6 ms | 16 ms | **1.60 [1.60, 1.60]** |" in text
     assert (
-        "geometric mean of 4: 0.57. Beyond doubt, 3 are faster and 1 slower. A dash: no CUDA "
-        "device." in text
+        "geometric mean of 4: 0.57. tinycv is faster beyond doubt in 3, and slower in 1. A dash "
+        "means not measured: no CUDA device." in text
     )
     assert "Refused, because the contenders disagree: attention, T = 32." in text
     assert "Refused, because the contenders disagree: attention, T = 32; attention, T = 32." in page
@@ -342,7 +342,7 @@ def test_the_readme_gets_models_and_the_page_of_benchmarks_growth_and_the_ops_th
     assert page.endswith("commit unknown.") and "ops, scale: a CPU, 2 cores" in page
 
 
-def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_apart():
+def test_the_table_shows_the_fastest_pytorch_contender_and_a_separate_table_for_torch_compile():
     record, ours = curve("models"), entry("tinycv", 1.0, 1e6, 1.0)
     ways = [
         entry("tinycv, 1 shard", 0.1, 1e6, 1.0),
@@ -371,7 +371,7 @@ def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_
     )
 
 
-def test_a_row_that_asks_for_memory_gets_it():
+def test_peak_memory_is_measured_only_for_rows_with_memory_true():
     row = Row("g", "n", (Contender("holds", works.holds, (1,)),), memory=True)
     record = measure.measure(row, QUICK)
     assert record["contenders"][0]["memory"]["bytes"] > 0
@@ -380,10 +380,10 @@ def test_a_row_that_asks_for_memory_gets_it():
     assert "memory" not in record["contenders"][0]
 
 
-# ── what bounds a kernel ──────────────────────────────────────────────────────────────────────────
+# ── What limits the speed of a kernel ─────────────────────────────────────────────────────────────
 
 
-def test_bounds_tells_products_calls_and_the_rest_apart(monkeypatch, tmp_path, capsys):
+def test_bounds_measures_products_calls_and_the_rest_separately(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bounds, "LSTMS", [(3, 2, 4, 5)])
     monkeypatch.setattr(bounds, "CONVS", [(2, 3, 6, 4, 3, 1, 1)])
     assert command.main(["bounds", "--out", f"{tmp_path}/bounds.json"]) == 0
@@ -398,11 +398,11 @@ def test_bounds_tells_products_calls_and_the_rest_apart(monkeypatch, tmp_path, c
     assert "3 steps" in capsys.readouterr().out
 
 
-# ── what READMEs show of a GPU ───────────────────────────────────────────────────────────────────
+# ── Tables of GPU sessions ────────────────────────────────────────────────────────────────────────
 
 
 def session_of(ratios):
-    """A session's record with one step, whose times are these shares of PyTorch's second."""
+    """The record of a session in which a step takes PyTorch 1 s, and tinycv ``ratios`` seconds."""
 
     def row(group, name, times, of="step", **more):
         names, first = more.pop("names", ("CuPy", "PyTorch")), times[0]
@@ -459,7 +459,7 @@ def session_of(ratios):
     }
 
 
-def test_the_table_of_sessions_shows_the_last_one_beside_the_first():
+def test_the_table_of_sessions_shows_the_last_one_and_the_ratios_of_the_first():
     from benchmarks.gpu_tables import gpu_table
 
     text = gpu_table(
@@ -473,8 +473,12 @@ def test_the_table_of_sessions_shows_the_last_one_beside_the_first():
         "2 GB |" in text
     )
     assert "| geometric mean |  |  | 1.50 |  | 0.50 | 9.00 |  |" in text
-    assert "The products of x: 50% of the chip's measured peak in float32, PyTorch's 25%." in text
-    assert "LSTM, in float16: 2 s, PyTorch's autocast 1 s" in text and "tests/card passed" in text
+    assert (
+        "The products of x: tinycv reaches 50% of the chip's measured peak in float32, PyTorch 25%."
+        in text
+    )
+    assert "LSTM in float16: tinycv 2 s, PyTorch's autocast 1 s" in text
+    assert "tests/card passed" in text
     assert (
         "| MLP | 500 ms, 2 s | 1 s, 1 s | 100 ms, 100 ms | from batch 2.8 on | at every batch |"
         in text
@@ -489,7 +493,7 @@ def test_a_session_without_captured_steps_shows_dashes():
     )
 
 
-def test_models_over_the_batch_stand_on_one_picture(tmp_path):
+def test_training_steps_of_all_models_are_drawn_in_one_chart(tmp_path):
     record = session_of({})
     record["rows"] += [
         dict(row, group="LSTM training step")

@@ -1,7 +1,7 @@
-"""The benchmark runs, keeps its samples, and refuses to give the speed of a wrong answer. Nothing
-here is timed.
+"""The benchmarks run, keep every sample, and give no figures for wrong results. Nothing here is
+timed.
 
-Comparing two runs, what it draws and what it measures of a machine are in test_benchmark_tools.py.
+Comparing runs, charts and tables, memory and peaks are tested in test_benchmark_tools.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 import works
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
+sys.path.insert(0, str(ROOT))  # benchmarks is not part of the installed package
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import (  # noqa: E402
@@ -41,10 +41,10 @@ def row(*others: Contender) -> Row:
     return Row("test", "three numbers", (Contender("right", works.numbers), *others))
 
 
-# ── the command ──────────────────────────────────────────────────────────────────────────────────
+# ── the command ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_command_writes_every_sample_of_the_rows_asked_for(tmp_path):
+def test_the_command_writes_every_sample_of_the_selected_rows(tmp_path):
     file = tmp_path / "ops.json"
     words = ["-m", "benchmarks", "run", "ops", "--quick", "--rounds", "3", "--only"]
     done = subprocess.run(
@@ -76,13 +76,13 @@ def test_the_command_writes_every_sample_of_the_rows_asked_for(tmp_path):
     assert row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row))
 
 
-def test_an_unknown_word_is_told(capsys):
+def test_a_word_that_matches_no_row_is_reported(capsys):
     assert command.main(["run", "ops", "--quick", "--only", "nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
 
 
 def test_the_memory_of_long_attention_is_measured():
-    """What it means that a row asks for it is tested in test_benchmark_tools.py."""
+    """That rows with memory=True have a peak memory is tested in test_benchmark_tools.py."""
     for quick in (True, False):
         assert all(row.memory for row in ops.long_attention(quick))
 
@@ -100,42 +100,42 @@ def test_a_quick_run_has_a_row_of_every_group():
 
 
 @pytest.mark.parametrize("outside", [False, True], ids=["tinycv", "other libraries"])
-def test_every_contender_does_its_work_in_a_process_and_others_without_tinycv(outside):
-    """Of every quick row of the suites that a CPU runs. A process imports its libraries, which
-    takes seconds; so one process does the work of all contenders, one after the other."""
+def test_every_contender_runs_in_a_process_and_those_of_other_libraries_without_tinycv(outside):
+    """For every quick row of the suites that run on a CPU. Importing the libraries takes seconds,
+    so one process does the work of all contenders, one after another."""
     suites = (ops, models, scale, backends)
     rows = [row for suite in suites for row in suite.rows(quick=True)]
     others = ("PyTorch", "HIPS autograd", "MyGrad")
-    asked = [
+    selected = [
         contender
         for row in rows
         for contender in row.contenders
         if contender.name.startswith(others) == outside
     ]
-    ran = [contender for contender in asked if not contender.missing]
-    if outside and not ran:  # none of them is installed, and PyTorch's say so
-        told = {contender.missing for contender in asked if contender.name == "PyTorch"}
-        assert told == {"PyTorch is not installed"}
+    ran = [contender for contender in selected if not contender.missing]
+    if outside and not ran:  # none of the libraries is installed
+        reasons = {contender.missing for contender in selected if contender.name == "PyTorch"}
+        assert reasons == {"PyTorch is not installed"}
         return
     with Worker(ran[0]) as worker:
         for contender in ran:
-            worker.ask("take", contender.make, contender.args)
-            assert worker.ask("results"), contender
-        about = worker.ask("about")
-        assert worker.ask("memory")
+            worker.request("take", contender.make, contender.args)
+            assert worker.request("results"), contender
+        about = worker.request("about")
+        assert worker.request("memory")
     assert ("memory" in about) != outside, "tinycv's malloc setting must not help PyTorch"
 
 
-# ── the gate ─────────────────────────────────────────────────────────────────────────────────────
+# ── the gate ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_wrong_contender_gets_no_speed(monkeypatch, tmp_path, capsys):
+def test_a_contender_with_wrong_results_gets_no_figures(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(
         ops, "rows", lambda quick: [row(Contender("wrong", works.numbers, (0.01,)))]
     )
     assert command.main(["run", "ops", "--quick", "--out", str(tmp_path / "ops.json")]) == 1
     (refused,) = json.loads((tmp_path / "ops.json").read_text())["rows"]
-    assert "wrong disagrees with right: result is 0.01 apart" in refused["refused"]
+    assert "wrong disagrees with right: result differs by 0.01" in refused["refused"]
     assert not any({"samples", "median"} & set(c) for c in refused["contenders"])
     printed = capsys.readouterr().out
     assert "REFUSED: wrong disagrees with right" in printed and " us" not in printed
@@ -158,27 +158,27 @@ A = np.array([1.0, -2.0], np.float32)
 @pytest.mark.parametrize(
     "other, said",
     [
-        ({"y": A, "g": A + np.float32(1e-3)}, "g is 0.001"),
+        ({"y": A, "g": A + np.float32(1e-3)}, "g differs by 0.001"),
         ({"y": A}, "only one of them has ['g']"),
-        ({"y": A, "g": np.full_like(A, np.nan)}, "g is nan"),
+        ({"y": A, "g": np.full_like(A, np.nan)}, "g differs by nan"),
         ({"y": A, "g": A[:1]}, "g is float32[1], not float32[2]"),
         ({"y": A.astype(np.float64), "g": A}, "y is float64[2], not float32[2]"),
     ],
 )
-def test_the_gate_sees_values_names_shapes_dtypes_and_nan(other, said):
+def test_the_gate_compares_values_names_shapes_and_dtypes_and_finds_nan(other, said):
     with pytest.raises(gate.Refused) as refusal:
         gate.gate({"one": {"y": A, "g": A}, "other": other})
     assert said in str(refusal.value)
 
 
-def test_the_gate_lets_rounding_pass_and_a_row_may_let_more():
+def test_the_gate_accepts_rounding_and_a_row_may_set_its_tolerance():
     gate.gate({"one": {"y": A}, "other": {"y": A * np.float32(1 + 1e-6)}})
     gate.gate({"one": {"y": A}, "other": {"y": A + np.float32(1e-3)}}, rtol=1e-3)
     wrong = Contender("wrong", works.numbers, (0.01,))
     assert "refused" not in measure.measure(replace(row(wrong), rtol=0.01), QUICK)
 
 
-# ── the BLAS kernel ──────────────────────────────────────────────────────────────────────────────
+# ── the BLAS kernel ───────────────────────────────────────────────────────────────────────────────
 
 ZEN4 = (
     "vendor_id : AuthenticAMD\nflags : lm avx512f avx512cd avx512bw avx512dq avx512vl avx512_bf16\n"
@@ -199,7 +199,7 @@ def zen4(monkeypatch):
     return monkeypatch
 
 
-def test_a_contender_of_tinycv_gets_the_kernel_that_tinycv_would_choose(zen4):
+def test_a_contender_of_tinycv_gets_the_blas_kernel_that_tinycv_would_choose(zen4):
     assert all(
         settings(Contender(name, None)) == {"OPENBLAS_CORETYPE": "COOPERLAKE"} for name in OURS
     )
@@ -214,29 +214,29 @@ def test_a_contender_of_tinycv_gets_the_kernel_that_tinycv_would_choose(zen4):
 @pytest.mark.parametrize(
     "name, value", [("OPENBLAS_CORETYPE", "HASWELL"), ("TINYCV_BLAS_KERNEL", "0")]
 )
-def test_the_users_own_kernel_is_every_contenders(zen4, name, value):
+def test_a_blas_kernel_set_by_the_user_applies_to_every_contender(zen4, name, value):
     zen4.setenv(name, value)
     assert not any(settings(Contender(who, None)) for who in OURS)
 
 
-def test_the_kernel_reaches_the_process_and_the_record(zen4):
-    # every x86_64 can run it
+def test_the_blas_kernel_reaches_the_process_and_the_record(zen4):
+    # every x86_64 processor can run this kernel
     zen4.setattr(blas, "kernel_for", lambda facts: "NEHALEM")
     with Processes() as processes:
         record = measure.measure(row(Contender("PyTorch", works.numbers)), QUICK, processes)
         seen = {}
         for worker in processes.workers.values():
-            worker.ask("take", works.asked_for, ())
-            seen[worker.name] = worker.ask("results")["kernel"]
+            worker.request("take", works.blas_kernel, ())
+            seen[worker.name] = worker.request("results")["kernel"]
     assert seen == {"right": "NEHALEM", "PyTorch": "none"}
     assert [c["env"] for c in record["contenders"]] == [{"OPENBLAS_CORETYPE": "NEHALEM"}, {}]
 
 
-# ── the rows ─────────────────────────────────────────────────────────────────────────────────────
+# ── the rows ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_every_pair_has_a_row_with_inputs():
-    import tinycv  # noqa: F401  (its chapters make the pairs)
+    import tinycv  # noqa: F401  (importing its chapters registers the pairs)
     from tinycv.engine.fused import PAIRS
 
     assert set(ops.INPUTS) == set(PAIRS), (
@@ -254,7 +254,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
-def test_the_contenders_of_every_row_agree_and_go_backward(row):
+def test_the_contenders_of_every_row_agree_and_have_gradients(row):
     ours = {c.name: c.make(*c.args)() for c in row.contenders if c.name != "PyTorch"}
     results = {
         name: {k: gate.array_of(v) for k, v in result.items()} for name, result in ours.items()
@@ -267,26 +267,26 @@ def test_the_contenders_of_every_row_agree_and_go_backward(row):
         )
 
 
-def test_without_pytorch_its_rows_say_so(monkeypatch):
+def test_without_pytorch_its_contenders_are_reported_as_missing(monkeypatch):
     monkeypatch.setattr(work, "NO_TORCH", "PyTorch is not installed")
     record = measure.measure(ops.one_op()[1], QUICK)
     assert "samples" in record["contenders"][0]
     assert "not measured: PyTorch is not installed" in report.row_lines(record)[1]
 
 
-# ── the figures ──────────────────────────────────────────────────────────────────────────────────
+# ── the figures ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_ratio_and_its_interval():
+def test_the_ratio_and_its_interval_for_drifting_and_for_shuffled_rounds():
     noisy = np.random.default_rng(0).normal(1.0, 0.05, (12, 5))
-    # each round drifts alike: no doubt is left
+    # both contenders drift alike in each round, so the interval has no width
     twice = statistics.figures((2 * noisy).tolist(), noisy.tolist())
     assert twice["ratio"] == pytest.approx(0.5) and twice["interval"] == pytest.approx([0.5, 0.5])
     low, high = statistics.bootstrap(noisy, noisy[::-1])
     assert low < 1 < high and high - low < 0.1
 
 
-def test_a_slower_first_contender_is_named_as_a_loser():
+def test_a_slower_first_contender_is_listed_as_slower():
     fast, slow = [[1.0, 1.0]] * 4, [[3.0, 3.0]] * 4
     entries = [
         {"name": name, **statistics.figures(x, slow)}

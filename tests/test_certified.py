@@ -1,5 +1,4 @@
-"""The check of layers is checked: it must notice a parameter whose derivative is wrong, and leave
-the layer whole."""
+"""certify_layer notices a parameter whose derivative is wrong, and leaves the layer unchanged."""
 
 from __future__ import annotations
 
@@ -23,16 +22,16 @@ class Scaled(Module):
         return exp(x * (self.weight.detach() if self.forgets else self.weight))
 
 
-def test_a_right_layer_passes():
+def test_a_correct_layer_passes():
     certify_layer(Scaled(forgets=False), X)
 
 
-def test_a_parameter_that_the_graph_forgets_is_noticed():
+def test_a_parameter_outside_the_graph_is_noticed():
     with pytest.raises(CertificateError, match="input 1"):
         certify_layer(Scaled(forgets=True), X)
 
 
-def test_a_parameter_deep_inside_is_noticed_too():
+def test_a_wrong_parameter_of_a_nested_layer_is_noticed():
     with pytest.raises(CertificateError, match="input 3"):
         certify_layer(Sequential(Linear(4, 4), Sequential(Scaled(forgets=True))), X)
 

@@ -1,8 +1,8 @@
-"""A small file costs little: what a file of weights claims is bounded before anything is built of
-it.
+"""Loading a small malicious file needs little memory and work: what a file of weights claims is
+checked before anything is built from it.
 
-Memory is tracemalloc's peak beside the file's own size. Work is the number of instructions and
-entries, not seconds.
+Memory is the peak that tracemalloc measures, compared with the size of the file. Work is the number
+of instructions and entries, not seconds.
 """
 
 import io
@@ -27,7 +27,7 @@ def safetensors_file(header, data=b""):
 
 
 def peak(path):
-    """(bytes that loading took at most, the error or None)."""
+    """(peak memory of loading in bytes, the error message or None)."""
     tracemalloc.start()
     try:
         load(path)
@@ -62,7 +62,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_a_long_header_costs_a_few_times_its_length(name, tmp_path):
+def test_a_long_header_needs_only_a_few_times_its_length_in_memory(name, tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(safetensors_file(LONG[name]))
     most, error = peak(path)
@@ -71,7 +71,7 @@ def test_a_long_header_costs_a_few_times_its_length(name, tmp_path):
 
 
 def ours(state):
-    """A file of ours with this text for its state, its checksum right."""
+    """A tinycv file with this text as its state, and the correct checksum."""
     crc = checkpoint._checksum({}, state)
     return safetensors_file(
         json.dumps({"__metadata__": {"tinycv": "1", "state": state, "crc32": str(crc)}}).encode()
@@ -101,7 +101,7 @@ def test_a_long_history_is_saved_and_loaded(tmp_path):
 
 
 def test_a_state_that_could_not_be_loaded_is_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="large lists are for tensors"):
+    with pytest.raises(ValueError, match="save large lists as tensors"):
         save(tmp_path / "a", {}, {"a": [0] * 1_000_000})
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +109,7 @@ def test_a_state_that_could_not_be_loaded_is_not_saved(tmp_path):
 @pytest.mark.parametrize(
     "shape", [[0, 2**40], [0, 2**63], [2**62, 0, 2**62], [1] * 65, [0] * 70, [2**64, 0]]
 )
-def test_a_shape_that_numpy_lacks_is_refused(shape, tmp_path):
+def test_a_shape_that_numpy_cannot_have_is_refused(shape, tmp_path):
     entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0 if 0 in shape else 4]}
     (tmp_path / "a").write_bytes(
         safetensors_file(json.dumps({"a": entry}).encode(), b"" if 0 in shape else bytes(4))
@@ -145,7 +145,7 @@ def test_the_scanner_agrees_with_json(tmp_path):
 
 
 def counted(monkeypatch):
-    """How many instructions the machine has looked at."""
+    """A list with one number: how many instructions the machine has read."""
     seen, genops = [0], torch_pickle.genops
 
     def counting(program):
@@ -170,7 +170,7 @@ def test_a_directory_of_many_entries_is_refused_before_it_is_built(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as zipped:
         zipped.writestr("archive/data/12345", b"")
-        # its list names one empty file again and again
+        # its list of entries names one empty file 40,000 times
         zipped.filelist *= 40_000
     (tmp_path / "a.pt").write_bytes(file.getvalue())
     most, error = peak(tmp_path / "a.pt")
@@ -180,5 +180,5 @@ def test_a_directory_of_many_entries_is_refused_before_it_is_built(tmp_path):
 def test_a_storage_of_two_types_is_refused(tmp_path):
     tree = {"a": tensor("0", (2,)), "b": tensor("0", (2,), kind="IntStorage")}
     (tmp_path / "a.pt").write_bytes(archive(tree, [np.ones(2, np.float32)]))
-    with pytest.raises(CheckpointError, match="storage 0 is of two types"):
+    with pytest.raises(CheckpointError, match="storage 0 has two types"):
         load(tmp_path / "a.pt")

@@ -1,4 +1,4 @@
-"""The double is strict: what CuPy 14.2 refuses or lacks, it refuses."""
+"""The double of CuPy is strict: it refuses everything that CuPy 14.2 refuses or does not have."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def x(cp):
     return cp.asarray(HOST)
 
 
-# ── mixing with NumPy ──────────────────────────────────────────────────────────────────────────
+# ── mixing with NumPy ─────────────────────────────────────────────────────────────────────────────
 
 
-def test_conversion_to_numpy_must_be_asked_for(x):
+def test_conversion_to_numpy_must_be_explicit(x):
     with pytest.raises(TypeError, match="Implicit conversion to a NumPy array is not allowed"):
         np.asarray(x)
     with pytest.raises(TypeError, match="Implicit conversion"):
@@ -64,7 +64,7 @@ def test_a_cupy_function_on_a_list_raises(cp):
             call([1.0, 2.0])
 
 
-def test_scalars_pass_with_the_dtypes_of_numpy_2(x):
+def test_scalars_are_accepted_with_the_dtype_rules_of_numpy_2(x):
     assert (x + 2).dtype == (2.0 * x).dtype == (np.float32(2) * x).dtype == np.float32
     assert (x * np.float64(2)).dtype == (np.float64(2) * x).dtype == np.float64
     assert type(np.float32(2) * x) is type(x)
@@ -102,7 +102,7 @@ def test_a_cupy_function_refuses_a_foreign_class(cp):
         cp.sum(Tensor())
 
 
-# ── names and arguments that CuPy lacks ────────────────────────────────────────────────────────
+# ── names and arguments that CuPy lacks ───────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_name_that_cupy_lacks_is_missing(cp, name):
         getattr(cp, name)
 
 
-def test_no_public_name_of_the_double_is_unknown_to_cupy(cp):
+def test_every_public_name_of_the_double_exists_in_cupy(cp):
     for module in ("cupy", "cupy.linalg", "cupy.lib.stride_tricks", "cupyx", "cupyx.scipy.special"):
         offered = {name for name in vars(sys.modules[module]) if not name.startswith("_")}
         assert offered - {"scipy"} <= set(NAMES[module]), module
@@ -134,7 +134,7 @@ def test_no_public_name_of_the_double_is_unknown_to_cupy(cp):
     )
 
 
-def test_a_known_but_unsimulated_name_says_so(cp, x):
+def test_a_name_that_the_double_does_not_simulate_says_so(cp, x):
     with pytest.raises(AttributeError, match="does not simulate"):
         _ = cp.mgrid
     with pytest.raises(AttributeError, match="does not simulate"):
@@ -145,10 +145,10 @@ def test_an_array_attribute_that_cupy_lacks_is_missing(x):
     for name in ("__index__", "__array_interface__", "newbyteorder", "ctypes"):
         assert not hasattr(x, name)
     with pytest.raises(AttributeError):
-        x.note = "an attribute of one's own"
+        x.note = "a new attribute"
 
 
-def test_an_array_is_no_python_index(x):
+def test_an_array_cannot_be_a_python_index(x):
     with pytest.raises(TypeError):
         range(x.argmax())
     with pytest.raises(TypeError):
@@ -157,14 +157,14 @@ def test_an_array_is_no_python_index(x):
         "abc"[x.argmax()]
 
 
-def test_ufuncs_take_no_where(cp, x):
+def test_ufuncs_do_not_accept_where(cp, x):
     with pytest.raises(TypeError, match="Wrong arguments"):
         cp.divide(x, x, where=x != 0)
 
 
 @pytest.mark.parametrize("word", ["where", "initial"])
 @pytest.mark.parametrize("name", ["sum", "max", "mean", "var"])
-def test_reductions_take_neither_where_nor_initial(cp, x, name, word):
+def test_reductions_accept_neither_where_nor_initial(cp, x, name, word):
     with pytest.raises(TypeError, match="has no argument"):
         getattr(cp, name)(x, **{word: 1})
     with pytest.raises(TypeError, match="has no argument"):
@@ -196,7 +196,7 @@ def test_matmul_has_no_in_place_form(cp):
 @pytest.mark.parametrize(
     "name", ["normal", "choice", "permutation", "shuffle", "spawn", "permuted"]
 )
-def test_the_generator_lacks_what_cupys_lacks(cp, name):
+def test_the_generator_lacks_the_methods_that_cupy_lacks(cp, name):
     with pytest.raises(AttributeError):
         getattr(cp.random.Generator(cp.random.Philox4x3210(0)), name)
 

@@ -1,5 +1,5 @@
-"""The double behaves like CuPy: 0-d results, shared memory, wrapping indices; and it counts every
-wait."""
+"""The double of CuPy behaves like CuPy: 0-d results, shared memory, wrapping indices; and it counts
+every wait for the device."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def x(cp):
     return cp.asarray(HOST)
 
 
-# ── shapes, views, indices ─────────────────────────────────────────────────────────────────────
+# ── Shapes, views, indices ────────────────────────────────────────────────────────────────────────
 
 
-def test_reductions_and_full_indexing_give_0_d_arrays(cp, x):
+def test_reductions_and_full_indexing_return_0_d_arrays(cp, x):
     results = (
         x.sum(),
         cp.max(x),
@@ -39,16 +39,16 @@ def test_reductions_and_full_indexing_give_0_d_arrays(cp, x):
 
 
 def test_a_view_shares_memory_and_knows_its_base(x):
-    row, turned, point = x[0], x.reshape(3, 2).T, x[1, 2]
+    row, transposed, point = x[0], x.reshape(3, 2).T, x[1, 2]
     row += 10
     point[...] = -1
-    assert row.base is turned.base is point.base is x
+    assert row.base is transposed.base is point.base is x
     assert x.tolist() == [[10, 11, 12], [3, 4, -1]]
     assert x.base is None
     assert x[[0, 1]].base is None
 
 
-def test_an_index_array_from_outside_wraps(cp, x):
+def test_an_index_array_out_of_range_wraps(cp, x):
     assert x[cp.asarray([2, -3])].tolist() == x[[0, 1]].tolist()
     assert x[0, cp.asarray([3, 4])].tolist() == [0, 1]
     assert cp.take(x, cp.asarray([5]), axis=0).tolist() == x[[1]].tolist()
@@ -56,16 +56,16 @@ def test_an_index_array_from_outside_wraps(cp, x):
     assert x[1].tolist() == [0, 0, 0]
 
 
-def test_a_python_index_from_outside_raises(x):
+def test_a_python_index_out_of_range_raises(x):
     with pytest.raises(IndexError):
         x[2]
 
 
-def test_a_host_integer_array_is_taken_as_an_index(x):
+def test_a_numpy_integer_array_is_accepted_as_an_index(x):
     assert x[np.array([1, 1]), np.array([0, 2])].tolist() == [3, 5]
 
 
-def test_out_must_be_a_double_and_comes_back(cp, x):
+def test_out_must_be_an_array_of_the_double_and_is_returned(cp, x):
     out = cp.empty_like(x)
     assert cp.exp(x, out=out) is out
     assert cp.sum(x, axis=0, out=out[0]).tolist() == out[0].tolist() == [3, 5, 7]
@@ -83,11 +83,11 @@ def test_in_place_operators_keep_object_and_dtype(x):
     assert x[0].tolist() == [-1, 1, 3]
 
 
-def test_arrays_hold_through_pickle(x):
+def test_arrays_survive_pickle(x):
     assert pickle.loads(pickle.dumps(x)).tolist() == HOST.tolist()
 
 
-# ── waits ──────────────────────────────────────────────────────────────────────────────────────
+# ── waits ─────────────────────────────────────────────────────────────────────────────────────────
 
 WAITS = {
     "float": lambda cp, x: float(x.sum()),
@@ -127,7 +127,7 @@ def test_pure_device_work_never_waits(cp, x):
     assert waits.count == 0
 
 
-# ── installing ─────────────────────────────────────────────────────────────────────────────────
+# ── installing ────────────────────────────────────────────────────────────────────────────────────
 
 
 def cupy_modules():

@@ -1,5 +1,5 @@
-"""Times, noise levels, labels and weights out of range: refused in words on the host, NaN on a GPU;
-never wrapped, never complex, and what has the weight 0 is never multiplied."""
+"""Times, noise levels, labels and weights out of range: a clear error on the CPU, NaN on a GPU; an
+index is never wrapped, a result never complex, and values with weight 0 are ignored even if NaN."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def half(x, *_):
     return 0.5 * x
 
 
-# ── times of a schedule ──────────────────────────────────────────────────────────────────────────
+# ── Times of a noise schedule ─────────────────────────────────────────────────────────────────────
 
 
 @quick
 @given(
     st.lists(st.integers(-9, 16), min_size=1, max_size=4), st.sampled_from(INTEGERS), st.booleans()
 )
-def test_times_are_those_of_the_schedule_or_refused(times, dtype, as_tensor):
+def test_times_outside_the_noise_schedule_are_refused(times, dtype, as_tensor):
     if dtype == "uint8":
         times = [abs(t) for t in times]
     t, x = np.array(times, dtype), np.ones((len(times), 2), np.float32)
@@ -82,7 +82,7 @@ def test_one_time_for_all_may_be_any_whole_number(t):
         np.array([[1], [2]]),
     ],
 )
-def test_other_times_are_refused_and_never_counted_from_the_end(t):
+def test_negative_and_other_wrong_times_are_refused(t):
     x = Tensor(np.ones((2, 2), np.float32))
     with pytest.raises((IndexError, TypeError, ValueError), match=r"DDPM\.\w+: t "):
         SCHEDULE.perturb(x, t, 0 * x)
@@ -96,7 +96,7 @@ def test_on_a_gpu_a_time_out_of_range_is_nan_and_the_others_are_right(cp):
 
 @quick
 @given(st.lists(st.floats(-0.5, 1.5) | st.sampled_from([np.nan, np.inf, 0.0, 1.0]), max_size=4))
-def test_betas_are_shares_or_refused(betas):
+def test_betas_outside_0_to_1_are_refused(betas):
     if betas and all(0 < beta < 1 for beta in betas):
         assert (np.diff(schedule.alpha_bar_of(np.array(betas))) <= 0).all()
     else:
@@ -108,7 +108,7 @@ def test_betas_are_shares_or_refused(betas):
     "alpha_bar",
     [[1.0], [0.9, 0.5], [1, 0.5, 0.6], [1, -0.1], [1, np.nan], [[1, 0.5]], "x", [1, 0.5j]],
 )
-def test_what_is_no_schedule_is_refused(alpha_bar):
+def test_a_wrong_alpha_bar_is_refused(alpha_bar):
     with pytest.raises((TypeError, ValueError), match="DDPM: alpha_bar"):
         schedule.DDPM(np.array(alpha_bar) if isinstance(alpha_bar, list) else alpha_bar)
 
@@ -122,7 +122,7 @@ def test_what_is_no_schedule_is_refused(alpha_bar):
         lambda a: diffusion.diffusion_loss(half, tinycv.ones(2, 2), schedule=a),
     ],
 )
-def test_a_bare_array_is_no_schedule(use):
+def test_a_bare_array_is_refused_as_a_noise_schedule(use):
     with pytest.raises(TypeError, match=r"\w+: schedule is .*; it must be a Schedule"):
         use(SCHEDULE.alpha_bar)
 
@@ -142,7 +142,7 @@ def test_a_schedule_of_one_step_and_one_that_ends_in_pure_noise_can_be_walked():
 
 @quick
 @given(st.integers(0, 7), st.integers(0, 7), st.floats(-0.5, 3) | st.just(np.nan))
-def test_steps_are_real_or_refused(t, s, eta):
+def test_wrong_sampling_steps_are_refused(t, s, eta):
     x = tinycv.ones(2, 2)
     if s < t and 0 <= eta <= 1:
         got = samplers.ddim_step(half, SCHEDULE, x, t, s, eta).numpy()
@@ -152,7 +152,7 @@ def test_steps_are_real_or_refused(t, s, eta):
             samplers.ddim_step(half, SCHEDULE, x, t, s, eta)
 
 
-# ── times of a process, and its steps ────────────────────────────────────────────────────────────
+# ── Times of a diffusion process, and its steps ───────────────────────────────────────────────────
 
 PROCESSES = [sde.VE(), sde.VP(), sde.SubVP()]
 
@@ -173,7 +173,7 @@ PROCESSES = [sde.VE(), sde.VP(), sde.SubVP()]
         ]
     ),
 )
-def test_a_process_lives_from_0_to_1_and_is_never_complex(process, t, kind):
+def test_a_process_is_defined_from_time_0_to_1_and_is_never_complex(process, t, kind):
     value = kind(t)
     if 0 <= np.asarray(value).flat[0] <= 1:
         for part in process.marginal(value):
@@ -204,7 +204,8 @@ def test_on_a_gpu_times_outside_are_nan(cp):
 )
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_marginal_is_as_exact_as_its_dtype_at_both_ends(process, dtype, device):
-    """Against Python's floats. A half has 11 bits, and the exponent of VP is some units large."""
+    """Compared with Python floats. float16 has 11 bits, and the exponent of VP is several units
+    large, so its error is multiplied by that."""
     times = np.array([0.0, 1e-3, 0.25, 0.5, 1.0], dtype)
     for found, exact in zip(
         process.marginal(Tensor(times, device=device)),
@@ -221,7 +222,7 @@ def test_a_marginal_is_as_exact_as_its_dtype_at_both_ends(process, dtype, device
         )
 
 
-def test_where_the_score_is_0_nothing_is_corrected(device):
+def test_a_score_of_0_corrects_nothing(device):
     x = Tensor(np.ones((3, 2), np.float32), device=device)
     found = sde.predictor_corrector(sde.VE(), lambda x, t: 0 * x, x, [1.0, 0.9])
     assert np.isfinite(Tensor(found).numpy()).all()
@@ -236,7 +237,7 @@ def test_the_less_noisy_process_is_less_noisy_at_every_time_but_0():
 @pytest.mark.parametrize(
     "times", [[], [0.0, np.nan], [0.0, np.inf], "01", None, [[0, 1]], [0.0, 1j]]
 )
-def test_times_are_finite_numbers(times):
+def test_times_that_are_not_finite_are_refused(times):
     x = np.zeros((2, 2), np.float32)
     for walk in (
         lambda: ode.solve(half, x, times),
@@ -260,7 +261,7 @@ def test_a_likelihood_goes_all_the_way_to_the_noise(times):
     st.integers(-2, 2),
     st.sampled_from([None, -1, 0, 1, 2]),
 )
-def test_langevin_climbs_with_steps_above_0_or_refuses(step, steps, keep_every):
+def test_langevin_refuses_steps_that_are_not_above_0(step, steps, keep_every):
     x, right = (
         np.ones((3, 2), np.float32),
         0 < step < np.inf and steps >= 0 and (keep_every is None or keep_every > 0),
@@ -287,7 +288,7 @@ def test_a_chain_that_could_never_move_is_refused():
         langevin.annealed(half, np.zeros((2, 1)), [1.0, 2.0], 3, 0.1)
 
 
-# ── noise levels ─────────────────────────────────────────────────────────────────────────────────
+# ── noise levels ──────────────────────────────────────────────────────────────────────────────────
 
 LEVELS = {
     "int": lambda s, n: 2,
@@ -354,7 +355,7 @@ def test_a_noise_level_that_is_not_above_0_is_refused(value, kind):
         {"steps": 2.0},
     ],
 )
-def test_edm_sigmas_are_real(wrong):
+def test_wrong_edm_sigmas_are_refused(wrong):
     with pytest.raises((TypeError, ValueError), match=f"edm_sigmas: .*{next(iter(wrong))}"):
         edm.edm_sigmas(**{"steps": 4, **wrong})
 
@@ -367,7 +368,7 @@ def test_a_float32_array_of_noise_levels_can_be_walked(device):
     assert x.shape == (3, 2) and x.dtype == np.float32
 
 
-# ── labels ───────────────────────────────────────────────────────────────────────────────────────
+# ── labels ────────────────────────────────────────────────────────────────────────────────────────
 
 LABELLED = {
     "Conditional": lambda labels: gan.Conditional(half, 3)(tinycv.ones(2, 1), labels),
@@ -383,7 +384,7 @@ LABELLED = {
     st.lists(st.integers(-2, 4), min_size=2, max_size=2),
     st.sampled_from(INTEGERS[::2]),
 )
-def test_labels_are_classes_or_refused(name, labels, dtype):
+def test_labels_that_are_no_classes_are_refused(name, labels, dtype):
     array = np.array(labels, dtype)
     in_range = min(labels) >= 0 and (max(labels) <= 2 or name in ("guided", "without_some"))
     for given_labels in (array, Tensor(array)):
@@ -410,23 +411,24 @@ def test_labels_are_classes_or_refused(name, labels, dtype):
 )
 def test_labels_of_other_kinds_are_refused(name, labels):
     if labels is None and name == "TimeAndLabel":
-        return  # "nobody said"
+        return  # None means "no label"
     with pytest.raises((TypeError, ValueError), match=f"{name}: labels? "):
         LABELLED[name](labels)
 
 
 def test_on_a_gpu_a_class_out_of_range_is_nan(cp):
     x, labels = tinycv.ones(3, 1, device="gpu"), Tensor(np.array([0, 3, -1]), device="gpu")
-    told = gan.Conditional(half, 3)(x, labels).numpy()
-    assert told[0].tolist() == [0.5, 0.5, 0, 0] and np.isnan(told[1:, 1:]).all()
+    output = gan.Conditional(half, 3)(x, labels).numpy()
+    assert output[0].tolist() == [0.5, 0.5, 0, 0] and np.isnan(output[1:, 1:]).all()
 
 
 OUTSIDE = [-3, -1, 3, 12, 2**40]
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_on_a_gpu_whatever_is_made_of_a_class_out_of_range_is_nan(cp, dtype):
-    """The network's row is NaN, and no other; "nobody said" does not hide a label below 0."""
+def test_on_a_gpu_results_for_a_class_out_of_range_are_nan(cp, dtype):
+    """Only the rows of these labels are NaN. guidance.without_some replaces labels by "no label",
+    but keeps a negative one visible."""
     labels = Tensor(np.array([0, *OUTSIDE[:4], 2], dtype), device="gpu")
     e = TimeAndLabel(2, 2).to("gpu")(tinycv.ones(6, device="gpu"), labels).numpy()
     assert (
@@ -467,7 +469,7 @@ def test_a_noise_level_out_of_range_is_refused_on_the_host_and_nan_on_a_gpu(name
     assert (np.isnan(Tensor(found).numpy()) == ~right).all()
 
 
-def test_on_a_gpu_the_noise_does_not_tell_an_image_of_which_nothing_is_left(cp):
+def test_on_a_gpu_predicted_noise_gives_nan_for_an_image_of_pure_noise(cp):
     x = tinycv.ones(2, 3, device="gpu")
     t = Tensor(np.array([2, 1]), device="gpu")
     found = diffusion.clipped(diffusion.denoiser(half, ENDS_IN_NOISE))(x, t).numpy()
@@ -477,18 +479,18 @@ def test_on_a_gpu_the_noise_does_not_tell_an_image_of_which_nothing_is_left(cp):
             diffusion.denoiser(half, ENDS_IN_NOISE)(tinycv.ones(2, 3), times)
 
 
-def test_whole_numbers_as_times_turn_the_same_waves():
+def test_integer_and_float_times_give_the_same_embedding():
     whole, real = np.array([0, 1, 3]), np.array([0, 1, 3], np.float32)
     np.testing.assert_array_equal(
         networks.fourier_features(whole, 8), networks.fourier_features(real, 8)
     )
 
 
-# ── what has the weight 0 is not multiplied ──────────────────────────────────────────────────────
+# ── Values with weight 0 are not multiplied ───────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("w, poisoned", [(0.0, 2), (-1.0, 0)])
-def test_guidance_of_weight_0_does_not_see_the_other_answer(w, poisoned):
+def test_guidance_of_weight_0_ignores_the_other_prediction(w, poisoned):
     def denoise(x, t, labels):
         return x + Tensor(
             np.where(np.asarray(labels)[:, None] == poisoned, np.nan, 1.0).astype(np.float32)
@@ -499,7 +501,7 @@ def test_guidance_of_weight_0_does_not_see_the_other_answer(w, poisoned):
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_what_has_no_weight_at_either_end_of_a_schedule_is_not_read(poison, device):
+def test_values_with_weight_0_at_either_end_of_a_noise_schedule_are_ignored(poison, device):
     lost = Tensor(np.full((2, 3), poison, np.float32), device=device)
     x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device=device)
     for at_end in (
@@ -514,7 +516,7 @@ def test_what_has_no_weight_at_either_end_of_a_schedule_is_not_read(poison, devi
 
 @quick
 @given(st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 5))
-def test_what_stands_behind_the_mask_reaches_nothing(value, at):
+def test_values_behind_the_mask_reach_nothing(value, at):
     known = np.ones(6, bool)
     known[at] = False
     image = np.where(known, 0.5, value).astype(np.float32)[None]
@@ -528,7 +530,7 @@ def test_what_stands_behind_the_mask_reaches_nothing(value, at):
 @pytest.mark.parametrize(
     "known", [np.ones((1, 6), np.float32), np.ones((1, 6), int), np.ones(6, bool), None]
 )
-def test_a_mask_is_of_bools_in_the_shape_of_the_image(known):
+def test_a_mask_must_be_bool_with_the_shape_of_the_image(known):
     with pytest.raises((TypeError, ValueError), match="inpainting: (known is|image has shape)"):
         inpainting(lambda x, t, s: x, SCHEDULE, tinycv.ones(1, 6), known)
 
@@ -540,10 +542,10 @@ def test_the_last_step_of_ddpm_returns_the_image_whatever_x_is():
     assert x.numpy().tolist() == [[1.0, 1.0]]
 
 
-# ── debug() sees what samplers do ────────────────────────────────────────────────────────────────
+# ── Samplers and penalties ────────────────────────────────────────────────────────────────────────
 
 
-def test_samplers_leave_no_graph_behind_whatever_network_they_ask():
+def test_samplers_record_no_graph_for_any_network():
     network = nn.Linear(2, 2)
     x = np.ones((3, 2), np.float32)
     for result in (
@@ -555,7 +557,7 @@ def test_samplers_leave_no_graph_behind_whatever_network_they_ask():
 
 
 @pytest.mark.parametrize("penalty", [gan.GradientPenalty(0.0), gan.R1(0)])
-def test_a_penalty_of_weight_0_does_not_see_the_slope(penalty, device):
+def test_a_penalty_of_weight_0_ignores_the_gradient(penalty, device):
     x = tinycv.ones(3, 2, device=device)
     assert penalty(lambda x: (x * np.nan).sum(axis=1), x, x).item() == 0.0
 
@@ -588,7 +590,7 @@ MANY = 10**12
         "ViT",
     ],
 )
-def test_what_would_never_end_is_refused_at_once(call, words):
+def test_a_call_that_would_never_end_is_refused_at_once(call, words):
     with pytest.raises(
         ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"
     ):

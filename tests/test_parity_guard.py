@@ -1,5 +1,5 @@
-"""Parity cannot be skipped in silence: these run whether torch is there or not, on a Python that
-cannot import it."""
+"""The parity tests cannot be skipped silently. These tests hide torch from Python, so they run with
+and without torch installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from prepared import Prepared
 
 ROOT = Path(__file__).parent.parent
-# what conftest.py imports takes longer than all that is asked here
+# importing what conftest.py needs takes longer than the tests themselves
 START = f"""
 import os, sys
 os.chdir({str(ROOT)!r})
@@ -27,20 +27,20 @@ def without_torch(tmp_path_factory):
         yield process
 
 
-# no assert is reached, and none made to explain itself
-ASKED = 'sys.exit(pytest.main(["tests/parity", "-rs", "--assert=plain"]))'
+# --assert=plain: no assert is reached, so rewriting them would only cost time
+RUN_PARITY = 'sys.exit(pytest.main(["tests/parity", "-rs", "--assert=plain"]))'
 
 
 def test_without_torch_every_parity_file_is_skipped_and_says_why(without_torch):
-    _, said = without_torch.run(ASKED)
+    _, output = without_torch.run(RUN_PARITY)
     files = list((ROOT / "tests" / "parity").glob("test_*.py"))
-    assert said.count("could not import 'torch'") == len(files) > 0
-    assert f"{len(files)} skipped" in said
-    assert "passed" not in said
+    assert output.count("could not import 'torch'") == len(files) > 0
+    assert f"{len(files)} skipped" in output
+    assert "passed" not in output
 
 
-def test_where_parity_is_required_a_missing_torch_fails(without_torch):
-    code, said = without_torch.run(ASKED, TINYCV_REQUIRE_PARITY="1")
+def test_if_parity_is_required_a_missing_torch_is_a_failure(without_torch):
+    code, output = without_torch.run(RUN_PARITY, TINYCV_REQUIRE_PARITY="1")
     assert code not in (0, 5)  # 5: "no tests collected"
-    assert "TINYCV_REQUIRE_PARITY=1 asks for parity" in said
-    assert "skipped" not in said
+    assert "TINYCV_REQUIRE_PARITY=1 requires parity" in output
+    assert "skipped" not in output

@@ -1,7 +1,6 @@
-"""torch.save by hand: what PyTorch's own classes leave in a .pt file, from classes that pretend to
-be them.
+"""Writes .pt files as torch.save does, but without PyTorch, with classes that imitate PyTorch's.
 
-So the tests of the reader need no PyTorch, and can write what PyTorch never would.
+So the tests of the reader need no PyTorch, and can write files that PyTorch never would.
 """
 
 import io
@@ -12,7 +11,7 @@ import numpy as np
 
 
 class Function:
-    """Pickled as a function of that name, called as what a pickle of the call is made of."""
+    """Pickles as the function of this name. Calling it gives an object that pickles as the call."""
 
     def __init__(self, module, name):
         self.module, self.name = module, name
@@ -30,16 +29,16 @@ class Call:
 
 
 class Storage:
-    """``told``: what a tensor's pickle says of its storage."""
+    """reference: what the pickle of a tensor says about its storage."""
 
     def __init__(self, key, count, kind="FloatStorage", first="storage"):
-        self.told = (first, Function("torch", kind), key, "cpu", count)
+        self.reference = (first, Function("torch", kind), key, "cpu", count)
 
 
-# the one written in Python: save_global can be replaced
+# the pickler that is written in Python, because its methods can be overridden
 class Pickler(pickle._Pickler):
     def persistent_id(self, thing):
-        return thing.told if isinstance(thing, Storage) else None
+        return thing.reference if isinstance(thing, Storage) else None
 
     def save(self, thing, save_persistent_id=True):
         if isinstance(thing, Function):
@@ -59,7 +58,8 @@ ORDERED = Function("collections", "OrderedDict")
 
 
 def tensor(key, shape, strides=None, offset=0, count=None, kind="FloatStorage", metadata=()):
-    """metadata: a tuple of what torch.save writes behind a tensor's hooks, or none."""
+    """A tensor in the archive. metadata: () or a tuple with the argument that torch.save writes
+    after the hooks of some tensors."""
     strides = strides or tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
     count = int(np.prod(shape)) if count is None else count
     return REBUILD(Storage(key, count, kind), offset, shape, strides, False, ORDERED(), *metadata)
@@ -72,8 +72,8 @@ def program(tree):
 
 
 def archive(tree, storages=(), **entries):
-    """The bytes of a .pt file of that tree; entries: further ones, or others in the place of those
-    there are."""
+    """The bytes of a .pt file with this tree. entries: additional entries of the zip file, or
+    replacements."""
     names = {
         "data.pkl": tree if isinstance(tree, bytes) else program(tree),
         "byteorder": b"little",

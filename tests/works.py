@@ -1,5 +1,5 @@
-"""Small Works for contenders, whose own processes import this file to find them: it imports little,
-so that they start at once."""
+"""Small Works for the tests of the benchmarks. A contender's process imports this file, which
+imports little, so that the process starts quickly."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def dies():
     os._exit(7)
 
 
-def asked_for():
-    """A Work that tells which BLAS kernel its process was asked to take."""
+def blas_kernel():
+    """A Work that returns the BLAS kernel that the environment of its process names."""
     return lambda: {"kernel": os.environ.get("OPENBLAS_CORETYPE", "none")}
 
 
 def holds(megabytes: int, made_before: int = 0):
-    """A Work whose call holds so much at its peak. What is made and freed before must not hide
-    it."""
+    """A Work whose call needs ``megabytes`` at its peak. made_before: megabytes that are allocated
+    and freed earlier, which must not hide that peak."""
     if made_before:
         import tinycv  # noqa: F401  (its malloc keeps what is freed)
 

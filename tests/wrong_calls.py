@@ -1,10 +1,9 @@
-"""Wrong calls by the hundred: every argument of a good call is replaced, one at a time, by values
-that do not belong there.
+"""Tests error messages with hundreds of wrong calls: each argument of a good call is replaced, one
+at a time, by values that do not belong there.
 
-A test hands over good calls; ``riddles`` lists the replacements that ended in a sentence of NumPy's
-or Python's own. A wrong call may also return (many a strange value is one that the function can
-take): what is judged here is only that an error names the function, and speaks of its arguments in
-words.
+A test provides good calls; ``riddles`` lists the replacements whose error is a low-level message of
+NumPy or Python. A wrong call may also succeed, because a function can accept many strange values.
+The only requirement is that an error names the function and describes the argument in words.
 """
 
 import re
@@ -65,14 +64,14 @@ RIDDLE = re.compile(
 
 
 class Odd:
-    """Something that no function takes."""
+    """An object that no function accepts."""
 
     def __repr__(self) -> str:
         return "Odd()"
 
 
 def replacements(good: object) -> Iterator[object]:
-    """Values to put in the place of ``good``: of other kinds, other signs, and for arrays other
+    """Replacements for ``good``: values of other types and signs, and for an array also other
     shapes and dtypes."""
     yield from (
         "word",
@@ -113,15 +112,15 @@ def replacements(good: object) -> Iterator[object]:
 
 
 def wrong_calls(function: Callable, good: dict) -> Iterator[tuple[str, dict]]:
-    """(which argument, all arguments) for each replacement of one argument."""
+    """(the name of the replaced argument, all arguments) for each replacement."""
     for name, value in good.items():
         for other in replacements(value):
             yield name, {**good, name: other}
 
 
 def riddles(function: Callable, good: dict, *names: str) -> list[str]:
-    """The wrong calls whose error is a riddle. names: what an error may call the function; its own
-    name by default."""
+    """The wrong calls whose error message is a riddle. names: the names that a message may use for
+    the function; by default its own name."""
     names = names or (getattr(function, "__name__", type(function).__name__),)
     found = []
     for argument, arguments in wrong_calls(function, good):

@@ -1,5 +1,5 @@
-"""Optimisers against their papers' rules in plain float64, schedules, clipping, averaged
-weights."""
+"""Optimisers compared with the rules of their papers in plain float64; learning-rate schedules,
+clipping, EMA."""
 
 import pickle
 
@@ -55,11 +55,11 @@ def values(params):
     return [to_numpy(p._data).copy() for p in params]
 
 
-# ── the rules as the papers write them ──
+# ── The rules as in the papers ──
 
 
 def sgd(w, gradients, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
-    """momentum: one number, or one for each step; the first b is made where it is not 0."""
+    """momentum: one number, or one per step; b is created at the first step where it is not 0."""
     b = None
     for g, m in zip(gradients, np.broadcast_to(momentum, len(gradients)), strict=True):
         g = g + weight_decay * w
@@ -104,8 +104,8 @@ def test_twenty_steps_follow_the_rule(kind, rule, options, dtype, rtol, device):
         gradients.append([to_numpy(p.grad._data).astype(np.float64) for p in params])
         optimizer.step()
     for i, (p, w) in enumerate(zip(values(params), start, strict=True)):
-        wanted = rule(w.astype(np.float64), [g[i] for g in gradients], **({"lr": 1e-3} | options))
-        np.testing.assert_allclose(p, wanted, rtol=rtol, atol=rtol * np.abs(w).max())
+        expected = rule(w.astype(np.float64), [g[i] for g in gradients], **({"lr": 1e-3} | options))
+        np.testing.assert_allclose(p, expected, rtol=rtol, atol=rtol * np.abs(w).max())
 
 
 MOMENTA = {
@@ -122,7 +122,7 @@ MOMENTA = {
 @pytest.mark.parametrize("make", ["kernel", "definition"])
 @pytest.mark.parametrize("momenta", MOMENTA)
 def test_momentum_may_be_switched_on_and_off(momenta, make, how, device):
-    """The first b is g itself at the first step with momentum, whenever that is."""
+    """At the first step with momentum, whenever that is, b is g itself."""
     momenta, options = MOMENTA[momenta], {"lr": 0.1, "dampening": 0.5, "weight_decay": 0.01}
     kind = SGD if make == "kernel" else by_definition(SGD)
     params = parameters(device, np.float64)
@@ -153,8 +153,8 @@ def test_momentum_may_be_switched_on_and_off(momenta, make, how, device):
     ("momentum", "buffer", "first"),
     [(0.0, 0.0, 1.0), (0.0, 2.0, 0.9 * 2 + 0.5), (0.9, 0.0, 0.5), (0.9, 2.0, 0.9 * 2 + 0.5)],
 )
-def test_a_state_that_counts_steps_without_momentum_loads(momentum, buffer, first):
-    """A buffer of zeros has begun only where the saved momentum says so."""
+def test_a_state_with_step_counts_but_no_momentum_loads(momentum, buffer, first):
+    """A saved buffer of zeros counts as used only if the saved momentum is not 0."""
     p = Parameter(np.ones(1))
     optimizer = SGD([p], lr=0.1, momentum=momentum, dampening=0.5)
     optimizer.load_state_dict(
@@ -167,7 +167,7 @@ def test_a_state_that_counts_steps_without_momentum_loads(momentum, buffer, firs
     np.testing.assert_allclose(p.numpy(), 1 - 0.1 * first)
 
 
-def test_parameters_that_come_into_one_dtype_are_changed_together():
+def test_parameters_cast_to_one_dtype_train_on():
     ps = [Parameter(np.ones(2, np.float32)), Parameter(np.ones(3))]
     optimizer = SGD(ps, lr=0.5, momentum=0.9)
     for dtype in (None, np.float64, np.float32):
@@ -191,7 +191,7 @@ def test_kernel_and_definition_agree(
 ):
     monkeypatch.setattr(shared, "BLOCK", block)
     monkeypatch.setattr(slab, "LARGE", large)
-    assert "run" in vars(kind), "it has a kernel of its own"
+    assert "run" in vars(kind), "it has its own kernel"
     sides = [
         (params := parameters(device, dtype), make(params, **options))
         for make in (kind, by_definition(kind))
@@ -201,7 +201,7 @@ def test_kernel_and_definition_agree(
             give_gradients(params, step)
             given = values([p.grad for p in params])
             optimizer.step()
-            # the gradients stay as they were
+            # the rule does not change the gradients
             np.testing.assert_equal(values([p.grad for p in params]), given)
     kernel, definition = (
         [
@@ -216,12 +216,12 @@ def test_kernel_and_definition_agree(
     )
     for a, b in zip(kernel, definition, strict=True):
         assert a.dtype == b.dtype == dtype
-        # SGD alone remembers nothing
+        # SGD without momentum has no state
         if options.get("momentum") or kind is not SGD or a.any():
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
 
 
-def test_a_large_parameter_out_of_order_in_memory_is_changed_in_place(monkeypatch):
+def test_a_large_noncontiguous_parameter_is_changed_in_place(monkeypatch):
     monkeypatch.setattr(slab, "LARGE", 4)
     memory = np.arange(12, dtype=np.float32).reshape(4, 3)
     for array in (memory, memory.T):
@@ -244,20 +244,20 @@ def test_a_step_never_waits_for_the_gpu(kind, double):
     assert waits.count == 0
 
 
-def test_a_parameter_without_gradient_rests_and_its_steps_are_not_counted():
-    params, alone = parameters(), parameters()
-    together, single = Adam(params, lr=0.1), Adam([alone[1]], lr=0.1)
+def test_a_parameter_without_gradient_stays_and_its_steps_are_not_counted():
+    params, twins = parameters(), parameters()
+    optimizer, optimizer_of_one = Adam(params, lr=0.1), Adam([twins[1]], lr=0.1)
     for step in range(6):
         give_gradients(params, step)
-        alone[1].grad = params[1].grad
+        twins[1].grad = params[1].grad
         if step in (0, 3, 4):
-            params[1].grad = alone[1].grad = None
-        together.step()
-        single.step()
-    np.testing.assert_array_equal(params[1]._data, alone[1]._data)
+            params[1].grad = twins[1].grad = None
+        optimizer.step()
+        optimizer_of_one.step()
+    np.testing.assert_array_equal(params[1]._data, twins[1]._data)
     assert (
-        together.state_dict()["state"]["1"]["step"] == 3
-        and together.state_dict()["state"]["0"]["step"] == 6
+        optimizer.state_dict()["state"]["1"]["step"] == 3
+        and optimizer.state_dict()["state"]["0"]["step"] == 6
     )
 
 
@@ -274,7 +274,7 @@ def test_groups_have_their_own_options():
     assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-2, 0.0]
 
 
-def test_a_graph_recorded_before_the_step_refuses_to_run_backward():
+def test_a_graph_recorded_before_a_step_refuses_to_run_backward_after_it():
     w = Parameter(np.ones(3, np.float32))
     loss = (w * w).sum()
     w.grad = Tensor(np.ones(3, np.float32))
@@ -315,8 +315,8 @@ def test_state_dict_has_readable_names():
 def test_a_model_cast_or_moved_after_the_first_step_trains_on(double):
     model = Net()
     optimizer = Adam(model.parameters(), lr=0.1)
-    for step, place in enumerate(("cpu", "float64", "gpu")):
-        model.to(place)
+    for step, dtype_or_device in enumerate(("cpu", "float64", "gpu")):
+        model.to(dtype_or_device)
         give_gradients(model.parameters(), step)
         optimizer.step()
     state = optimizer.state_dict()["state"]["0"]
@@ -382,7 +382,7 @@ def test_a_state_that_does_not_fit_changes_nothing():
         (lambda p: Adam([{"lr": 0.1}]), ValueError, "params"),
     ],
 )
-def test_mistakes_are_named(make, error, words):
+def test_wrong_arguments_are_named(make, error, words):
     with pytest.raises(error, match=words):
         make(Parameter(np.ones(3, np.float32)))
 
@@ -397,7 +397,7 @@ def test_a_gradient_of_another_shape_is_refused_before_anything_changes(monkeypa
     assert (params[0]._data == 1).all()
 
 
-def test_schedules():
+def test_learning_rate_schedules_have_the_expected_factors():
     cosine, linear = warmup_cosine(110, warmup=10, final=0.1), warmup_linear(110, warmup=10)
     for schedule in (cosine, linear, constant(10)):
         rise = [schedule(step) for step in range(11)]
@@ -409,7 +409,7 @@ def test_schedules():
 
 
 @pytest.mark.parametrize(("d_model", "warmup"), [(512, 4000), (64, 10), (64, 1)])
-def test_the_transformers_schedule_is_its_papers_equation_3(d_model, warmup):
+def test_warmup_inverse_sqrt_is_equation_3_of_vaswani_et_al(d_model, warmup):
     schedule, lr = warmup_inverse_sqrt(warmup), (d_model * warmup) ** -0.5
     for step in (1, 2, warmup, warmup + 1, 4 * warmup, 100_000):
         assert lr * schedule(step - 1) == pytest.approx(
@@ -418,13 +418,13 @@ def test_the_transformers_schedule_is_its_papers_equation_3(d_model, warmup):
     assert schedule(warmup - 1) == 1 and schedule(4 * warmup - 1) == pytest.approx(0.5)
 
 
-def test_the_transformers_schedule_needs_a_warmup():
+def test_warmup_inverse_sqrt_needs_a_warmup():
     with pytest.raises(ValueError, match="warmup is 0"):
         warmup_inverse_sqrt(0)
 
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1e9])
-def test_clipping_shortens_long_gradients_only(max_norm, device):
+def test_clipping_scales_down_only_long_gradients(max_norm, device):
     params = parameters(device)[:3]
     give_gradients(params, 0)
     before = np.concatenate([to_numpy(p.grad._data).ravel() for p in params])
@@ -434,7 +434,7 @@ def test_clipping_shortens_long_gradients_only(max_norm, device):
     np.testing.assert_allclose(after, before * min(1, max_norm / (norm + 1e-6)), rtol=1e-12)
 
 
-def test_clipping_nothing_is_length_zero():
+def test_clipping_no_gradients_returns_norm_zero():
     assert float(clip_grad_norm_(parameters(), 1.0)) == 0
 
 
@@ -450,7 +450,7 @@ def test_ema_follows_its_equation_and_copies_buffers(device):
     assert float(to_numpy(ema.state_dict()["count"])) == 7 * 2**5
 
 
-def test_ema_keeps_a_buffer_of_its_own():
+def test_ema_keeps_its_own_copy_of_a_buffer():
     model = Net()
     ema = EMA(model)
     model.count._data += 1
@@ -459,20 +459,20 @@ def test_ema_keeps_a_buffer_of_its_own():
     assert float(model.count) == 8
 
 
-def test_applied_gives_the_weights_back_even_after_an_error(device):
+def test_applied_restores_the_weights_even_after_an_error(device):
     model = Net(device)
     ema, start = EMA(model, decay=0.5), to_numpy(model.weight._data).copy()
-    own = model.weight.data = model.weight._data + 2
+    weights = model.weight.data = model.weight._data + 2
     ema.update()
     with pytest.raises(KeyError), ema.applied() as inside:
         np.testing.assert_allclose(to_numpy(inside.weight._data), start + 1, rtol=1e-6)
-        inside.weight.data = inside.weight._data * 0  # thrown away
+        inside.weight.data = inside.weight._data * 0  # lost when the context ends
         raise KeyError
-    assert model.weight._data is own
+    assert model.weight._data is weights
     np.testing.assert_allclose(to_numpy(ema.state_dict()["weight"]), start + 1, rtol=1e-6)
 
 
-def test_ema_state_fits_whole_or_not_at_all():
+def test_an_ema_state_loads_completely_or_not_at_all():
     ema, other = EMA(Net()), EMA(Net())
     other.model.weight.data = other.model.weight._data + 1
     other.update()
@@ -489,11 +489,11 @@ def test_ema_state_fits_whole_or_not_at_all():
         EMA(Net(), decay=1.0)
 
 
-# ── optimisers of one's own, which extend Adam ───────────────────────────────────────────────────
+# ── Optimisers of users, which extend Adam ────────────────────────────────────────────────────────
 
 
 class Falling(Adam):
-    """Its own rule, by a kernel of its own."""
+    """An optimiser of a user that defines its own kernel."""
 
 
 @Falling.kernel
@@ -502,7 +502,7 @@ def _(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
 
 
 class Rising(Adam):
-    """Its own rule, by a definition alone."""
+    """An optimiser of a user that defines only its own definition."""
 
     @staticmethod
     def definition(p, g, m, v, step, lr, betas, eps, weight_decay):
@@ -510,7 +510,7 @@ class Rising(Adam):
 
 
 @pytest.mark.parametrize("kind, end", [(Falling, -20.0), (Rising, 22.0)])
-def test_a_rule_of_ones_own_runs_wherever_it_is(kind, end, device):
+def test_a_subclass_with_its_own_rule_runs_on_every_device(kind, end, device):
     p = Tensor(np.ones(2, "float32"), device=device, requires_grad=True)
     optimizer = kind([p])
     p.grad = Tensor(np.ones(2, "float32"), device=device)

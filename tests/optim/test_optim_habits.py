@@ -1,4 +1,4 @@
-"""What users of PyTorch's optimisers do every day: copies, groups that come later, float16,
+"""What users of PyTorch's optimisers do every day: copies, groups added later, float16,
 gradients set by hand.
 """
 
@@ -36,7 +36,7 @@ def network(device="cpu", dtype="float32"):
 
 
 def steps(model, optimizer, ema, start, stop):
-    """Some steps with gradients of their own numbers; returns all weights and averages."""
+    """Steps whose gradients depend on the step's number; returns all weights and averages."""
     for step in range(start, stop):
         rng = np.random.default_rng(step)
         if isinstance(optimizer, Half):
@@ -66,7 +66,7 @@ def same(a, b):
     ids=[*KINDS, "Half"],
 )
 @pytest.mark.parametrize("how", COPIES)
-def test_a_copy_of_model_optimiser_and_average_trains_on_by_itself(make, how):
+def test_a_copy_of_model_optimiser_and_ema_trains_independently(make, how):
     model = network()
     optimizer = make(model) if make not in KINDS.values() else make(model.named_parameters())
     ema = EMA(model, 0.5)
@@ -84,7 +84,7 @@ def test_a_copy_of_model_optimiser_and_average_trains_on_by_itself(make, how):
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_a_copy_of_an_optimiser_or_an_average_alone_has_parameters_of_its_own(how):
+def test_a_copied_optimiser_or_ema_has_its_own_parameters(how):
     model = network()
     for part in (AdamW(model.parameters()), EMA(model), Half(network(), Adam)):
         copied = COPIES[how](part)
@@ -104,7 +104,7 @@ def test_a_copy_of_an_optimiser_or_an_average_alone_has_parameters_of_its_own(ho
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_a_model_in_halves_is_copied_with_its_half(how):
+def test_a_model_in_half_precision_is_copied_with_its_half(how):
     model = network()
     half = Half(model, partial(Adam, lr=0.1), scale=64.0)
     twin = COPIES[how](model)
@@ -124,35 +124,38 @@ def test_a_model_in_halves_is_copied_with_its_half(how):
     ],
 )
 @pytest.mark.parametrize("how", COPIES)
-def test_a_schedule_is_copied(make, how):
+def test_a_learning_rate_schedule_can_be_copied(make, how):
     assert [COPIES[how](make())(i) for i in range(12)] == [make()(i) for i in range(12)]
 
 
-# ── groups that come later ──
+# ── Groups that are added later ──
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_parameters_that_are_added_train_as_if_made_then(kind, device):
+def test_added_parameters_train_as_in_a_new_optimiser(kind, device):
     model, other = network(device), network(device)
     first, late = list(model.parameters())[:2], list(model.parameters())[2:]
-    its_first, its_late = list(other.parameters())[:2], list(other.parameters())[2:]
-    joined, apart = KINDS[kind](first), (KINDS[kind](its_first), KINDS[kind](its_late, lr=0.5))
+    other_first, other_late = list(other.parameters())[:2], list(other.parameters())[2:]
+    one_optimiser, two_optimisers = (
+        KINDS[kind](first),
+        (KINDS[kind](other_first), KINDS[kind](other_late, lr=0.5)),
+    )
     for step in range(6):
         if step == 3:
-            joined.add_param_group({"params": iter(late), "lr": 0.5})
+            one_optimiser.add_param_group({"params": iter(late), "lr": 0.5})
         for p, q in zip(model.parameters(), other.parameters(), strict=True):
             g = np.random.default_rng(step).normal(size=p.shape).astype(np.float32)
             p.grad, q.grad = Tensor(to_device(g, p.device)), Tensor(to_device(g, q.device))
-        joined.step()
-        apart[0].step()
+        one_optimiser.step()
+        two_optimisers[0].step()
         if step >= 3:
-            apart[1].step()
+            two_optimisers[1].step()
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         np.testing.assert_allclose(to_numpy(p._data), to_numpy(q._data), rtol=1e-5, atol=1e-6)
-    joined.load_state_dict(joined.state_dict())
+    one_optimiser.load_state_dict(one_optimiser.state_dict())
     assert (
-        len(joined.parameters()) == len(list(model.parameters()))
-        and joined.param_groups[1]["lr"] == 0.5
+        len(one_optimiser.parameters()) == len(list(model.parameters()))
+        and one_optimiser.param_groups[1]["lr"] == 0.5
     )
 
 
@@ -186,7 +189,7 @@ def test_a_group_that_cannot_be_added_changes_nothing(group):
     )
 
 
-def test_parameters_that_are_put_into_a_group_by_hand_are_noticed():
+def test_parameters_put_into_a_group_by_hand_are_refused():
     p = Parameter(np.ones(2, np.float32))
     optimizer = Adam([p])
     optimizer.param_groups[0]["params"].append(Parameter(np.ones(2, np.float32)))
@@ -208,7 +211,7 @@ def test_zero_grad_can_leave_zeros(device):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_float16_weights_follow_float32_ones(kind, device):
+def test_float16_weights_train_like_float32_weights(kind, device):
     rng = np.random.default_rng(0)
     start = [rng.normal(size=shape).astype(np.float16) for shape in ((3, 4), (5,), (70_000,))]
     halves = [Parameter(to_device(a, device)) for a in start]
@@ -231,7 +234,7 @@ def test_float16_weights_follow_float32_ones(kind, device):
         for entry in mine.state_dict()["state"].values()
         for key, array in entry.items()
         if key != "step"
-        # plain SGD remembers nothing
+        # plain SGD has no state
     } == (set() if kind == "SGD" else {np.dtype("float32")})
 
 
@@ -245,7 +248,7 @@ def test_a_gradient_of_zero_leaves_float16_weights_finite(kind, device):
     assert to_numpy(p._data).tolist() == [1, 1, 1]
 
 
-def test_the_average_of_float16_weights_moves_by_less_than_a_half_can_tell(device):
+def test_the_average_of_float16_weights_moves_by_steps_too_small_for_float16(device):
     model = nn.Linear(1, 1, bias=False).to("float16").to(device)
     model.weight.data[...] = 1.0
     ema = EMA(model, 0.9999)
@@ -264,7 +267,7 @@ def test_the_average_of_float16_weights_moves_by_less_than_a_half_can_tell(devic
     st.lists(st.tuples(st.integers(0, 300), st.floats(-3e4, 3e4)), min_size=1, max_size=4),
     st.floats(0.01, 1e6),
 )
-def test_float16_gradients_are_clipped_by_their_true_length(pieces, most):
+def test_float16_gradients_are_clipped_by_their_float32_norm(pieces, most):
     ps = [Parameter(np.zeros(n, np.float16)) for n, _ in pieces]
     for p, (n, value) in zip(ps, pieces, strict=True):
         p.grad = Tensor(np.full(n, value, np.float16))
@@ -287,13 +290,15 @@ def test_float16_gradients_are_clipped_alike_on_a_device(device):
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, -np.inf])
-def test_a_length_that_is_not_finite_is_refused_where_asked(value, device):
+def test_error_if_nonfinite_refuses_a_norm_that_is_not_finite(value, device):
     p = Parameter(to_device(np.zeros(3, np.float32), device))
     before = np.array([1, value, 2], np.float32)
     p.grad = Tensor(to_device(before, device))
     with (
         np.errstate(all="ignore"),
-        pytest.raises(RuntimeError, match="clip_grad_norm_: the gradients are (inf|nan) long"),
+        pytest.raises(
+            RuntimeError, match="clip_grad_norm_: the norm of all gradients is (inf|nan)"
+        ),
     ):
         clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
     np.testing.assert_array_equal(to_numpy(p.grad._data), before)
@@ -302,7 +307,7 @@ def test_a_length_that_is_not_finite_is_refused_where_asked(value, device):
 
 
 @pytest.mark.parametrize("kind", [1, 2, 2.0, 3.5, np.inf])
-def test_other_lengths_are_numpys(kind, device):
+def test_other_norms_agree_with_numpy(kind, device):
     p, empty = (Parameter(to_device(np.zeros(n, np.float32), device)) for n in (4, 0))
     given = np.array([3, -4, 0, 1], np.float32)
     p.grad = Tensor(to_device(given.copy(), device))
@@ -314,7 +319,7 @@ def test_other_lengths_are_numpys(kind, device):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_clipped_values_lie_within(dtype, device):
+def test_clipped_values_are_inside_the_limits(dtype, device):
     p = Parameter(to_device(np.zeros(5, dtype), device))
     given = np.array([-3, -0.25, 0, 0.5, 9], dtype)
     p.grad = Tensor(to_device(given, device))
@@ -371,7 +376,7 @@ def test_a_parameter_of_another_shape_is_refused(kind, shape):
         ema.update()
 
 
-def test_the_average_of_a_tied_weight_loads_under_any_of_its_names_but_not_with_two_values():
+def test_the_average_of_a_tied_weight_loads_under_any_name_but_not_with_two_values():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     model[1].weight = model[0].weight
     ema, array = EMA(model), np.ones((2, 2), np.float32)
@@ -387,7 +392,7 @@ def test_the_average_of_a_tied_weight_loads_under_any_of_its_names_but_not_with_
     assert (ema.state_dict()["0.weight"] == 4).all()
 
 
-def test_a_rate_that_is_set_by_hand_counts_at_once():
+def test_a_learning_rate_set_by_hand_takes_effect_at_once():
     p, q = (Parameter(np.ones(3, np.float32)) for _ in range(2))
     a, b = SGD([p], lr=0.1), SGD([q], lr=0.5)
     a.param_groups[0]["lr"] = np.float64(0.5)
@@ -421,12 +426,12 @@ def test_a_rate_that_is_set_by_hand_counts_at_once():
     ],
 )
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
-def test_what_is_no_list_of_parameters_is_refused_in_words(kind, params):
+def test_anything_but_a_list_of_parameters_is_refused_with_a_clear_error(kind, params):
     with pytest.raises((TypeError, ValueError), match=f"^{kind.__name__}: "):
         kind(params)
 
 
-def test_frozen_parameters_generators_and_single_ones_are_taken():
+def test_frozen_parameters_generators_and_single_parameters_are_accepted():
     model = network()
     model.requires_grad_(False)
     assert len(SGD(p for p in model.parameters()).parameters()) == 6
@@ -443,15 +448,17 @@ HOLDERS = {
 
 @pytest.mark.parametrize("option", ["lr", "weight_decay", "betas"])
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_an_option_that_changes_in_place_counts_as_one_that_is_set_anew(option, holder, device):
+def test_an_option_changed_in_place_takes_effect_like_one_that_is_set(option, holder, device):
     ps = [Parameter(to_device(np.ones(3, np.float32), device)) for _ in range(2)]
-    followed, anew = (AdamW([p]) for p in ps)
-    held = HOLDERS[holder]()
-    followed.param_groups[0][option] = (held, 0.9) if option == "betas" else held
+    changed_in_place, set_again = (AdamW([p]) for p in ps)
+    value = HOLDERS[holder]()
+    changed_in_place.param_groups[0][option] = (value, 0.9) if option == "betas" else value
     for factor in (1, 0.5, 0.25):
-        held *= factor
-        anew.param_groups[0][option] = (held.item(), 0.9) if option == "betas" else held.item()
-        for p, optimizer in zip(ps, (followed, anew), strict=True):
+        value *= factor
+        set_again.param_groups[0][option] = (
+            (value.item(), 0.9) if option == "betas" else value.item()
+        )
+        for p, optimizer in zip(ps, (changed_in_place, set_again), strict=True):
             p.grad = Tensor(to_device(np.arange(1, 4, dtype=np.float32), device))
             optimizer.step()
         assert (to_numpy(ps[0]._data) == to_numpy(ps[1]._data)).all()
@@ -469,7 +476,7 @@ def test_an_option_that_changes_in_place_counts_as_one_that_is_set_anew(option, 
         {"nesterov": np.True_, "momentum": np.float32(0.5)},
     ],
 )
-def test_what_an_optimiser_accepts_its_state_dict_holds_as_json_does(change):
+def test_every_accepted_option_is_saved_as_json_can_hold_it(change):
     p = Parameter(np.ones(3, np.float32))
     optimizer = SGD([p])
     optimizer.param_groups[0].update(change)
@@ -486,10 +493,10 @@ def test_betas_of_numpy_are_saved_as_numbers():
     assert json.dumps(optimizer.state_dict()["param_groups"][0]["betas"]) == "[0.5, 0.25]"
 
 
-# ── averages of a model that is not what it was ──
+# ── EMA of a model that has changed ──
 
 
-def test_two_weights_of_one_name_are_not_averaged_as_one():
+def test_two_weights_with_one_name_are_refused():
     class Keys(nn.Module):
         def __init__(self):
             self.d = {1: nn.Linear(1, 1), "1": nn.Linear(1, 1)}
@@ -513,13 +520,13 @@ def put_more(model):
 @pytest.mark.parametrize(
     ("change", "name"), [(put_weight, "0.weight"), (put_layer, "0.weight"), (put_more, "3.weight")]
 )
-def test_an_average_says_so_where_its_model_has_other_weights_now(change, name):
+def test_an_ema_refuses_a_model_that_got_new_parameters(change, name):
     model = network()
     ema = EMA(model)
     change(model)
     before = {key: t.numpy().copy() for key, t in model.state_dict().items()}
     words = (
-        f"the Sequential has other Parameters than it had, and no averages of {name}.*: "
+        f"the Sequential has new Parameters, and there are no averages of {name}.*: "
         "make another EMA"
     )
     with pytest.raises(ValueError, match=f"EMA.applied: {words}"), ema.applied():
@@ -529,7 +536,7 @@ def test_an_average_says_so_where_its_model_has_other_weights_now(change, name):
     assert all((before[key] == t.numpy()).all() for key, t in model.state_dict().items())
 
 
-def test_a_buffer_that_is_replaced_is_no_weight():
+def test_replacing_a_buffer_does_not_count_as_a_new_parameter():
     model = network()
     ema = EMA(model)
     model[1].running_mean = Tensor(np.full(4, 7, np.float32))
@@ -537,7 +544,7 @@ def test_a_buffer_that_is_replaced_is_no_weight():
         assert (model[1].running_mean.numpy() == 7).all()
 
 
-def test_an_average_begins_with_what_a_half_has_not_yet_taken_over(device):
+def test_an_ema_starts_from_weights_that_a_half_has_not_copied_yet(device):
     model = network(device)
     half = Half(model, partial(SGD, lr=0.1))
     master = to_numpy(half.masters[1]._data).copy()
@@ -546,12 +553,13 @@ def test_an_average_begins_with_what_a_half_has_not_yet_taken_over(device):
     assert (to_numpy(averages["0.weight"]) == 0.5).all() and averages[
         "0.weight"
     ].dtype == np.float32
-    assert (to_numpy(averages["0.bias"]) == master).all()  # with all its digits
+    assert (to_numpy(averages["0.bias"]) == master).all()  # not rounded to float16
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_optimiser_that_has_diverged_moves_and_copies_but_is_not_loaded(value, double):
-    """What is there is not lost by a move; what comes from outside is looked at."""
+def test_a_diverged_state_can_be_moved_and_copied_but_not_loaded(value, double):
+    """A state that is not finite survives a move to another device, but load_state_dict refuses
+    it."""
     p = Parameter(np.ones(3, np.float32))
     optimizer = Adam([p])
     for _ in range(2):
@@ -564,10 +572,10 @@ def test_an_optimiser_that_has_diverged_moves_and_copies_but_is_not_loaded(value
         optimizer.load_state_dict(optimizer.state_dict())
 
 
-# which remembers nothing
+# plain SGD has no state
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "SGD"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0])
-def test_moments_that_no_training_goes_on_from_are_refused(kind, value):
+def test_moments_that_are_not_finite_or_negative_are_refused(kind, value):
     model = network()
     optimizer = KINDS[kind](list(model.named_parameters()))
     steps(model, optimizer, EMA(model), 0, 2)
@@ -583,7 +591,7 @@ def test_moments_that_no_training_goes_on_from_are_refused(kind, value):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_averages_that_are_not_finite_are_refused_and_buffers_are_taken(value):
+def test_averages_that_are_not_finite_are_refused_but_buffers_load(value):
     model = network()
     ema = EMA(model)
     with pytest.raises(ValueError, match="EMA was left unchanged; 2.weight is not finite"):
@@ -601,7 +609,7 @@ def test_averages_that_are_not_finite_are_refused_and_buffers_are_taken(value):
         ("good_steps", -1, "good_steps"),
     ],
 )
-def test_a_state_that_no_half_goes_on_from_is_refused(name, value, words):
+def test_a_state_that_a_half_cannot_continue_from_is_refused(name, value, words):
     half = Half(network(), partial(SGD, lr=0.1))
     state = copy.deepcopy(half.state_dict())
     if name == "master":
@@ -653,7 +661,7 @@ def test_a_step_calls_its_closure_once_with_recording_on_and_returns_its_loss(ki
     assert same(*([p.numpy() for p in model.parameters()] for model in models))
 
 
-def test_a_closure_that_does_not_scale_is_refused_by_a_half_and_one_that_overflows_is_left_out():
+def test_a_half_refuses_a_closure_that_does_not_scale_and_skips_one_that_overflows():
     model = nn.Linear(3, 1)
     half, x = Half(model, partial(SGD, lr=0.1), scale=2.0**100), Tensor(np.ones((2, 3), "float32"))
     before, log = model.weight.numpy().copy(), []
@@ -670,7 +678,7 @@ def test_a_closure_that_does_not_scale_is_refused_by_a_half_and_one_that_overflo
     "closure", [3, "loss", Tensor(1.0), [len]], ids=["int", "str", "Tensor", "list"]
 )
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "Half"])
-def test_what_is_no_closure_is_refused_in_words(half, closure):
+def test_anything_but_a_function_as_closure_is_refused_with_a_clear_error(half, closure):
     model = nn.Linear(3, 1)
     optimizer = Half(model, SGD) if half else SGD(model.parameters())
     with pytest.raises(TypeError, match="^(SGD|Half).step: closure is .*; it must be a function$"):
@@ -688,8 +696,8 @@ def test_an_error_in_a_closure_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", [SGD, Adam])
-def test_names_that_are_numbers_are_told_from_words(kind):
-    """PyTorch numbers its parameters 0, 1, ...; here '0', '1' are names."""
+def test_integer_names_and_string_names_are_distinguished(kind):
+    """PyTorch calls its parameters 0, 1, ...; tinycv calls them '0', '1'."""
     optimizer = kind([Parameter(np.ones(2, np.float32)) for _ in range(2)])
     state = optimizer.state_dict()
     state["param_groups"][0]["params"] = [0, 1]

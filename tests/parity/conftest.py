@@ -1,5 +1,5 @@
-"""Without torch these tests are skipped; with TINYCV_REQUIRE_PARITY=1, as in CI, its absence is a
-failure."""
+"""Without torch, the parity tests are skipped; with TINYCV_REQUIRE_PARITY=1, as in CI, a missing
+torch is a failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ try:
 except ImportError as error:
     if os.environ.get("TINYCV_REQUIRE_PARITY") == "1":
         raise RuntimeError(
-            "TINYCV_REQUIRE_PARITY=1 asks for parity with PyTorch, and torch cannot be imported: "
+            "TINYCV_REQUIRE_PARITY=1 requires parity with PyTorch, and torch cannot be imported: "
             "pip install -e '.[parity]'"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Convolution, pooling, binary cross-entropy and their layers against PyTorch's, forward and
+"""Convolution, pooling, binary cross-entropy and their layers compared with PyTorch, forward and
 backward."""
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ LAYERS = {
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("window", [(3, 2), (1, 1)], ids=str)
 @pytest.mark.parametrize("options", CONV, ids=str)
-def test_conv2d_is_pytorchs(options, window, dtype):
+def test_conv2d_matches_pytorch(options, window, dtype):
     weight, bias = RNG.normal(size=(6, 4 // options.get("groups", 1), *window)), RNG.normal(size=6)
     agree(
         lambda *a: F.conv2d(*a, **options),
@@ -78,7 +78,7 @@ def test_conv2d_is_pytorchs(options, window, dtype):
 
 @pytest.mark.parametrize("window", [(3, 2), (4, 4)], ids=str)
 @pytest.mark.parametrize("options", TRANSPOSED, ids=str)
-def test_conv_transpose2d_is_pytorchs(options, window, dtype):
+def test_conv_transpose2d_matches_pytorch(options, window, dtype):
     weight = RNG.normal(size=(4, 3, *window))
     bias = RNG.normal(size=3 * options.get("groups", 1))
     agree(
@@ -90,7 +90,7 @@ def test_conv_transpose2d_is_pytorchs(options, window, dtype):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_with_pytorchs_weights_has_its_value_and_gradients(name, dtype):
+def test_a_layer_with_the_weights_of_pytorch_has_its_value_and_gradients(name, dtype):
     make, x = LAYERS[name]
     agree_as_layers(make(nn), make(torch.nn), [x], dtype)
 
@@ -103,7 +103,7 @@ def test_a_layer_with_pytorchs_weights_has_its_value_and_gradients(name, dtype):
         lambda n: n.ConvTranspose2d(16, 48, 3),
     ],
 )
-def test_layers_start_within_pytorchs_bounds_and_reach_them(make, dtype):
+def test_initial_weights_fill_the_same_range_as_in_pytorch(make, dtype):
     ours, theirs = make(nn).to(dtype), make(torch.nn).to(getattr(torch, dtype))
     for name in ("weight", "bias"):
         a, b = (np.abs(getattr(m, name).detach().numpy()).max() for m in (ours, theirs))
@@ -114,7 +114,7 @@ def test_layers_start_within_pytorchs_bounds_and_reach_them(make, dtype):
     "reduction, weight, pos",
     list(itertools.product(["mean", "sum", "none"], [None, (5, 1)], [None, (4,)])),
 )
-def test_binary_cross_entropy_is_pytorchs_in_both_arguments(reduction, weight, pos, dtype):
+def test_binary_cross_entropy_and_both_gradients_match_pytorch(reduction, weight, pos, dtype):
     weights = [None if s is None else RNG.uniform(0.5, 2, s).astype(dtype) for s in (weight, pos)]
     ours, theirs = (
         [None if w is None else make(w) for w in weights] for make in (tinycv.Tensor, torch.tensor)
@@ -129,8 +129,8 @@ def test_binary_cross_entropy_is_pytorchs_in_both_arguments(reduction, weight, p
     )
 
 
-def test_the_gradient_of_a_gradient_is_pytorchs(dtype):
-    """As in the gradient penalty of a critic that convolves (Gulrajani et al. 2017)."""
+def test_the_second_derivative_matches_pytorch(dtype):
+    """As in the gradient penalty of a convolutional critic (Gulrajani et al. 2017)."""
 
     def penalty(x, w, v, conv2d, leaky_relu, gradient):
         (g,) = gradient(

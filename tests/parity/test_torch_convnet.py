@@ -1,5 +1,5 @@
-"""ConvNet against the same network built of PyTorch's layers, with weights and running statistics
-loaded by name."""
+"""ConvNet compared with the same network built from PyTorch layers, with weights and running
+statistics loaded by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twin import DTYPES, agree_as_layers, equal
 
 from tinycv.vision import ConvNet
 
-# 11 is halved to 5, and to 2: edges are left out
+# a side of 11 is halved to 5, then to 2, so the last row and column are dropped
 IMAGES = np.random.default_rng(0).normal(size=(4, 2, 11, 11))
 
 
@@ -34,9 +34,9 @@ class Twin(torch.nn.Module):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "after"])
-def test_a_conv_net_is_pytorchs_layers_in_a_row(training, dtype):
+def test_a_conv_net_matches_the_same_layers_in_pytorch(training, dtype):
     ours, theirs = ConvNet(3, 11, 2, 4).train(training), Twin(3, 11, 2, 4).train(training)
-    # the second time the buffers have moved
+    # at the second call, the buffers have already changed
     for _ in range(2):
         agree_as_layers(ours, theirs, [IMAGES], dtype)
         ours.zero_grad()

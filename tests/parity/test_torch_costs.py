@@ -1,4 +1,4 @@
-"""The costs that benchmarks count with are those that PyTorch counts."""
+"""The FLOPs that the benchmarks assume are those that PyTorch counts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from benchmarks.tasks import Lstm, Score, Task, Transformer
     [t for t in models.TINY.values() if not isinstance(t, (Lstm, Transformer))],
     ids=lambda task: type(task).__name__,
 )
-def test_the_cost_is_what_pytorch_counts(task: Task, train: bool, monkeypatch):
-    """Not the LSTM's, which PyTorch does not count, nor a causal attention's, of which it does
-    twice what is needed."""
-    # a whole block as one op, not counted
+def test_the_flops_are_those_that_pytorch_counts(task: Task, train: bool, monkeypatch):
+    """Except for the LSTM, which PyTorch does not count, and causal attention, for which PyTorch
+    counts twice what is needed."""
+    # PyTorch's fast path runs a whole block as one op, which is not counted
     monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)
-    # it fills x.grad too
+    # PyTorch also computes the gradient of x
     to_x = 2 * task.batch * 2 * task.hidden if isinstance(task, Score) and train else 0
     assert task.flops(train) + to_x == counted_by_torch(by_torch(task, train))
 
@@ -48,12 +48,12 @@ def counted_by_torch(work) -> int:
                     flop_registry[function._overloadpacket](*args, **kwargs, out_val=result)
                 )
                 return result
-            # what an op is made of is counted, where it is made of others
+            # for an op that is composed of other ops, those are counted
             with self:
                 result = function.decompose(*args, **kwargs)
             return function(*args, **kwargs) if result is NotImplemented else result
 
-    # the flash kernel computes its scores again on the way back
+    # the flash kernel computes the scores again in the backward pass
     with sdpa_kernel(SDPBackend.MATH), Count():
         work()
     return sum(counted)

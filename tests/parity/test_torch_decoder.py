@@ -1,5 +1,5 @@
-"""Decoder block, stacks and the whole encoder-decoder against PyTorch's, by name; padding masks the
-other way round."""
+"""Decoder block, stacks and the whole encoder-decoder compared with PyTorch, with weights loaded by
+name; PyTorch's padding masks are inverted."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tinycv.sequence import (
 RNG = np.random.default_rng(0)
 X, MEMORY = RNG.normal(size=(2, 5, 12)), RNG.normal(size=(2, 7, 12))
 MASK, SQUARE = RNG.random((5, 7)) < 0.6, RNG.random((5, 5)) < 0.6
-# a query that sees nothing is NaN in PyTorch, and 0 here
+# a query that may attend to nothing gives NaN in PyTorch, and 0 here
 MASK[:, 0] = SQUARE[:, 0] = True
-# (B, 1, 1, T or S), True where one may look
+# (B, 1, 1, T or S), True where a query may attend
 OWN, SEEN = length_mask([5, 3], 5), length_mask([4, 7], 7)
-# PyTorch's say where one may not, and have a name of their own.
+# PyTorch's masks are True where a query may not attend, and have other argument names.
 FUTURE = ~torch.ones(5, 5, dtype=torch.bool).tril()
 OWN_PADDING, SEEN_PADDING = (~torch.tensor(m[:, 0, 0]) for m in (OWN, SEEN))
 
@@ -50,7 +50,7 @@ def hidden(mask):
     ],
     ids=["padding", "both"],
 )
-def test_attention_under_a_padding_mask_is_pytorchs(ours_masks, theirs_masks, dtype):
+def test_attention_with_a_padding_mask_matches_pytorch(ours_masks, theirs_masks, dtype):
     ours, theirs = MultiheadAttention(12, 3), torch.nn.MultiheadAttention(12, 3, batch_first=True)
     agree_as_layers(
         ours,
@@ -62,7 +62,7 @@ def test_attention_under_a_padding_mask_is_pytorchs(ours_masks, theirs_masks, dt
     )
 
 
-def test_self_attention_under_a_padding_and_a_causal_mask_is_pytorchs(dtype):
+def test_self_attention_with_a_padding_and_a_causal_mask_matches_pytorch(dtype):
     ours, theirs = MultiheadAttention(12, 3), torch.nn.MultiheadAttention(12, 3, batch_first=True)
     agree_as_layers(
         ours,
@@ -74,7 +74,7 @@ def test_self_attention_under_a_padding_and_a_causal_mask_is_pytorchs(dtype):
     )
 
 
-def test_what_was_kept_of_a_memory_is_pytorchs_cross_attention(dtype):
+def test_cross_attention_with_cached_keys_and_values_matches_pytorch(dtype):
     ours, theirs = MultiheadAttention(12, 3), torch.nn.MultiheadAttention(12, 3, batch_first=True)
     agree_as_layers(
         ours,
@@ -110,7 +110,7 @@ DECODER_MASKS = pytest.mark.parametrize(
 
 @both_orders
 @DECODER_MASKS
-def test_the_decoder_block_is_pytorchs(norm_first, options, theirs_options, dtype):
+def test_the_decoder_block_matches_pytorch(norm_first, options, theirs_options, dtype):
     ours = TransformerDecoderLayer(12, 3, 20, 0.0, "gelu", norm_first)
     theirs = torch.nn.TransformerDecoderLayer(
         12, 3, 20, 0.0, "gelu", norm_first=norm_first, batch_first=True
@@ -127,7 +127,7 @@ def test_the_decoder_block_is_pytorchs(norm_first, options, theirs_options, dtyp
 
 @both_orders
 @pytest.mark.parametrize("normed", [False, True], ids=["no norm", "norm"])
-def test_a_stack_of_encoder_blocks_is_pytorchs(norm_first, normed, dtype):
+def test_a_stack_of_encoder_blocks_matches_pytorch(norm_first, normed, dtype):
     layer, last = (
         TransformerEncoderLayer(12, 3, 20, 0.0, "relu", norm_first),
         LayerNorm(12) if normed else None,
@@ -153,7 +153,7 @@ def test_a_stack_of_encoder_blocks_is_pytorchs(norm_first, normed, dtype):
 
 @both_orders
 @pytest.mark.parametrize("normed", [False, True], ids=["no norm", "norm"])
-def test_a_stack_of_decoder_blocks_is_pytorchs(norm_first, normed, dtype):
+def test_a_stack_of_decoder_blocks_matches_pytorch(norm_first, normed, dtype):
     layer, last = (
         TransformerDecoderLayer(12, 3, 20, 0.0, "relu", norm_first),
         LayerNorm(12) if normed else None,
@@ -176,7 +176,7 @@ def test_a_stack_of_decoder_blocks_is_pytorchs(norm_first, normed, dtype):
     )
 
 
-# ── the whole ────────────────────────────────────────────────────────────────────────────────────
+# ── The whole ─────────────────────────────────────────────────────────────────────────────────────
 
 SOURCE, TARGET = (
     np.array([[3, 4, 5, 6, 2], [5, 3, 2, 0, 0]]),
@@ -185,7 +185,7 @@ SOURCE, TARGET = (
 
 
 class TorchTransformer(torch.nn.Transformer):
-    """torch.nn.Transformer between embeddings and scores, under tinycv's names."""
+    """torch.nn.Transformer between embeddings and scores, with tinycv's parameter names."""
 
     def __init__(self, words, d, heads, depth, middle, norm_first):
         super().__init__(
@@ -220,14 +220,14 @@ class TorchTransformer(torch.nn.Transformer):
 
 @both_orders
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
-def test_the_whole_transformer_is_pytorchs_in_scores_and_in_every_gradient(norm_first, dtype):
+def test_the_transformers_scores_and_gradients_match_pytorch(norm_first, dtype):
     ours = Transformer(7, 7, 12, 3, 2, 2, 20, 0.0, norm_first=norm_first)
     agree_as_layers(ours, TorchTransformer(7, 12, 3, 2, 20, norm_first), [SOURCE, TARGET], dtype)
 
 
 class TorchGPT(torch.nn.Module):
-    """PyTorch's encoder under a causal mask between learned places and one table of words, under
-    tinycv's names."""
+    """GPT from PyTorch's encoder with a causal mask, learned positions and tied word embeddings,
+    with tinycv's parameter names."""
 
     def __init__(self, words, length, d, heads, depth):
         super().__init__()
@@ -245,12 +245,12 @@ class TorchGPT(torch.nn.Module):
         return self.blocks(x, mask=future) @ self.embed.weight.mT
 
 
-def test_gpt_is_pytorchs_in_scores_and_in_every_gradient(dtype):
+def test_the_scores_and_gradients_of_gpt_match_pytorch(dtype):
     agree_as_layers(GPT(7, 6, 12, 3, 2, 0.0), TorchGPT(7, 6, 12, 3, 2), [SOURCE], dtype)
 
 
 @both_orders
-def test_in_evaluation_the_encoder_is_pytorchs_fast_path_where_there_is_no_padding(
+def test_in_eval_mode_the_encoder_matches_the_fast_path_of_pytorch_except_at_padding(
     norm_first, dtype
 ):
     ours = TransformerEncoder(TransformerEncoderLayer(12, 3, 20, 0.0, "relu", norm_first), 2)

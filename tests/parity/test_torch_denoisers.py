@@ -1,5 +1,5 @@
-"""U-Net and DiT, their blocks and the whole, against the same written in PyTorch, with weights
-loaded by name."""
+"""U-Net and DiT, their blocks and the whole networks, compared with the same networks in PyTorch,
+with weights loaded by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinycv.diffusion.unet import PixelAttention, ResBlock, UNet
 
 RNG = np.random.default_rng(0)
 X, E, Z = RNG.normal(size=(2, 8, 4, 4)), RNG.normal(size=(2, 6)), RNG.normal(size=(2, 3, 6))
-# 3: nobody said
+# label 3 means "no label"
 IMAGES, TIMES, LABELS = RNG.normal(size=(2, 1, 8, 8)), np.array([3.0, 700.0]), np.array([0, 3])
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
@@ -68,19 +68,19 @@ class TorchDiTBlock(nn.Module):
 
 
 @pytest.mark.parametrize("channels_out", [8, 12], ids=["as wide", "wider"])
-def test_a_residual_block_is_pytorchs(channels_out, dtype):
+def test_a_residual_block_matches_pytorch(channels_out, dtype):
     agree_as_layers(ResBlock(8, channels_out, 6), TorchResBlock(8, channels_out, 6), [X, E], dtype)
 
 
-def test_attention_over_pixels_is_pytorchs(dtype):
+def test_attention_over_pixels_matches_pytorch(dtype):
     agree_as_layers(PixelAttention(8, 2), TorchPixelAttention(8, 2), [X], dtype)
 
 
-def test_a_dit_block_is_pytorchs(dtype):
+def test_a_dit_block_matches_pytorch(dtype):
     agree_as_layers(DiTBlock(6, 2), TorchDiTBlock(6, 2), [Z, E], dtype)
 
 
-# ── the whole ────────────────────────────────────────────────────────────────────────────────────
+# ── The whole ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class TorchTimeAndLabel(nn.Module):
@@ -156,7 +156,7 @@ class TorchDiT(nn.Module):
     ],
     ids=["U-Net", "DiT"],
 )
-def test_the_whole_network_is_pytorchs_in_images_and_in_every_gradient(ours, theirs, dtype):
+def test_the_networks_images_and_gradients_match_pytorch(ours, theirs, dtype):
     ours, theirs = ours(), theirs()
     agree_as_layers(
         ours,

@@ -1,5 +1,5 @@
-"""PyTorch's tensors at tinycv's doors: read where NumPy can read them, refused in words where it
-cannot."""
+"""PyTorch tensors as arguments of tinycv: accepted if NumPy can read them, otherwise refused with a
+clear error."""
 
 import numpy as np
 import pytest
@@ -29,13 +29,13 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_tensor_of_pytorch_is_changed_as_its_array_is(change):
+def test_a_pytorch_tensor_is_converted_like_its_array(change):
     found = change(X, np.random.default_rng(0))
     assert type(found) is np.ndarray
     np.testing.assert_array_equal(found, change(X.numpy(), np.random.default_rng(0)))
 
 
-def test_a_loader_a_model_and_labels_take_them_too():
+def test_loaders_models_and_losses_accept_pytorch_tensors():
     x, y = next(iter(DataLoader(X, torch.arange(4), batch_size=4, shuffle=False)))
     assert (x == X.numpy()).all() and y.tolist() == [0, 1, 2, 3] and type(x) is np.ndarray
     assert (one_hot(torch.tensor([1, 0]), 2) == [[0, 1], [1, 0]]).all()
@@ -53,7 +53,7 @@ def test_a_loader_a_model_and_labels_take_them_too():
         (X.to("meta"), "meta"),
     ],
 )
-def test_what_numpy_cannot_read_is_refused_in_words(x, words):
+def test_a_tensor_that_numpy_cannot_read_is_refused_with_a_clear_error(x, words):
     for name, call in (
         ("random_flip: x", lambda: random_flip(x, np.random.default_rng(0))),
         ("DataLoader: array 0", lambda: DataLoader(x, batch_size=2)),
@@ -64,7 +64,7 @@ def test_what_numpy_cannot_read_is_refused_in_words(x, words):
 
 
 @pytest.mark.parametrize("index", [[0, 0], [True, False], [[1], [0]]], ids=str)
-def test_a_torch_tensor_is_an_index_as_an_array_is(index):
+def test_a_pytorch_tensor_works_as_an_index_like_an_array(index):
     values = np.array([1.0, 2.0])
     x = tinycv.tensor(values)
     assert (x[torch.tensor(index)].numpy() == values[np.array(index)]).all()

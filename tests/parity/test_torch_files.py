@@ -1,4 +1,4 @@
-"""Files of weights go from PyTorch to tinycv and back, by name: .pt and safetensors, nn.LSTM and
+"""Weight files are exchanged between PyTorch and tinycv by name: .pt and safetensors, nn.LSTM and
 nn.TransformerEncoder."""
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SAVES = {"pt": torch.save, "safetensors": safetensors.torch.save_file}
 
 @pytest.mark.parametrize("ending", SAVES)
 @pytest.mark.parametrize("make", [lstms, encoders])
-def test_what_pytorch_saved_is_loaded_as_it_is(make, ending, tmp_path):
+def test_a_file_saved_by_pytorch_loads_unchanged(make, ending, tmp_path):
     ours, theirs = make()
     randomised(theirs)
     SAVES[ending](theirs.state_dict(), tmp_path / f"a.{ending}")
@@ -57,14 +57,14 @@ def test_what_pytorch_saved_is_loaded_as_it_is(make, ending, tmp_path):
 
 
 @pytest.mark.parametrize("make", [lstms, encoders])
-def test_what_we_saved_pytorch_loads_as_it_is(make, tmp_path):
+def test_a_file_saved_by_tinycv_loads_unchanged_in_pytorch(make, tmp_path):
     ours, theirs = make()
     checkpoint.save_model(tmp_path / "a.safetensors", ours)
     theirs.load_state_dict(safetensors.torch.load_file(tmp_path / "a.safetensors"), strict=True)
     equal(*outputs(ours, theirs))
 
 
-# ── every kind of tensor that torch.save writes ──────────────────────────────────────────────────
+# ── every kind of tensor that torch.save writes ───────────────────────────────────────────────────
 
 BASE = torch.arange(60.0).reshape(3, 4, 5)
 KINDS = {
@@ -94,7 +94,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_every_type_and_view_is_read_as_it_was(protocol, tmp_path):
+def test_every_dtype_and_view_is_read_unchanged(protocol, tmp_path):
     tensors = KINDS | VIEWS
     torch.save(tensors, tmp_path / "a.pt", pickle_protocol=protocol)
     arrays, _ = checkpoint.load(tmp_path / "a.pt")
@@ -119,7 +119,7 @@ def test_weights_are_found_in_what_a_training_script_saved(tmp_path):
 @pytest.mark.parametrize(
     "what, words",
     [
-        (torch.nn.Linear(2, 2), "asks for torch.nn.modules.linear.Linear"),
+        (torch.nn.Linear(2, 2), "names torch.nn.modules.linear.Linear"),
         ({"a": BASE.to_sparse()}, "holds a tensor that is sparse, quantised"),
         *[
             (
@@ -131,7 +131,7 @@ def test_weights_are_found_in_what_a_training_script_saved(tmp_path):
         *[
             (
                 {"a": torch.zeros(2, dtype=torch.uint8).to(dtype)},
-                "holds a tensor of uint16, .*; dense tensors of float64, ",
+                "holds a tensor of uint16, .*; only dense tensors of float64, ",
             )
             for dtype in (
                 torch.uint16,
@@ -141,21 +141,21 @@ def test_weights_are_found_in_what_a_training_script_saved(tmp_path):
                 torch.float8_e5m2,
             )
         ],
-        ({"a": np.float64(1)}, "asks for numpy"),
-        ({"a": BASE.expand(2, 3, 4, 5)}, "repeats its storage's 60 numbers"),
-        ({"a": BASE, "step": 3}, r"no tensor under a name: step \(a int\)"),
+        ({"a": np.float64(1)}, "names numpy"),
+        ({"a": BASE.expand(2, 3, 4, 5)}, "repeats the 60 numbers of its storage"),
+        ({"a": BASE, "step": 3}, r"other things than tensors by name: step \(a int\)"),
     ],
 )
-def test_what_is_no_dict_of_tensors_is_refused(what, words, tmp_path):
+def test_anything_but_a_dict_of_tensors_is_refused(what, words, tmp_path):
     torch.save(what, tmp_path / "a.pt")
     with pytest.raises(checkpoint.CheckpointError, match=words):
         checkpoint.load(tmp_path / "a.pt")
 
 
-def test_a_file_of_the_old_format_is_refused_with_the_command_that_converts_it(tmp_path):
+def test_a_file_in_the_old_format_is_refused_with_a_command_that_converts_it(tmp_path):
     torch.save({"a": BASE}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(
-        checkpoint.CheckpointError, match="run code when loaded. PyTorch's old files .* python -c"
+        checkpoint.CheckpointError, match="run code when loaded. Old PyTorch files .* python -c"
     ) as caught:
         checkpoint.load(tmp_path / "old.pt")
     code = str(caught.value).split('python -c "')[1].removesuffix('"')
@@ -165,7 +165,7 @@ def test_a_file_of_the_old_format_is_refused_with_the_command_that_converts_it(t
     np.testing.assert_array_equal(checkpoint.load(tmp_path / "new.pt")[0]["a"], BASE.numpy())
 
 
-def test_a_view_that_pytorch_negates_when_it_is_read_is_refused_until_it_is_resolved(tmp_path):
+def test_a_lazily_negated_view_is_refused_until_it_is_resolved(tmp_path):
     negative = torch.view_as_complex(torch.randn(3, 2)).conj().imag
     assert negative.is_neg()
     torch.save({"w": negative}, tmp_path / "w.pt")

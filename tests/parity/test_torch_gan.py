@@ -1,4 +1,4 @@
-"""A game's losses, penalties, spectral norm and a whole game against PyTorch's own functions; and
+"""GAN losses, penalties, spectral norm and a whole training compared with PyTorch; and
 the arithmetic of convolutions for every small stride, padding, output padding and number of
 groups."""
 
@@ -55,14 +55,14 @@ GAMES = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GAMES)
-def test_a_games_losses_are_those_of_pytorchs_functions(name, dtype):
+def test_the_losses_of_a_game_match_pytorch(name, dtype):
     game, discriminator, generator = GAMES[name]
     agree(game.discriminator, discriminator, [REAL, FAKE], dtype)
     agree(game.generator, generator, [FAKE], dtype)
 
 
 def networks(normed=False):
-    """A small critic of images on both sides, with the same weights."""
+    """A small convolutional critic in tinycv and in PyTorch, with the same weights."""
 
     def make(n):
         norm = [n.BatchNorm2d(5)] if normed else []
@@ -78,7 +78,7 @@ def networks(normed=False):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["gradient penalty", "R1"])
-def test_a_penalty_and_its_gradient_in_every_weight_are_pytorchs(kind, dtype):
+def test_a_penalty_and_its_gradients_match_pytorch(kind, dtype):
     ours, theirs = networks()
     ours.to(dtype), theirs.to(getattr(torch, dtype))
     real, fake = RNG.normal(size=(2, 4, 2, 6, 6)).astype(dtype)
@@ -98,13 +98,13 @@ def test_a_penalty_and_its_gradient_in_every_weight_are_pytorchs(kind, dtype):
     y.backward()
     z.backward()
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        # the last bias has a gradient of 0 there, none here
+        # the last bias has a gradient of 0 in PyTorch, and none here
         if q.grad is not None and p.grad is not None:
             equal(p.grad, q.grad, name)
 
 
 @pytest.mark.parametrize("make", [lambda n: n.Linear(7, 5), lambda n: n.Conv2d(3, 4, 3)])
-def test_spectral_norm_divides_by_what_pytorchs_does(make):
+def test_spectral_norm_matches_pytorch(make):
     theirs = torch.nn.utils.parametrizations.spectral_norm(make(torch.nn), n_power_iterations=100)
     ours = nn.SpectralNorm(make(nn))
     ours.layer.load_state_dict(
@@ -117,8 +117,8 @@ def test_spectral_norm_divides_by_what_pytorchs_does(make):
     np.testing.assert_allclose(weight.numpy(), theirs.weight.detach().numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_game_of_six_steps_ends_with_the_weights_of_pytorchs_loop():
-    """The loop of PyTorch's own DCGAN example: both losses, detach, zero_grad; batch norm in the
+def test_a_game_of_six_steps_ends_with_the_weights_of_the_pytorch_loop():
+    """The loop of PyTorch's DCGAN example: both losses, detach, zero_grad; batch norm in the
     generator."""
     critic, their_critic = networks()
 
@@ -177,7 +177,9 @@ ARITHMETIC = list(itertools.product((1, 2, 3), (0, 1, 2), (1, 2), (1, 2)))
 
 
 @pytest.mark.parametrize("stride, padding, groups, dilation", ARITHMETIC)
-def test_conv2d_is_pytorchs_for_every_small_walk(stride, padding, groups, dilation):
+def test_conv2d_matches_pytorch_for_every_small_stride_padding_and_dilation(
+    stride, padding, groups, dilation
+):
     options = {"stride": stride, "padding": padding, "groups": groups, "dilation": dilation}
     weight = RNG.normal(size=(6, 4 // groups, 3, 2))
     agree(
@@ -189,7 +191,7 @@ def test_conv2d_is_pytorchs_for_every_small_walk(stride, padding, groups, dilati
 
 
 @pytest.mark.parametrize("stride, padding, groups, dilation", ARITHMETIC)
-def test_conv_transpose2d_is_pytorchs_for_every_small_walk_and_output_padding(
+def test_conv_transpose2d_matches_pytorch_for_every_small_stride_and_output_padding(
     stride, padding, groups, dilation
 ):
     weight, bias = RNG.normal(size=(4, 3, 4, 3)), RNG.normal(size=3 * groups)

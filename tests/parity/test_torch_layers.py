@@ -1,5 +1,5 @@
-"""Layers, activations and losses against PyTorch's, forward and backward, with weights loaded by
-name."""
+"""Layers, activations and losses compared with PyTorch, forward and backward, with weights loaded
+by name."""
 
 from __future__ import annotations
 
@@ -95,18 +95,18 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_with_pytorchs_weights_has_its_value_and_gradients(name, dtype):
+def test_a_layer_with_the_weights_of_pytorch_has_its_value_and_gradients(name, dtype):
     ours, theirs, inputs = LAYERS[name]
     agree_as_layers(ours(), theirs(), inputs, dtype)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_has_pytorchs_value_and_gradients(name, dtype):
+def test_a_function_and_its_gradients_match_pytorch(name, dtype):
     agree(*FUNCTIONS[name], dtype)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
-def test_cross_entropy_with_classes_is_pytorchs(options, dtype):
+def test_cross_entropy_with_class_indices_matches_pytorch(options, dtype):
     agree(
         lambda x, t: F.cross_entropy(x, t, **options),
         lambda x, t: TF.cross_entropy(x, t, **options),
@@ -120,7 +120,7 @@ def test_cross_entropy_with_classes_is_pytorchs(options, dtype):
     [o for o in OPTIONS if o["ignore_index"] == -100],
     ids=lambda o: "-".join(map(str, o.values())),
 )
-def test_cross_entropy_with_probabilities_is_pytorchs_in_both_arguments(options, dtype):
+def test_cross_entropy_with_probabilities_and_both_gradients_match_pytorch(options, dtype):
     agree(
         lambda x, t: F.cross_entropy(x, t, **options),
         lambda x, t: TF.cross_entropy(x, t, **options),
@@ -130,7 +130,7 @@ def test_cross_entropy_with_probabilities_is_pytorchs_in_both_arguments(options,
 
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
-def test_the_mean_over_no_rows_is_nan_and_its_gradients_are_0_as_pytorchs(dtype):
+def test_the_mean_over_no_rows_is_nan_with_zero_gradients_as_in_pytorch(dtype):
     (a, b), target = twins(SCORES, dtype), np.ones(7, int)
     y, z = (
         F.cross_entropy(a, target, ignore_index=1),
@@ -146,7 +146,7 @@ def test_the_mean_over_no_rows_is_nan_and_its_gradients_are_0_as_pytorchs(dtype)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("kind", ["classes", "shares"])
-def test_cross_entropy_with_weights_of_classes_is_pytorchs(reduction, smoothing, kind, dtype):
+def test_cross_entropy_with_class_weights_matches_pytorch(reduction, smoothing, kind, dtype):
     weight = np.array([0.5, 2.0, 0.0, 1.25])
     options = {"reduction": reduction, "label_smoothing": smoothing}
     given, theirs = weight.astype(dtype), torch.tensor(weight, dtype=getattr(torch, dtype))
@@ -175,7 +175,7 @@ def test_cross_entropy_with_weights_of_classes_is_pytorchs(reduction, smoothing,
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_squared_error_is_pytorchs_in_both_arguments(reduction, dtype):
+def test_squared_error_and_both_gradients_match_pytorch(reduction, dtype):
     agree(
         lambda x, y: F.mse_loss(x, y, reduction),
         lambda x, y: TF.mse_loss(x, y, reduction=reduction),
@@ -187,7 +187,7 @@ def test_squared_error_is_pytorchs_in_both_arguments(reduction, dtype):
 @pytest.mark.parametrize(
     "name", ["softmax", "log_softmax", "gelu", "gelu by tanh", "layer_norm without weight"]
 )
-def test_the_gradient_of_a_gradient_is_pytorchs(name, dtype):
+def test_the_second_derivative_matches_pytorch(name, dtype):
     ours, theirs, _ = FUNCTIONS[name]
     (a, b), weight = twins(CUBE, dtype), WEIGHT.astype(dtype)
     (g,) = tinycv.grad(((ours(a) * weight) ** 2).sum(), a, create_graph=True)
@@ -199,7 +199,7 @@ def test_the_gradient_of_a_gradient_is_pytorchs(name, dtype):
 
 
 @pytest.mark.parametrize("sizes", [(300, 400), (7, 900)], ids=str)
-def test_linear_starts_within_pytorchs_bounds_and_reaches_them(sizes, dtype):
+def test_initial_weights_of_linear_fill_the_same_range_as_in_pytorch(sizes, dtype):
     ours, theirs = nn.Linear(*sizes).to(dtype), torch.nn.Linear(*sizes, dtype=getattr(torch, dtype))
     for name in ("weight", "bias"):
         a, b = (np.abs(getattr(m, name).detach().numpy()).max() for m in (ours, theirs))

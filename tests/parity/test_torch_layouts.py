@@ -1,5 +1,5 @@
-"""A ViT's weights, in from the layouts of timm, torchvision and Hugging Face, and out to them: the
-same scores."""
+"""The weights of a ViT, read from and written to the layouts of timm, torchvision and Hugging Face,
+give the same scores."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def theirs_say(model, images=IMAGES):
 
 
 def assert_close(a, b):
-    """Within CLOSE, of scores that are large enough for that to mean something, and that differ
-    from image to image."""
+    """The scores agree within CLOSE; they are also large enough for that to mean something, and
+    differ from image to image."""
     assert np.abs(b).max() > 0.5 and b.std(axis=0).min() > 0.05
     assert np.abs(a - b).max() < CLOSE
 
@@ -45,7 +45,9 @@ SAVES = {"safetensors": safetensors.torch.save_file, "pt": torch.save}
 
 @LAYOUT
 @pytest.mark.parametrize("ending", SAVES)
-def test_a_vit_with_their_weights_says_what_theirs_says(layout, ending, tmp_path, device):
+def test_a_vit_with_weights_from_another_library_has_the_same_scores(
+    layout, ending, tmp_path, device
+):
     theirs = randomised(small[layout]())
     SAVES[ending](theirs.state_dict(), tmp_path / f"a.{ending}")
     model, about = load_vit(tmp_path / f"a.{ending}", heads=2)
@@ -54,7 +56,7 @@ def test_a_vit_with_their_weights_says_what_theirs_says(layout, ending, tmp_path
 
 
 @LAYOUT
-def test_pytorch_loads_our_weights_by_name_and_says_what_ours_says(layout, tmp_path):
+def test_exported_weights_give_the_same_scores_in_pytorch(layout, tmp_path):
     tinycv.manual_seed(0)
     model = ViT(
         24, 4, 5, 3, 16, 3, 2, 24, layer_norm_eps=1e-12 if layout == "huggingface" else 1e-6
@@ -73,7 +75,7 @@ def test_pytorch_loads_our_weights_by_name_and_says_what_ours_says(layout, tmp_p
 
 @pytest.mark.parametrize("source", TWINS)
 @pytest.mark.parametrize("target", TWINS)
-def test_weights_pass_from_every_library_to_every_other(source, target, tmp_path):
+def test_weights_convert_from_every_library_to_every_other(source, target, tmp_path):
     theirs, others = randomised(small[source]()), small[target](eps=1e-6)
     safetensors.torch.save_file(theirs.state_dict(), tmp_path / "a.safetensors")
     save_vit(tmp_path / "b.safetensors", load_vit(tmp_path / "a.safetensors", heads=2)[0], target)
@@ -84,8 +86,8 @@ def test_weights_pass_from_every_library_to_every_other(source, target, tmp_path
 @pytest.mark.parametrize(
     "layout, eps", [("timm", 1e-6), ("torchvision", 1e-6), ("huggingface", 1e-12)]
 )
-def test_each_library_norms_with_its_own_epsilon(layout, eps, tmp_path):
-    """Seen where the numbers that are normed are as small as epsilon."""
+def test_each_layout_uses_the_layer_norm_epsilon_of_its_library(layout, eps, tmp_path):
+    """The epsilon matters if the variance is as small as epsilon."""
     theirs = small[layout]()
     with torch.no_grad():
         for p in theirs.parameters():
@@ -111,7 +113,7 @@ def test_for_another_image_size_positions_are_resized_as_by_hugging_face(layout,
 
 
 @pytest.mark.parametrize("old, new", [(1, 3), (2, 5), (14, 24), (24, 14), (5, 5)])
-def test_positions_are_interpolated_as_pytorchs_bicubic(old, new):
+def test_positions_are_interpolated_like_bicubic_in_pytorch(old, new):
     known = np.random.default_rng(0).normal(size=(1, 1 + old * old, 6))
     grid = torch.tensor(known[:, 1:]).unflatten(1, (old, old)).permute(0, 3, 1, 2)
     theirs = (
@@ -124,7 +126,7 @@ def test_positions_are_interpolated_as_pytorchs_bicubic(old, new):
     np.testing.assert_array_equal(ours[:, 0], known[:, 0])
 
 
-def test_torchvisions_older_names_are_known(tmp_path):
+def test_the_older_parameter_names_of_torchvision_are_read(tmp_path):
     theirs = randomised(small["torchvision"]())
     older = {
         name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t
@@ -144,7 +146,7 @@ def test_half_and_bfloat16_weights_are_read(tmp_path):
         assert_close(ours_say(load_vit(tmp_path / "a.safetensors", heads=2)[0]), theirs_say(theirs))
 
 
-def test_the_size_of_the_model_is_read_off_the_file(tmp_path):
+def test_the_sizes_of_the_model_are_read_from_the_file(tmp_path):
     torch.save(small["huggingface"]().state_dict(), tmp_path / "a.pt")
     model, _ = load_vit(tmp_path / "a.pt", heads=2)
     assert {

@@ -1,4 +1,5 @@
-"""Group and batch normalisation against PyTorch's: values, gradients, running statistics, names."""
+"""Group and batch normalisation compared with PyTorch: values, gradients, running statistics,
+names."""
 
 from __future__ import annotations
 
@@ -49,10 +50,10 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_norm_has_pytorchs_value_gradients_and_buffers(name, mode, dtype):
+def test_the_value_gradients_and_buffers_of_a_norm_match_pytorch(name, mode, dtype):
     make, x = LAYERS[name]
     ours, theirs = getattr(make(nn), mode)(), getattr(make(torch.nn), mode)()
-    # the second time the buffers have moved
+    # at the second call, the buffers have already changed
     for _ in range(2):
         agree_as_layers(ours, theirs, [x], dtype)
         theirs.zero_grad()
@@ -64,13 +65,13 @@ def test_a_norm_has_pytorchs_value_gradients_and_buffers(name, mode, dtype):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_norm_as_a_function_is_pytorchs(name, dtype):
+def test_a_functional_norm_matches_pytorch(name, dtype):
     function, inputs = FUNCTIONS[name]
     agree(lambda *xs: function(F, *xs), lambda *xs: function(TF, *xs), inputs, dtype)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_gradient_of_a_norms_gradient_is_pytorchs(name, dtype):
+def test_the_second_derivative_of_a_norm_matches_pytorch(name, dtype):
     function, inputs = FUNCTIONS[name]
     pairs, cube = [twins(x, dtype) for x in inputs], RNG.normal(size=IMAGES.shape).astype(dtype)
     (a, *ours), (b, *theirs) = zip(*pairs, strict=True)
@@ -92,7 +93,7 @@ def test_the_gradient_of_a_norms_gradient_is_pytorchs(name, dtype):
         )
 
 
-def test_running_statistics_may_be_given_to_the_function(dtype):
+def test_the_functional_batch_norm_takes_running_statistics(dtype):
     (mean, mean_), (var, var_) = (
         [Tensor(a.astype(dtype)), torch.tensor(a.astype(dtype))] for a in (BIAS, WEIGHT**2)
     )

@@ -1,5 +1,5 @@
-"""Every row of the derivative table against PyTorch: values, gradients, dtypes, and the conventions
-at corners."""
+"""Every row of the derivative table compared with PyTorch: values, gradients, dtypes, and the
+conventions at corners."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOOL, OTHER = X > 0, Z > 0
 IDS = np.array([2, 0, 2])
 A, C = RNG.normal(size=(2, 1, 3, 4)), RNG.normal(size=(5, 4, 2))
 
-# Name of the op, with a remark where there are several: ours, PyTorch's, inputs.
+# name of the op, with a remark if it has several entries: (tinycv's function, PyTorch's, inputs)
 SMOOTH = {
     "add": (ops.add, torch.add, [X, ROW]),
     "sub": (ops.sub, torch.sub, [X, COLUMN]),
@@ -218,20 +218,20 @@ CORNERS = {
 
 
 def test_every_row_of_the_table_is_compared():
-    # of shards, which PyTorch has in torch.distributed: tests/training/test_parallel.py
+    # all_reduce sums over shards (torch.distributed in PyTorch): tests/training/test_parallel.py
     ours = {"all_reduce"}
     assert {name.partition(":")[0] for name in (*SMOOTH, *STEPS)} == set(OPS) - ours
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", SMOOTH)
-def test_an_op_has_pytorchs_value_gradient_and_dtype(name, dtype):
+def test_the_value_gradient_and_dtype_of_an_op_match_pytorch(name, dtype):
     agree(*SMOOTH[name], dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", STEPS)
-def test_an_op_without_derivative_has_pytorchs_values(name, dtype):
+def test_the_values_of_an_op_without_derivative_match_pytorch(name, dtype):
     ours, theirs, inputs = STEPS[name]
     pairs = [twins(x, dtype) for x in inputs]
     equal(ours(*(a for a, _ in pairs)), theirs(*(b for _, b in pairs)))
@@ -240,11 +240,11 @@ def test_an_op_without_derivative_has_pytorchs_values(name, dtype):
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CORNERS)
-def test_at_a_corner_the_slope_is_pytorchs(name, dtype):
+def test_the_derivative_at_a_corner_matches_pytorch(name, dtype):
     agree(*CORNERS[name], dtype)
 
 
-def test_a_row_of_minus_infinities_has_slope_zero_where_pytorchs_logsumexp_makes_nan():
+def test_a_row_of_minus_infinities_has_derivative_zero_while_logsumexp_of_pytorch_gives_nan():
     ours, theirs = twins(np.full((2, 3), -np.inf), "float32")
     y, z = ours.logsumexp(axis=1), theirs.logsumexp(1)
     equal(y, z)
@@ -255,7 +255,7 @@ def test_a_row_of_minus_infinities_has_slope_zero_where_pytorchs_logsumexp_makes
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_gradient_of_a_gradient_is_pytorchs(dtype):
+def test_the_second_derivative_matches_pytorch(dtype):
     (x, theirs) = twins(X, dtype)
     y, z = (x.tanh() * x.exp()).norm(axis=1).sum(), (theirs.tanh() * theirs.exp()).norm(dim=1).sum()
     (g,), (h,) = (

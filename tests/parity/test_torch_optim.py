@@ -1,4 +1,5 @@
-"""Twenty steps of every optimiser against PyTorch's, from the same start, on the same batches."""
+"""Twenty steps of every optimiser compared with PyTorch, from the same weights, on the same
+batches."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def both_models(dtype):
 
 
 def backward(ours, theirs, i, dtype):
-    """One batch through both; returns both losses."""
+    """Forward and backward of one batch in both models; returns both losses."""
     x, y = BATCHES[i].astype(dtype), TARGETS[i].astype(dtype)
     ours.zero_grad()
     theirs.zero_grad()
@@ -78,7 +79,7 @@ def all_equal(ours, theirs):
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_twenty_steps_end_where_pytorchs_end(name, dtype):
+def test_twenty_steps_of_an_optimiser_match_pytorch(name, dtype):
     ours, theirs = both_models(dtype)
     start = ours[0].weight.numpy().copy()
     train(ours, theirs, name, dtype)
@@ -87,10 +88,10 @@ def test_twenty_steps_end_where_pytorchs_end(name, dtype):
 
 
 @pytest.mark.parametrize("name", ["SGD all", "Adam", "AdamW"])
-def test_a_parameter_without_gradient_stays_and_is_counted_apart(name, dtype):
+def test_a_parameter_without_gradient_stays_and_has_its_own_step_count(name, dtype):
     ours, theirs = both_models(dtype)
 
-    # the first layer has no gradient in every third step
+    # in every third step, the first layer has no gradient
     def forget(step):
         if step % 3 == 0:
             for model in (ours, theirs):
@@ -101,7 +102,7 @@ def test_a_parameter_without_gradient_stays_and_is_counted_apart(name, dtype):
     all_equal(ours, theirs)
 
 
-def test_groups_keep_their_own_options(dtype):
+def test_options_of_parameter_groups_match_pytorch(dtype):
     ours, theirs = both_models(dtype)
     train(
         ours,
@@ -117,7 +118,7 @@ def test_groups_keep_their_own_options(dtype):
 
 
 @pytest.mark.parametrize("longest", [0.01, 1e6])
-def test_clipped_gradients_and_the_length_before_are_pytorchs(longest, dtype):
+def test_clipped_gradients_and_the_norm_before_clipping_match_pytorch(longest, dtype):
     ours, theirs = both_models(dtype)
     losses = backward(ours, theirs, 0, dtype)
     equal(*losses)

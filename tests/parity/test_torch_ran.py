@@ -1,4 +1,4 @@
-"""That parity was tried at all, and against which PyTorch."""
+"""The parity tests really ran, with the printed version of PyTorch, and notice differences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twin import DTYPES, agree, equal
 from tinycv import Tensor
 
 
-def test_pytorch_itself_ran_and_differentiated(capsys):
+def test_pytorch_was_imported_and_computed_a_gradient(capsys):
     x = torch.tensor([3.0], requires_grad=True)
     (x**2).sum().backward()
     with capsys.disabled():
@@ -21,7 +21,7 @@ def test_pytorch_itself_ran_and_differentiated(capsys):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_value_that_is_off_is_noticed(dtype):
+def test_a_wrong_value_is_noticed(dtype):
     x = np.array([1.0, -4.0], dtype)
     with pytest.raises(AssertionError, match="apart"):
         equal(Tensor(x * (1 + (4e-5 if dtype == "float32" else 4e-10))), torch.tensor(x))
@@ -30,11 +30,11 @@ def test_a_value_that_is_off_is_noticed(dtype):
 @pytest.mark.parametrize(
     "wrong", [np.ones(3), np.ones((2, 1)), np.ones(2, np.float32), np.array([1.0, np.nan])]
 )
-def test_another_shape_dtype_or_a_nan_is_noticed(wrong):
+def test_a_wrong_shape_or_dtype_or_a_nan_is_noticed(wrong):
     with pytest.raises(AssertionError):
         equal(Tensor(wrong), torch.ones(2, dtype=torch.float64))
 
 
-def test_a_wrong_gradient_under_a_right_value_is_noticed():
+def test_a_wrong_gradient_with_a_correct_value_is_noticed():
     with pytest.raises(AssertionError, match="gradient of input 0"):
         agree(lambda x: x * 2 + x.detach(), lambda x: x * 3, [np.ones(2)], "float64")

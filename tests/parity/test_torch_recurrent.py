@@ -1,5 +1,5 @@
-"""RNN, GRU and LSTM against PyTorch's, with weights loaded by name; ``lengths`` against its packed
-sequences."""
+"""RNN, GRU and LSTM compared with PyTorch, with weights loaded by name; ``lengths`` compared with
+packed sequences."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def joined(concatenate, y, state):
 
 
 def inputs(kind, options, given):
-    """x, and the parts of a state if one is given."""
+    """x, and the parts of an initial state if ``given`` is true."""
     places = options.get("num_layers", 1) * (1 + options.get("bidirectional", False))
     x = X.swapaxes(0, 1) if options.get("batch_first") else X
     return [x, *(RNG.normal(size=(places, B, H)) for _ in kind.state_names if given)]
@@ -59,7 +59,7 @@ def state_of(parts):
 @KINDS
 @GIVEN
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
-def test_the_layer_is_pytorchs(kind, options, given, dtype):
+def test_the_recurrent_layer_matches_pytorch(kind, options, given, dtype):
     ours, theirs = kind(WIDTH, H, **options), getattr(torch.nn, kind.__name__)(WIDTH, H, **options)
     agree_as_layers(
         ours,
@@ -75,7 +75,7 @@ def test_the_layer_is_pytorchs(kind, options, given, dtype):
 @GIVEN
 @pytest.mark.parametrize("lengths", [[3, 6, 1, 4], [2, 2, 5, 1], [6, 6, 6, 6]], ids=str)
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
-def test_lengths_are_pytorchs_packed_sequences(kind, options, lengths, given, dtype):
+def test_lengths_match_packed_sequences_in_pytorch(kind, options, lengths, given, dtype):
     ours, theirs = kind(WIDTH, H, **options), getattr(torch.nn, kind.__name__)(WIDTH, H, **options)
     agree_as_layers(
         ours,
@@ -89,7 +89,7 @@ def test_lengths_are_pytorchs_packed_sequences(kind, options, lengths, given, dt
 
 @KINDS
 @pytest.mark.parametrize("steps, batch", [(1, 3), (6, 1), (1, 1), (60, 2)])
-def test_few_steps_many_and_small_batches_are_pytorchs(kind, steps, batch, dtype):
+def test_short_and_long_sequences_and_small_batches_match_pytorch(kind, steps, batch, dtype):
     ours, theirs = kind(WIDTH, H), getattr(torch.nn, kind.__name__)(WIDTH, H)
     agree_as_layers(
         ours,
@@ -102,7 +102,7 @@ def test_few_steps_many_and_small_batches_are_pytorchs(kind, steps, batch, dtype
 
 
 @pytest.mark.parametrize("result", [0, 1], ids=["h_n", "c_n"])
-def test_the_gradient_of_the_lstms_last_state_alone_is_pytorchs(result, dtype):
+def test_the_gradient_of_only_the_last_state_of_an_lstm_matches_pytorch(result, dtype):
     ours, theirs = LSTM(WIDTH, H, 2), torch.nn.LSTM(WIDTH, H, 2)
     agree_as_layers(
         ours, theirs, [X], dtype, lambda x: ours(x)[1][result], lambda x: theirs(x)[1][result]
@@ -112,7 +112,7 @@ def test_the_gradient_of_the_lstms_last_state_alone_is_pytorchs(result, dtype):
 @GIVEN
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("cell", [RNNCell, GRUCell, LSTMCell])
-def test_the_cell_is_pytorchs(cell, bias, given, dtype):
+def test_the_recurrent_cell_matches_pytorch(cell, bias, given, dtype):
     ours, theirs = cell(WIDTH, H, bias), getattr(torch.nn, cell.__name__)(WIDTH, H, bias)
 
     def stepped(concatenate, layer):

@@ -1,4 +1,5 @@
-"""Attention and Seq2Seq against the same sums in PyTorch's parts, with weights loaded by name."""
+"""Attention and Seq2Seq compared with the same networks built from PyTorch layers, with weights
+loaded by name."""
 
 from __future__ import annotations
 
@@ -61,13 +62,15 @@ class Location(Additive):
         self.F, self.V = nn.Conv2d(1, 3, (1, 5), padding=(0, 2), bias=False), nn.Linear(3, 7)
 
     def forward(self, query, memory, mask):
-        seen, last = [], torch.zeros(memory.shape[:2], dtype=memory.dtype)
+        results, last = [], torch.zeros(memory.shape[:2], dtype=memory.dtype)
         for t in range(query.shape[1]):
-            told = self.V(nn.functional.conv1d(last[:, None], self.F.weight[:, :, 0], padding=2).mT)
-            hidden = torch.tanh(self.W(query[:, t : t + 1]) + self.U(memory) + told)
-            seen.append(looked((hidden @ self.v)[:, None], memory, mask))
-            last = seen[-1][:, 0, memory.shape[-1] :]
-        return torch.cat(seen, 1)
+            location = self.V(
+                nn.functional.conv1d(last[:, None], self.F.weight[:, :, 0], padding=2).mT
+            )
+            hidden = torch.tanh(self.W(query[:, t : t + 1]) + self.U(memory) + location)
+            results.append(looked((hidden @ self.v)[:, None], memory, mask))
+            last = results[-1][:, 0, memory.shape[-1] :]
+        return torch.cat(results, 1)
 
 
 class General(nn.Module):
@@ -84,7 +87,7 @@ class General(nn.Module):
     [(lambda: AdditiveAttention(6, 6, 7), Additive), (lambda: GeneralAttention(6, 6), General)],
     ids=["additive", "general"],
 )
-def test_additive_and_general_attention_are_the_same_sums_in_pytorch(layer, theirs, dtype):
+def test_additive_and_general_attention_match_pytorch(layer, theirs, dtype):
     layer, theirs = layer(), theirs()
     agree_as_layers(
         layer,
@@ -96,7 +99,7 @@ def test_additive_and_general_attention_are_the_same_sums_in_pytorch(layer, thei
     )
 
 
-def test_location_aware_attention_is_the_same_sums_in_pytorch(dtype):
+def test_location_aware_attention_matches_pytorch(dtype):
     layer, theirs = LocationAttention(6, 6, 7, filters=3), Location()
     agree_as_layers(
         layer,
@@ -108,7 +111,7 @@ def test_location_aware_attention_is_the_same_sums_in_pytorch(dtype):
     )
 
 
-def test_dot_attention_is_pytorchs_scaled_attention_with_a_scale_of_one(dtype):
+def test_dot_attention_matches_scaled_attention_of_pytorch_with_scale_one(dtype):
     agree(
         lambda query, memory: DotAttention()(query, memory, MASK)[0],
         lambda query, memory: nn.functional.scaled_dot_product_attention(
@@ -120,8 +123,8 @@ def test_dot_attention_is_pytorchs_scaled_attention_with_a_scale_of_one(dtype):
 
 
 class Reader(nn.Module):
-    """PyTorch's embedding and LSTM over packed sequences, its last states of both directions
-    joined."""
+    """An encoder from PyTorch's embedding and LSTM over packed sequences; the last states of both
+    directions are joined."""
 
     def __init__(self, ways, layers):
         super().__init__()
@@ -167,6 +170,6 @@ class Theirs(nn.Module):
 
 @pytest.mark.parametrize("attention", [None, "dot", "general"])
 @pytest.mark.parametrize("ways, layers", [(1, 1), (2, 1), (2, 2)])
-def test_seq2seq_is_the_same_network_in_pytorch(attention, ways, layers, dtype):
+def test_seq2seq_matches_the_same_network_in_pytorch(attention, ways, layers, dtype):
     model = Seq2Seq(8, 7, 4, 6, layers, bidirectional=ways == 2, attention=attention)
     agree_as_layers(model, Theirs(attention, ways, layers), [SOURCE, TARGET], dtype)

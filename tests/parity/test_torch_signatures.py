@@ -1,8 +1,9 @@
-"""Names, order and defaults of arguments against PyTorch's: where they differ, a docstring says so.
+"""Names, order and defaults of arguments compared with PyTorch: if they differ, the docstring says
+so.
 
-A function whose arguments are the first of PyTorch's needs no word: what is left out is refused by
-name. One whose arguments are in another order, or have other defaults, would take a call of
-PyTorch's for something else.
+A function that has only the first of PyTorch's arguments needs no remark, because a call with one
+of the others fails. But if arguments have another order or other defaults, a call written for
+PyTorch would silently mean something else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tinycv.engine import methods
 from tinycv.nn import functional
 
 EMPTY = inspect.Parameter.empty
-# by PyTorch's name; the top of functional.py and of methods.py says so for all
+# differences by PyTorch's argument name that functional.py and methods.py state once at the top
 SAME = {
     "input": ("x", "ids", "a", "c"),
     "dim": ("axis",),
@@ -40,15 +41,15 @@ IN_C = {
     torch.nn.LSTM: torch.nn.RNNBase,
     torch.nn.GRU: torch.nn.RNNBase,
     torch.nn.RNN: torch.nn.RNNBase,
-    # its docstring has no signature that Python can read
+    # the docstring has no signature that Python can parse
     torch.full_like: lambda input, fill_value: None,
 }
-# PyTorch's have (*args) alone
+# in PyTorch, these have only (*args)
 UNKNOWN = {"nn.Module", "nn.Parameter", "nn.Sequential", "tinycv.einsum"}
 
 
 def arguments(function):
-    """[(name, default)] of those that may be given by position, up to the first of any number."""
+    """[(name, default)] of the arguments that may be passed by position, up to *args."""
     if hasattr(function, "row"):
         return [(name, EMPTY) for name in function.row.inputs] + list(function.row.options.items())
     if inspect.isclass(function):
@@ -63,14 +64,14 @@ def arguments(function):
     for p in parameters:
         if p.kind in (p.VAR_POSITIONAL, p.KEYWORD_ONLY, p.VAR_KEYWORD):
             break
-        # mode: of RNNBase alone, "LSTM" or another
+        # mode ("LSTM", ...) is an argument of RNNBase only
         if p.name not in ("self", "mode"):
             found.append((p.name, p.default))
     return found
 
 
 def of_a_docstring(function):
-    """The same of PyTorch's functions in C, whose docstrings begin with a signature."""
+    """As ``arguments``, for PyTorch's C functions, whose docstrings start with a signature."""
     found = re.search(r"\w+\((.*?)\) ->", function.__doc__ or "", re.S)
     parts = [part.strip() for part in found[1].split(",")] if found else []
     made = []
@@ -84,7 +85,8 @@ def of_a_docstring(function):
 
 
 def differences(ours, theirs):
-    """What a call of PyTorch's, by position, would mean here in another way."""
+    """The arguments that would mean something else in tinycv if a PyTorch call passes them by
+    position."""
     found = []
     for (name, default), (other, theirs_default) in zip(ours, theirs, strict=False):
         if name != other and name not in SAME.get(other, ()):
@@ -137,7 +139,7 @@ PAIRS = {name: (ours, theirs) for name, ours, theirs in pairs() if name not in U
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_arguments_stand_in_pytorchs_order_or_the_docstring_says_so(name):
+def test_arguments_have_the_order_of_pytorch_or_the_docstring_says_so(name):
     ours, theirs = PAIRS[name]
     mine, other = arguments(ours), arguments(IN_C.get(theirs, theirs))
     if name.startswith("Tensor."):
@@ -149,7 +151,7 @@ def test_arguments_stand_in_pytorchs_order_or_the_docstring_says_so(name):
     assert not differences(mine, other) or "differs:" in said or listed, differences(mine, other)
 
 
-def test_calls_are_compared_in_earnest():
+def test_the_comparison_finds_differences():
     assert len(PAIRS) > 100
     assert [
         n for n, (o, t) in PAIRS.items() if differences(arguments(o), arguments(IN_C.get(t, t)))
@@ -163,7 +165,7 @@ def listed(made):
     return [v.tolist() for v in made] if isinstance(made, (tuple, list)) else made.tolist()
 
 
-# The table at the top of methods.py: (a call of both, what PyTorch means by it)
+# the table at the top of methods.py: (a call that both libraries accept, what it means in PyTorch)
 TABLE = {
     "transpose": (lambda x: x.transpose(0, 1), lambda x: x.swapaxes(0, 1)),
     "split, a number": (lambda x: x.split(2), lambda x: [x[0:2], x[2:4]]),
@@ -177,10 +179,10 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_what_the_table_says_of_pytorch_is_so(name):
+def test_the_table_of_differences_from_pytorch_is_true(name):
     call, meant = TABLE[name]
     ours, theirs = tinycv.Tensor(X), torch.tensor(X)
-    # sizes that sum to 4, and NumPy's cut before 1
+    # PyTorch: sizes that add up to 4; NumPy and tinycv: cut before index 1
     if name == "split, a list":
         assert [tuple(v.shape) for v in theirs.split([1, 3])] == [
             tuple(v.shape) for v in meant(ours)

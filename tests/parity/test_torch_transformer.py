@@ -1,5 +1,5 @@
-"""Attention, the encoder block and a whole ViT against PyTorch's, with weights loaded by name, both
-ways."""
+"""Attention, the encoder block and a whole ViT compared with PyTorch, with weights loaded by name
+in both directions."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ Q, K, V = (
 )
 X, MEMORY = RNG.normal(size=(2, 5, 12)), RNG.normal(size=(2, 7, 12))
 MASK = RNG.random((5, 7)) < 0.6
-# a query that sees nothing is NaN in PyTorch, and 0 here
+# a query that may attend to nothing gives NaN in PyTorch, and 0 here
 MASK[:, 0] = True
 SQUARE = MASK[:, :5]
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
-# PyTorch has two conventions: in scaled_dot_product_attention True means "may look", as here; in
-# MultiheadAttention and TransformerEncoderLayer True means "may not look". Hence the ~ below, and
-# nowhere else.
+# PyTorch has two conventions: in scaled_dot_product_attention, True means "may attend", as here; in
+# MultiheadAttention and TransformerEncoderLayer, True means "may not attend". That is why the masks
+# of these two are inverted with ~ below.
 HIDDEN, HIDDEN_SQUARE = ~torch.tensor(MASK), ~torch.tensor(SQUARE)
 FUTURE = ~torch.ones(5, 5, dtype=torch.bool).tril()
 
 
-# ── attention ────────────────────────────────────────────────────────────────────────────────────
+# ── attention ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     "mask, causal", [(None, False), (MASK, False), (None, True)], ids=["all", "mask", "causal"]
 )
-def test_scaled_dot_product_attention_is_pytorchs(mask, causal, dtype):
+def test_scaled_dot_product_attention_matches_pytorch(mask, causal, dtype):
     theirs = torch.nn.functional.scaled_dot_product_attention
     agree(
         lambda q, k, v: scaled_dot_product_attention(q, k, v, mask, causal),
@@ -58,7 +58,7 @@ def test_scaled_dot_product_attention_is_pytorchs(mask, causal, dtype):
     )
 
 
-def test_alibi_a_mask_of_floats_that_is_added_to_the_scores_is_pytorchs(dtype):
+def test_a_float_mask_added_to_the_scores_as_in_alibi_matches_pytorch(dtype):
     slopes = 2.0 ** -np.arange(1, 4)
     # (heads, T, S)
     added = -slopes[:, None, None] * np.abs(np.arange(5)[:, None] - np.arange(7))
@@ -82,7 +82,7 @@ def test_alibi_a_mask_of_floats_that_is_added_to_the_scores_is_pytorchs(dtype):
     ],
     ids=["all", "mask", "causal", "both"],
 )
-def test_self_attention_is_pytorchs(bias, options, theirs_options, dtype):
+def test_self_attention_matches_pytorch(bias, options, theirs_options, dtype):
     ours, theirs = (
         MultiheadAttention(12, 3, bias=bias),
         torch.nn.MultiheadAttention(12, 3, bias=bias, batch_first=True),
@@ -98,7 +98,7 @@ def test_self_attention_is_pytorchs(bias, options, theirs_options, dtype):
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "mask"])
-def test_cross_attention_is_pytorchs(mask, dtype):
+def test_cross_attention_matches_pytorch(mask, dtype):
     ours, theirs = MultiheadAttention(12, 3), torch.nn.MultiheadAttention(12, 3, batch_first=True)
     hidden = None if mask is None else HIDDEN
     agree_as_layers(
@@ -111,7 +111,7 @@ def test_cross_attention_is_pytorchs(mask, dtype):
     )
 
 
-def test_the_weights_for_pictures_are_pytorchs(dtype):
+def test_attention_weights_match_pytorch(dtype):
     ours, theirs = MultiheadAttention(12, 3), torch.nn.MultiheadAttention(12, 3, batch_first=True)
     agree_as_layers(
         ours,
@@ -123,7 +123,7 @@ def test_the_weights_for_pictures_are_pytorchs(dtype):
     )
 
 
-# ── the encoder block ────────────────────────────────────────────────────────────────────────────
+# ── the encoder block ─────────────────────────────────────────────────────────────────────────────
 
 
 def blocks(norm_first, activation):
@@ -142,7 +142,7 @@ def blocks(norm_first, activation):
     [({}, None), ({"src_mask": SQUARE}, HIDDEN_SQUARE), ({"is_causal": True}, FUTURE)],
     ids=["all", "mask", "causal"],
 )
-def test_the_encoder_block_with_pytorchs_weights_is_pytorchs(
+def test_the_encoder_block_with_the_weights_of_pytorch_matches_it(
     activation, norm_first, options, hidden, dtype
 ):
     ours, theirs = blocks(norm_first, activation)
@@ -152,7 +152,7 @@ def test_the_encoder_block_with_pytorchs_weights_is_pytorchs(
 
 
 @pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
-def test_pytorchs_encoder_block_with_our_weights_is_ours(norm_first, dtype):
+def test_the_encoder_block_of_pytorch_with_our_weights_matches_ours(norm_first, dtype):
     ours, theirs = blocks(norm_first, "gelu")
     ours.to(dtype)
     theirs.to(getattr(torch, dtype)).load_state_dict(
@@ -164,11 +164,11 @@ def test_pytorchs_encoder_block_with_our_weights_is_ours(norm_first, dtype):
     )
 
 
-# ── the whole network ────────────────────────────────────────────────────────────────────────────
+# ── the whole network ─────────────────────────────────────────────────────────────────────────────
 
 
 class TorchViT(torch.nn.Module):
-    """The network of Dosovitskiy et al. 2021 from PyTorch's own parts, under tinycv's names."""
+    """The ViT of Dosovitskiy et al. 2021 from PyTorch layers, with tinycv's parameter names."""
 
     def __init__(self, patch, count, channels, dim, depth, heads, mlp_dim, classes):
         super().__init__()
@@ -207,11 +207,11 @@ def both_vits():
 IMAGES, LABELS = RNG.normal(size=(6, 3, 12, 12)), np.array([0, 4, 2, 1, 3, 4])
 
 
-def test_a_whole_vit_is_pytorchs_in_scores_and_in_every_gradient(dtype):
+def test_the_scores_and_gradients_of_a_vit_match_pytorch(dtype):
     agree_as_layers(*both_vits(), [IMAGES], dtype)
 
 
-def test_the_loss_of_a_whole_vit_and_its_gradients_are_pytorchs(dtype):
+def test_the_loss_of_a_vit_and_its_gradients_match_pytorch(dtype):
     ours, theirs = both_vits()
     labels = torch.tensor(LABELS)
     agree_as_layers(
@@ -224,7 +224,7 @@ def test_the_loss_of_a_whole_vit_and_its_gradients_are_pytorchs(dtype):
     )
 
 
-def test_a_vit_in_evaluation_is_pytorchs_fast_path(dtype):
+def test_a_vit_in_eval_mode_matches_the_fast_path_of_pytorch(dtype):
     ours, theirs = both_vits()
     theirs = randomised(theirs.to(getattr(torch, dtype))).eval()
     ours.to(dtype).load_state_dict(theirs.state_dict())

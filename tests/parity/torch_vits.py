@@ -1,9 +1,9 @@
-"""The ViTs of timm, torchvision and Hugging Face from PyTorch's own layers: their names, their
-order, their epsilons.
+"""The ViTs of timm, torchvision and Hugging Face, built from PyTorch layers with the parameter
+names, orders and epsilons of each library.
 
-Written from timm/models/vision_transformer.py, torchvision/models/vision_transformer.py and
-transformers/models/vit/modeling_vit.py; all three are one network, which keeps its parts in other
-boxes.
+Written after timm/models/vision_transformer.py, torchvision/models/vision_transformer.py and
+transformers/models/vit/modeling_vit.py. All three are the same network, with its layers nested and
+named differently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 
 class Box(nn.Module):
-    """Named parts without a forward."""
+    """Named submodules, without a forward."""
 
     def __init__(self, **parts):
         super().__init__()
@@ -119,9 +119,9 @@ class HuggingFaceLayer(nn.Module):
         self.layernorm_after = nn.LayerNorm(dim, eps)
 
     def forward(self, x):
-        ask, y = self.attention.attention, self.layernorm_before(x)
+        attention, y = self.attention.attention, self.layernorm_before(x)
         x = x + self.attention.output.dense(
-            attend(ask.query(y), ask.key(y), ask.value(y), self.heads)
+            attend(attention.query(y), attention.key(y), attention.value(y), self.heads)
         )
         return x + self.output.dense(gelu(self.intermediate.dense(self.layernorm_after(x))))
 
@@ -152,7 +152,7 @@ class HuggingFace(nn.Module):
         return self.classifier(self.vit.layernorm(x)[:, 0])
 
     def positions(self, image):
-        """As interpolate_pos_encoding=True: for images of another size than it was trained on."""
+        """As with interpolate_pos_encoding=True: for images of another size than in training."""
         known = self.vit.embeddings.position_embeddings
         side = int((known.shape[1] - 1) ** 0.5)
         grid = known[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)

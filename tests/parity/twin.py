@@ -1,5 +1,5 @@
-"""The same computation twice, by tinycv and by PyTorch, from the same numbers; and when the results
-count as equal."""
+"""Helpers that compute the same thing with tinycv and with PyTorch, from the same numbers, and
+compare the results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 from tinycv import Tensor
 
-# of the largest magnitude in the array
+# relative to the largest magnitude in the array
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 DTYPES = list(TOLERANCE)
 
 
 def equal(ours: Any, theirs: torch.Tensor, what: str = "value") -> None:
-    """Shape, dtype, places of NaN and infinity, and values within TOLERANCE."""
+    """Assert equal shapes, dtypes, positions of NaN and infinity, and values within TOLERANCE."""
     a, b = ours.numpy(), theirs.detach().numpy()
     assert a.shape == b.shape, f"{what}: shape {a.shape} is not {b.shape}"
     assert a.dtype == b.dtype, f"{what}: dtype {a.dtype} is not {b.dtype}"
@@ -27,14 +27,15 @@ def equal(ours: Any, theirs: torch.Tensor, what: str = "value") -> None:
     finite = np.isfinite(b)
     np.testing.assert_array_equal(a[~finite], b[~finite], err_msg=what)
     largest = np.abs(b[finite]).max(initial=0.0)
-    apart = np.abs(a[finite] - b[finite]).max(initial=0.0)
-    assert apart <= TOLERANCE[a.dtype.name] * largest, (
-        f"{what}: {apart:.3g} apart, the largest is {largest:.3g}"
+    difference = np.abs(a[finite] - b[finite]).max(initial=0.0)
+    assert difference <= TOLERANCE[a.dtype.name] * largest, (
+        f"{what}: {difference:.3g} apart, the largest is {largest:.3g}"
     )
 
 
 def twins(array: np.ndarray, dtype: str) -> tuple[Any, Any]:
-    """A leaf on either side; integers and booleans stay as they are and want no gradient."""
+    """(tinycv's leaf, PyTorch's leaf) with these numbers; integers and booleans stay as they are
+    and require no gradient."""
     if array.dtype.kind != "f":
         return Tensor(array), torch.tensor(array)
     array = array.astype(dtype)
@@ -44,8 +45,8 @@ def twins(array: np.ndarray, dtype: str) -> tuple[Any, Any]:
 def agree(
     ours: Callable, theirs: Callable, inputs: list[np.ndarray], dtype: str, parameters: Any = ()
 ) -> None:
-    """Both functions of the inputs have one value, and one gradient for every float input and pair
-    of parameters."""
+    """Assert that both functions have the same value, and the same gradient for every float input
+    and every pair of parameters."""
     pairs = {f"input {i}": twins(x, dtype) for i, x in enumerate(inputs)}
     y, z = ours(*(a for a, _ in pairs.values())), theirs(*(b for _, b in pairs.values()))
     equal(y, z)
@@ -66,7 +67,7 @@ def agree_as_layers(
     run_ours: Callable | None = None,
     run_theirs: Callable | None = None,
 ) -> None:
-    """As ``agree``, for every parameter too, with PyTorch's own weights, loaded by name."""
+    """As ``agree``, also for every parameter, with PyTorch's weights loaded by name."""
     theirs = randomised(theirs.to(getattr(torch, dtype)))
     ours.to(dtype).load_state_dict(theirs.state_dict())
     mine = dict(ours.named_parameters())
@@ -75,7 +76,7 @@ def agree_as_layers(
 
 
 def randomised(theirs: torch.nn.Module) -> torch.nn.Module:
-    """No parameter left at 0 or 1, where a mistake may not show."""
+    """Give all parameters random values: with zeros and ones, a mistake may not show."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in theirs.parameters():

@@ -1,5 +1,5 @@
-"""A checkpoint is there whole or not at all, and a damaged or foreign file is refused in one clear
-sentence."""
+"""A checkpoint is written completely or not at all; a damaged or foreign file is refused with one
+clear sentence."""
 
 import enum
 import io
@@ -58,24 +58,24 @@ def path(tmp_path):
     return tmp_path / "folder" / "some.safetensors"
 
 
-def test_what_is_saved_is_loaded_bit_for_bit(path):
+def test_saved_arrays_load_bit_for_bit(path):
     save(path, ARRAYS, STATE)
     arrays, state = load(path)
     assert (
         same(arrays, {name: a.astype(a.dtype.newbyteorder("=")) for name, a in ARRAYS.items()})
         and state == STATE
     )
-    arrays["weight"][0] = 1  # and may be written to
+    arrays["weight"][0] = 1  # the array is writable
 
 
-def test_arrays_of_a_device_and_tensors_are_saved(path, device):
+def test_tensors_and_arrays_on_any_device_are_saved(path, device):
     array = to_device(ARRAYS["weight"], device)
     save(path, {"array": array, "tensor": Tensor(array, requires_grad=True)})
     arrays, state = load(path)
     assert same(arrays, {"array": ARRAYS["weight"], "tensor": ARRAYS["weight"]}) and state == {}
 
 
-def test_other_programs_read_our_files_and_we_theirs(path):
+def test_safetensors_files_are_exchanged_with_other_programs(path):
     save(path, {"weight": ARRAYS["weight"]}, STATE)
     assert same(safetensors.numpy.load_file(path), {"weight": ARRAYS["weight"]})
     safetensors.numpy.save_file({"weight": ARRAYS["weight"]}, path, {"format": "pt"})
@@ -91,7 +91,9 @@ def test_other_programs_read_our_files_and_we_theirs(path):
         ({}, {"a": {1, 2}}, "set"),
     ],
 )
-def test_what_the_format_cannot_hold_is_refused_and_the_old_file_stays(arrays, state, words, path):
+def test_content_that_the_format_cannot_hold_is_refused_and_the_old_file_stays(
+    arrays, state, words, path
+):
     save(path, ARRAYS, STATE)
     with pytest.raises(TypeError, match=words):
         save(path, arrays, state)
@@ -108,7 +110,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(path, monkeypatch):
     assert load(path)[1] == STATE and [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_the_bytes_reach_the_disk_before_the_name_and_the_folder_after(path, monkeypatch):
+def test_the_file_is_synced_before_the_rename_and_the_folder_after_it(path, monkeypatch):
     path.parent.mkdir()
     calls = []
     for name in ("fsync", "replace"):
@@ -159,12 +161,12 @@ FOREIGN = {
     "old pickle": (pickle.dumps({"weights": [1.0] * 9}, protocol=2), "refused: it is a pickle"),
     "old torch file": (
         bytes.fromhex("80028a0a6cfc9c46f9206aa850192e"),
-        "old files are; convert one by python -c",
+        "Old PyTorch files are pickles; convert one with python -c",
     ),
     "empty torch file": (archive(zipped), "damaged: pop from empty list"),
     "npz": (
         archive(lambda b: np.savez(b, a=np.ones(2))),
-        "a zip file, but none that torch.save wrote",
+        "a zip file, but not one that torch.save wrote",
     ),
     "npy": (archive(lambda b: np.save(b, np.ones(2))), "not a safetensors file, but a .npy array"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(40), "not a safetensors file, but a PNG picture"),
@@ -183,14 +185,14 @@ FOREIGN = {
     "bytes left over": (header(entry(), bytes(16)), "damaged"),
     "float8": (
         header(entry(dtype="F8_E4M3", data_offsets=[0, 2]), bytes(2)),
-        "a holds .* F8_E4M3; those that are read",
+        "a holds .* F8_E4M3; the types that can be read",
     ),
     "unknown dtype": (header(entry(dtype="F99"), bytes(8)), "damaged"),
 }
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_foreign_or_lying_file_is_refused(name, tmp_path):
+def test_a_foreign_or_malformed_file_is_refused(name, tmp_path):
     content, words = FOREIGN[name]
     file = tmp_path / "file.safetensors"
     file.write_bytes(content)
@@ -200,7 +202,7 @@ def test_a_foreign_or_lying_file_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("state", ["[1]", "{", "[" * 100_000])
-def test_a_state_that_is_no_json_dict_is_refused(state, path, monkeypatch):
+def test_a_state_that_is_not_a_json_dict_is_refused(state, path, monkeypatch):
     monkeypatch.setattr(json, "dumps", lambda _: state)
     save(path, ARRAYS)
     with pytest.raises(CheckpointError, match="state is"):
@@ -218,7 +220,7 @@ def test_a_state_that_is_no_json_dict_is_refused(state, path, monkeypatch):
     ],
     ids=["state", "crc32", "tinycv", "state and format", "empty state"],
 )
-def test_a_foreign_file_may_have_a_note_by_one_of_our_names(notes, path):
+def test_a_foreign_file_may_use_one_of_our_metadata_keys(notes, path):
     path.parent.mkdir(exist_ok=True)
     safetensors.numpy.save_file({"a": np.ones(1, np.float32)}, path, notes)
     arrays, state = load(path)
@@ -226,7 +228,7 @@ def test_a_foreign_file_may_have_a_note_by_one_of_our_names(notes, path):
 
 
 @pytest.mark.parametrize("key", ["tinycv", "state", "crc32"])
-def test_a_file_of_ours_that_lost_one_of_its_notes_is_damaged(key, path):
+def test_a_tinycv_file_without_one_metadata_key_is_damaged(key, path):
     save(path, ARRAYS, STATE)
     whole = path.read_bytes()
     assert whole.count(f'"{key}":'.encode()) == 1
@@ -277,7 +279,7 @@ def damaged(whole, rng):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_damaged_file_is_refused_and_never_loaded_as_something_else(seed, path):
+def test_a_damaged_file_is_refused_and_never_loads_other_values(seed, path):
     arrays = {name: ARRAYS[name] for name in ("weight", "mean", "mask")}
     save(path, arrays, STATE)
     whole, rng, refused = path.read_bytes(), np.random.default_rng(seed), 0
@@ -302,14 +304,14 @@ def test_bfloat16_becomes_the_float32_of_the_same_value(path):
 # ── models ──
 
 
-def test_a_model_comes_back(path):
+def test_a_saved_model_loads_again(path):
     save_model(path, Net(2.0))
     model = Net(0.0)
     load_model(path, model)
     assert (model.weight._data == 2).all() and (model.scale._data == 2).all()
 
 
-def test_weights_come_out_of_a_training_checkpoint(path):
+def test_load_model_reads_the_weights_in_a_training_checkpoint(path):
     save(
         path,
         {
@@ -343,7 +345,7 @@ def test_a_model_with_a_nan_is_not_saved_over_a_good_file(name, path, device):
     assert path.read_bytes() == good and list(path.parent.iterdir()) == [path]
 
 
-def test_a_tuple_comes_back_as_a_list_and_an_enum_as_its_number(path):
+def test_a_tuple_loads_as_a_list_and_an_enum_as_its_number(path):
     class Kind(enum.IntEnum):
         ONE = 1
 
@@ -351,7 +353,7 @@ def test_a_tuple_comes_back_as_a_list_and_an_enum_as_its_number(path):
     assert load(path)[1] == {"shape": [1, [2, 3]], "kind": 1} and type(load(path)[1]["kind"]) is int
 
 
-def test_another_models_weights_are_refused_by_name_and_nothing_changes(path):
+def test_the_weights_of_another_model_are_refused_by_name_and_nothing_changes(path):
     save_model(path, Net(2.0, width=4))
     model = Net(0.0)
     with pytest.raises(CheckpointError, match=r"weight is \(2, 4\), should be \(2, 3\)"):

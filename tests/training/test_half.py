@@ -1,5 +1,5 @@
-"""Half precision learns as float32 does, by master weights and a scaled loss; and without either it
-does not."""
+"""Half precision learns as well as float32, thanks to master weights and a scaled loss; without
+either of them it does not."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def trained(model, optimizer, steps=40):
 
 
 @pytest.mark.statistical
-def test_a_vit_in_halves_learns_as_one_in_float32(device):
+def test_a_vit_in_half_precision_learns_like_one_in_float32(device):
     model, other = vit(device), vit(device)
     full = trained(model, AdamW(model.parameters(), lr=3e-3))
     half = trained(other, Half(other, partial(AdamW, lr=3e-3), scale=2.0**8))
@@ -62,7 +62,7 @@ def test_a_vit_in_halves_learns_as_one_in_float32(device):
 
 
 def line(scale=2.0**10, lr=0.1, start=1.0, interval=2000, device="cpu"):
-    """A model of one weight, and its Half."""
+    """(a model with one weight, its Half)."""
     model = nn.Linear(1, 1, bias=False).to(device)
     model.weight.data[...] = start
     return model, Half(model, partial(SGD, lr=lr), scale=scale, interval=interval)
@@ -89,7 +89,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(device):
     )
 
 
-def test_the_scale_doubles_after_so_many_good_steps():
+def test_the_scale_doubles_after_interval_good_steps():
     model, half = line(scale=4.0, interval=3, lr=0.0)
     for _ in range(7):
         step(model, half)
@@ -105,7 +105,7 @@ def test_small_gradients_become_0_unless_the_loss_is_scaled():
     assert moved[1.0] == 0 and moved[2.0**12] == pytest.approx(0.1, rel=1e-3)
 
 
-def test_small_steps_add_up_in_the_master_weights_alone():
+def test_small_steps_add_up_only_in_the_master_weights():
     model, half = line(lr=1e-4, scale=1.0)
     for _ in range(100):
         step(model, half)
@@ -135,7 +135,7 @@ def test_a_parameter_without_a_gradient_is_left_as_it_was():
     assert same == [True, True, False, False]
 
 
-def test_its_state_goes_on_where_it_stopped():
+def test_a_half_continues_from_its_saved_state():
     model, other = vit(), vit()
     half = Half(model, partial(AdamW, lr=3e-3))
     trained(model, half, 5)
@@ -152,7 +152,7 @@ def test_a_state_without_master_weights_is_refused_and_changes_nothing():
     assert model.weight.item() == 1.0
 
 
-def test_a_model_in_halves_takes_floats_of_any_kind_and_answers_in_float32(device):
+def test_a_model_in_half_precision_takes_any_floats_and_returns_float32(device):
     class Both(nn.Module):
         def __init__(self):
             self.layer = nn.Linear(2, 3)
@@ -174,7 +174,7 @@ def test_a_model_in_halves_takes_floats_of_any_kind_and_answers_in_float32(devic
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["EMA made first", "Half made first"])
-def test_what_is_averaged_is_the_master_weights(first, device):
+def test_ema_averages_the_master_weights(first, device):
     model = nn.Linear(1, 1, bias=False).to(device)
     model.weight.data[...] = 1.0
     ema = EMA(model, decay=0.99) if first else None
@@ -186,14 +186,14 @@ def test_what_is_averaged_is_the_master_weights(first, device):
         weight -= 1e-4
         average = 0.99 * average + 0.01 * weight
     kept = backend.to_numpy(ema.state_dict()["weight"])
-    # of halves: 1, or 5e-4 off
+    # an average kept in float16 would be 1, or wrong by 5e-4
     assert kept.dtype == np.float32 and kept.item() == pytest.approx(average, abs=1e-6)
     with ema.applied():
         assert model.weight.dtype == np.float16 and model.weight.item() == np.float16(average)
     assert model.weight.item() == np.float16(weight)
 
 
-def test_fit_resumes_in_halves_with_the_same_bits(tmp_path, device):
+def test_fit_resumes_in_half_precision_with_the_same_bits(tmp_path, device):
     def ended(file, *stops):
         for epochs, every in stops:
             model = vit(device)
@@ -229,7 +229,7 @@ def test_fit_resumes_in_halves_with_the_same_bits(tmp_path, device):
     assert 2.0**16 < state["optimizer"]["param_groups"][0]["loss_scale"] < 2.0**30
 
 
-def test_a_training_in_float32_does_not_go_on_in_halves(tmp_path):
+def test_a_float32_training_does_not_resume_in_half_precision(tmp_path):
     model, loader = vit(), DataLoader(IMAGES, LABELS, batch_size=32)
     fit(
         model,
@@ -245,7 +245,7 @@ def test_a_training_in_float32_does_not_go_on_in_halves(tmp_path):
         fit(model, half, loss_of, loader, 2, progress=False, checkpoint=tmp_path / "a")
 
 
-def test_on_a_gpu_a_step_waits_once(double):
+def test_a_half_precision_step_waits_once_for_the_gpu(double):
     model = vit("gpu:0")
     half = Half(model, partial(AdamW, lr=1e-3))
     x, y = Tensor(IMAGES, device="gpu"), Tensor(LABELS, device="gpu")
@@ -257,7 +257,7 @@ def test_on_a_gpu_a_step_waits_once(double):
     assert seen.count == 1
 
 
-# ── what is put into the model later ──
+# ── Weights that are put into the model later ──
 
 
 def assigned(model, arrays):
@@ -287,13 +287,13 @@ def loaded(model, arrays):
 
 @pytest.mark.parametrize("put", [assigned, in_place, loaded])
 @pytest.mark.parametrize("steps", [0, 2])
-def test_weights_that_are_put_into_the_model_later_are_trained_on(put, steps, device):
+def test_weights_put_into_the_model_later_are_trained(put, steps, device):
     model = vit(device)
     put_and_train(model, put, steps, device)
 
 
-def test_so_are_those_that_are_written_through_data_where_it_can_be_seen():
-    # on a GPU nobody can see it: engine/watch.py
+def test_weights_written_through_data_are_trained_on_a_cpu():
+    # on a GPU such a write cannot be noticed: engine/watch.py
     put_and_train(vit(), through_data, 2, "cpu")
 
 
@@ -305,7 +305,7 @@ def put_and_train(model, put, steps, device):
         backend.to_device(np.full(p.shape, 0.25, "float16"), device) for p in model.parameters()
     ]
     put(model, fresh)
-    saved = half.state_dict()["state"]  # the masters know already
+    saved = half.state_dict()["state"]  # state_dict copies the new weights into the masters
     assert all((backend.to_numpy(kept["master"]) == 0.25).all() for kept in saved.values())
     put(model, [2 * a for a in fresh])
     trained(model, half, 1)
@@ -314,7 +314,7 @@ def put_and_train(model, put, steps, device):
             assert np.abs(backend.to_numpy(t._data).astype("float32") - 0.5).max() < 0.01
 
 
-def test_what_is_only_looked_at_averaged_or_put_back_keeps_the_digits_of_its_master():
+def test_reading_averaging_or_restoring_weights_keeps_the_digits_of_the_masters():
     model, other = vit(), vit()
     half, plain = (Half(m, partial(AdamW, lr=1e-3), scale=2.0**8) for m in (model, other))
     ema = EMA(model)
@@ -331,7 +331,7 @@ def test_what_is_only_looked_at_averaged_or_put_back_keeps_the_digits_of_its_mas
 
 
 @pytest.mark.parametrize("move", ["float32", "gpu"])
-def test_a_model_that_is_cast_or_moved_after_its_half_was_made_is_named(move, double):
+def test_casting_or_moving_a_model_after_its_half_was_made_is_refused(move, double):
     model, half = line()
     model.to(move)
     with pytest.raises(
@@ -341,7 +341,7 @@ def test_a_model_that_is_cast_or_moved_after_its_half_was_made_is_named(move, do
         half.step()
 
 
-def test_of_two_halves_of_a_model_the_last_is_used():
+def test_only_the_last_of_two_halves_of_a_model_may_be_used():
     model, half = line()
     again = Half(model, partial(SGD, lr=0.1), scale=2.0**10)
     with pytest.raises(RuntimeError, match="the Linear has another Half since"):

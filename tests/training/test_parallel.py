@@ -1,4 +1,4 @@
-"""Shards: the same step as without them, the same bits every time, and nobody is left waiting."""
+"""Training in shards: the same step as without shards, the same bits every time, no deadlock."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def near(ours, theirs, rtol=1e-12):
 
 @pytest.mark.parametrize("n", [1, 2, 4, 7])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_the_step_of_a_vit_is_that_of_the_whole_batch(group, n, reduction):
+def test_a_vit_step_in_shards_equals_the_step_of_the_whole_batch(group, n, reduction):
     model, x, y = vit(), Tensor(IMAGES[:n]), LABELS[:n]
     whole = F.cross_entropy(model(x), y, reduction=reduction)
     whole.backward()
@@ -83,7 +83,7 @@ def test_the_step_of_a_vit_is_that_of_the_whole_batch(group, n, reduction):
     near(gradients(model), expected)
 
 
-def test_gradients_accumulate_as_backwards_do(group):
+def test_gradients_of_repeated_backward_calls_accumulate(group):
     model = vit()
     group.backward(entropy_of(model), IMAGES, LABELS)
     once = gradients(model)
@@ -91,7 +91,7 @@ def test_gradients_accumulate_as_backwards_do(group):
     near(gradients(model), {name: 2 * g for name, g in once.items()})
 
 
-def test_a_parameter_that_plays_no_part_keeps_no_gradient_and_one_of_a_single_shard_gets_its_own(
+def test_an_unused_parameter_gets_no_gradient_and_one_used_in_a_single_shard_gets_its_own(
     pair_of_threads,
 ):
     unused, late = (tinycv.Parameter(np.ones(())) for _ in range(2))
@@ -103,7 +103,7 @@ def test_a_parameter_that_plays_no_part_keeps_no_gradient_and_one_of_a_single_sh
     assert unused.grad is None and late.grad.item() == 1.5
 
 
-def test_a_batch_that_wants_a_gradient_gets_it(group):
+def test_a_batch_that_requires_a_gradient_gets_it(group):
     x = Tensor(RNG.normal(size=(7, 2)), requires_grad=True)
     group.backward(lambda x: (x**3).sum(axis=1).mean(), x)
     np.testing.assert_allclose(x.grad.numpy(), 3 * x.numpy() ** 2 / 7, rtol=1e-14)
@@ -117,7 +117,7 @@ def test_the_parts_are_views_and_nearly_equal():
         assert all(np.shares_memory(getattr(p, "_data", p), x) for p in parts)
 
 
-def test_map_is_the_function_without_recording(group):
+def test_map_applies_the_function_without_recording(group):
     model = vit().eval()
     scores = group.map(model, Tensor(IMAGES))
     assert not scores.requires_grad
@@ -125,7 +125,7 @@ def test_map_is_the_function_without_recording(group):
 
 
 def test_threads_compute_at_the_same_time(pair_of_threads):
-    together = threading.Barrier(2, timeout=30)  # breaks unless both are inside
+    together = threading.Barrier(2, timeout=30)  # breaks unless both threads are inside at once
 
     def loss_of(x):
         together.wait()
@@ -138,7 +138,7 @@ def test_threads_compute_at_the_same_time(pair_of_threads):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_two_runs_with_dropout_have_the_same_bits_and_another_seed_or_step_has_not(size):
+def test_two_runs_with_dropout_have_the_same_bits_unless_seed_or_step_differ(size):
     def run(seed):
         model = vit(dropout=0.3, dtype="float32")
         tinycv.manual_seed(seed)
@@ -187,7 +187,7 @@ def test_seeding_inside_a_shard_is_refused(pair_of_threads):
 
 
 class Stop(Exception):
-    """Raised by a loss, in place of a crash."""
+    """Raised by a loss, to simulate a crash."""
 
 
 def train(path=None, threads=2, stop=None):
@@ -224,26 +224,26 @@ def test_a_stopped_training_with_threads_and_dropout_ends_with_the_same_bits(tmp
     assert all((a == b).all() for a, b in zip(again[1], whole[1], strict=True))
 
 
-def test_a_training_may_go_on_with_another_number_of_threads(tmp_path):
+def test_a_training_may_resume_with_another_number_of_threads(tmp_path):
     calls = iter(range(1000))
     with pytest.raises(Stop):
         train(tmp_path / "run", stop=lambda: next(calls) > 8)
     assert len(train(tmp_path / "run", threads=3)[0]) == 9
 
 
-def test_a_training_that_fails_gives_blas_its_threads_back():
+def test_a_training_that_fails_restores_the_threads_of_blas():
     before = blas_threads()
     with pytest.raises(Stop):
         train(stop=lambda: True)
     assert blas_threads() == before
 
 
-# ── going wrong ──
+# ── Errors ──
 
 
 @pytest.mark.parametrize("culprit", [0, 1, 2])
 @pytest.mark.parametrize("meets", [False, True])
-def test_the_error_of_a_shard_is_the_callers_and_nobody_hangs(culprit, meets):
+def test_the_error_of_a_shard_reaches_the_caller_and_no_thread_hangs(culprit, meets):
     def loss_of(x):
         if x[0] == culprit:
             raise ZeroDivisionError(f"in {culprit}")
@@ -261,7 +261,7 @@ def test_the_error_of_a_shard_is_the_callers_and_nobody_hangs(culprit, meets):
 
 
 class Interrupts:
-    """Ctrl-C at chosen lines that this thread runs in crew.py: the first of them, the second, ...
+    """Ctrl-C at chosen lines of crew.py that this thread runs: the first such line, the second, ...
 
     Not at `with` and `try`, where Python does not look for signals.
     """
@@ -281,7 +281,7 @@ class Interrupts:
 
 
 def in_time(work):
-    """The result of ``work()``; an error if it hangs."""
+    """The result of ``work()``; it fails if ``work`` hangs."""
     results = []
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
@@ -291,8 +291,8 @@ def in_time(work):
 
 
 def interrupted(batch, *lines):
-    """Whether Ctrl-C at these lines came up to the caller of ``batch()``; None if there are not so
-    many lines."""
+    """Whether Ctrl-C at these lines reached the caller of ``batch()``; None if there are fewer
+    lines."""
     interrupts, before = Interrupts(*lines), sys.gettrace()
     sys.settrace(interrupts)
     try:
@@ -306,7 +306,7 @@ def interrupted(batch, *lines):
 
 @pytest.mark.parametrize("again", [(), (1,), (4,), (9,)])
 def test_ctrl_c_anywhere_in_a_batch_leaves_a_group_that_works_and_closes(again):
-    """again: how many lines later somebody presses it a second time."""
+    """again: how many lines later Ctrl-C is pressed a second time."""
     norm, x = nn.BatchNorm1d(6), np.random.default_rng(0).normal(size=(8, 6)).astype("f4")
 
     def walk():
@@ -320,7 +320,7 @@ def test_ctrl_c_anywhere_in_a_batch_leaves_a_group_that_works_and_closes(again):
 
             before = tracked.item()
             found = interrupted(batch, line, *(line + more for more in again))
-            if line % 2 and found:  # else it is closed as it was left
+            if line % 2 and found:  # otherwise the group is closed as the interrupt left it
                 assert batch() == pytest.approx(1, abs=1e-3) and tracked.item() == before + 1
             group.close()
             if found is None:
@@ -343,7 +343,7 @@ def test_grad_is_as_it_was_after_an_error(pair_of_threads):
     assert w.grad is None
 
 
-def test_a_shard_that_meets_more_often_than_the_others_is_told(pair_of_threads):
+def test_a_shard_that_calls_all_reduce_more_often_than_the_others_fails(pair_of_threads):
     def unequal(x):
         return Tensor(shards.all_reduce(x) if x[0] else x)
 
@@ -351,7 +351,7 @@ def test_a_shard_that_meets_more_often_than_the_others_is_told(pair_of_threads):
         pair_of_threads.map(unequal, np.array([0.0, 1]))
 
 
-def test_shapes_that_depend_on_the_share_are_refused(pair_of_threads):
+def test_all_reduce_refuses_shapes_that_differ_between_shards(pair_of_threads):
     with pytest.raises(ValueError, match=r"\[\(1,\), \(2,\)\]"):
         pair_of_threads.map(lambda x: Tensor(shards.all_reduce(x)), np.arange(3.0))
 
@@ -363,11 +363,11 @@ def test_shapes_that_depend_on_the_share_are_refused(pair_of_threads):
         ((np.ones(3), [1, 2, 3]), TypeError, "of type list"),
         ((np.ones(()),), TypeError, "single number"),
         ((np.ones(3), np.ones((4, 2))), ValueError, r"\[3, 4\] examples"),
-        ((), ValueError, "one array at least"),
+        ((), ValueError, "at least one array"),
         ((Tensor(np.ones(3), requires_grad=True) * 2,), ValueError, "detach"),
     ],
 )
-def test_what_cannot_be_shared_out_is_named(group, batch, error, words):
+def test_a_batch_that_cannot_be_split_is_refused(group, batch, error, words):
     with pytest.raises(error, match=words):
         group.backward(lambda *xs: Tensor(1.0, requires_grad=True), *batch)
 
@@ -375,12 +375,12 @@ def test_what_cannot_be_shared_out_is_named(group, batch, error, words):
 @pytest.mark.parametrize(
     "made, words", [(lambda x: 1.0, "not float"), (lambda x: Tensor(x), r"shape \(2,\)")]
 )
-def test_a_loss_that_is_no_number_is_named(pair_of_threads, made, words):
+def test_a_loss_that_is_not_a_number_is_refused(pair_of_threads, made, words):
     with pytest.raises(TypeError, match=words):
         pair_of_threads.backward(made, np.ones(4))
 
 
-def test_map_wants_a_row_an_example_and_backward_a_known_reduction(pair_of_threads):
+def test_map_needs_one_row_per_example_and_backward_a_known_reduction(pair_of_threads):
     with pytest.raises(TypeError, match=r"of 2 examples the function made a Tensor of shape \(\)"):
         pair_of_threads.map(lambda x: Tensor(x).mean(), np.ones(4))
     with pytest.raises(ValueError, match="reduction is 'none'"):
@@ -392,7 +392,7 @@ def test_a_shard_cannot_split_again(pair_of_threads):
         pair_of_threads.map(lambda x: pair_of_threads.map(Tensor, x), np.ones(4))
 
 
-def test_a_gpu_is_fed_by_one_thread(pair_of_threads, double):
+def test_a_batch_on_a_gpu_is_refused(pair_of_threads, double):
     for x in (Tensor(np.ones(4), device="gpu"), backend.to_device(np.ones(4), "gpu")):
         with pytest.raises(ValueError, match="argument 0 of the batch is on gpu:0"):
             pair_of_threads.backward(lambda x: x.mean(), x)
@@ -402,14 +402,14 @@ def test_a_gpu_is_fed_by_one_thread(pair_of_threads, double):
     "size, error",
     [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)],
 )
-def test_a_group_has_one_thread_at_least(size, error):
+def test_a_group_has_at_least_one_thread(size, error):
     with pytest.raises(error, match="threads: size is .*; it must be a whole number, at least 1"):
         parallel.threads(size)
     with parallel.threads(np.int64(2)) as group:
         assert group.size == 2
 
 
-# ── what surrounds it ──
+# ── BLAS, closing, debug ──
 
 
 def blas_threads():
@@ -421,7 +421,7 @@ def blas_threads():
 
 
 @pytest.mark.parametrize("error", [None, Stop])
-def test_blas_has_one_thread_in_a_group_and_its_own_number_after(error):
+def test_blas_has_one_thread_in_a_group_and_its_old_number_afterwards(error):
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = blas_threads()
         try:
@@ -471,7 +471,7 @@ def all_ended(running):
     return True
 
 
-def test_a_group_that_is_dropped_in_a_cycle_ends_its_threads_and_gives_blas_its_own_back():
+def test_a_group_collected_in_a_cycle_ends_its_threads_and_restores_blas():
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before, running = blas_threads(), threading.active_count()
         holder = [parallel.threads(3)]
@@ -487,7 +487,7 @@ def test_none_means_all_cores():
         assert group.size == parallel.cores() >= 1
 
 
-def test_debug_and_no_grad_hold_inside_the_threads(pair_of_threads):
+def test_debug_and_no_grad_apply_inside_the_threads(pair_of_threads):
     seen = []
 
     def note(x):
@@ -509,16 +509,16 @@ def test_debug_and_no_grad_hold_inside_the_threads(pair_of_threads):
 # ── all_reduce ──
 
 
-def test_every_shard_gets_the_sum_and_a_copy_of_its_own(group):
+def test_all_reduce_gives_every_shard_its_own_copy_of_the_sum(group):
     def run(x):
         total = shards.all_reduce(x.sum(keepdims=True) * 1.0)
-        total += shards.rank()  # must not be seen by the others
+        total += shards.rank()  # must not change the copies of the other shards
         return Tensor(np.full(len(x), total[0] - shards.rank()))
 
     assert (group.map(run, np.arange(6.0)).numpy() == 15).all()
 
 
-def test_outside_of_shards_it_is_the_identity():
+def test_all_reduce_outside_of_shards_is_the_identity():
     x = np.ones(3)
     assert shards.all_reduce(x) is x and shards.all_reduce(3) == 3 and shards.rank() == 0
 
@@ -529,7 +529,7 @@ def penalty_of(w, total):
 
     def loss_of(x):
         x = Tensor(x, requires_grad=True)
-        sums = total((x * x).sum(axis=0))  # of the whole batch
+        sums = total((x * x).sum(axis=0))  # over the whole batch
         f = (tinycv.tanh(x * w) * sums).sum()
         (slope,) = tinycv.grad(f, x, create_graph=True)
         return f + (slope * slope).sum()
@@ -537,7 +537,7 @@ def penalty_of(w, total):
     return loss_of
 
 
-def test_its_derivatives_of_both_orders_are_those_of_the_whole_batch(group):
+def test_both_derivatives_of_all_reduce_equal_those_of_the_whole_batch(group):
     w, x = tinycv.Parameter(RNG.normal(size=3)), RNG.normal(size=(7, 3))
     whole = penalty_of(w, lambda s: s)(x)
     whole.backward()
@@ -563,7 +563,7 @@ def normed(seed=0):
 
 
 @pytest.mark.parametrize("n", [2, 7])
-def test_batch_norm_in_shards_is_that_of_the_whole_batch_with_its_running_statistics(group, n):
+def test_batch_norm_in_shards_equals_that_of_the_whole_batch(group, n):
     x, y = 3 + 2 * RNG.normal(size=(n, 2, 3, 3)), LABELS[:n]
     alone, shared = normed(), normed()
     for _ in range(2):
@@ -579,7 +579,7 @@ def test_batch_norm_in_shards_is_that_of_the_whole_batch_with_its_running_statis
     assert shared[0].num_batches_tracked.item() == 2
 
 
-def test_a_gradient_penalty_through_batch_norm_in_shards_is_that_of_the_whole_batch(group):
+def test_a_gradient_penalty_through_batch_norm_in_shards_equals_that_of_the_whole_batch(group):
     x = 1 + RNG.normal(size=(5, 2, 3))
     weight, bias = (tinycv.Parameter(RNG.normal(size=2)) for _ in range(2))
 
@@ -597,7 +597,7 @@ def test_a_gradient_penalty_through_batch_norm_in_shards_is_that_of_the_whole_ba
     np.testing.assert_allclose(bias.grad.numpy(), expected[1], rtol=1e-11)
 
 
-def test_a_closed_group_is_no_longer_used():
+def test_a_closed_group_refuses_work():
     group = parallel.threads(2)
     group.close()
     for call in (
@@ -608,7 +608,7 @@ def test_a_closed_group_is_no_longer_used():
             call()
 
 
-# ── means over rows that are not spread evenly ──
+# ── Means over rows that are unevenly distributed among the shards ──
 
 SCORES, CLASSES = RNG.normal(size=(8, 4)), RNG.integers(0, 4, 8)
 
@@ -619,11 +619,9 @@ SCORES, CLASSES = RNG.normal(size=(8, 4)), RNG.integers(0, 4, 8)
 @given(
     ignored=st.lists(st.booleans(), min_size=8, max_size=8), smoothing=st.sampled_from([0.0, 0.2])
 )
-def test_cross_entropy_over_the_rows_that_count_is_that_of_the_whole_batch(
-    group, ignored, smoothing
-):
+def test_cross_entropy_with_ignored_rows_equals_that_of_the_whole_batch(group, ignored, smoothing):
     w, y = tinycv.Parameter(np.eye(4)), np.where(ignored, -100, CLASSES)
-    # no row counts: NaN, as without shards
+    # if no row counts, the mean is NaN, as without shards
     with np.errstate(invalid="ignore", divide="ignore"):
         whole = F.cross_entropy(Tensor(SCORES) @ w, y, label_smoothing=smoothing)
         whole.backward()
@@ -636,7 +634,7 @@ def test_cross_entropy_over_the_rows_that_count_is_that_of_the_whole_batch(
 
 
 @pytest.mark.parametrize("target", [CLASSES, np.eye(4)[CLASSES] * 0.7 + 0.1])
-def test_cross_entropy_of_rows_that_the_loss_selects_is_that_of_the_whole_batch(group, target):
+def test_cross_entropy_of_selected_rows_equals_that_of_the_whole_batch(group, target):
     w, chosen = tinycv.Parameter(np.eye(4)), np.array([1, 1, 0, 0, 0, 1, 0, 1], bool)
 
     def loss_of(x, y, chosen):
@@ -651,7 +649,7 @@ def test_cross_entropy_of_rows_that_the_loss_selects_is_that_of_the_whole_batch(
     np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
 
 
-def test_its_definition_agrees_in_shards_and_a_second_derivative_goes_through_it(group):
+def test_the_definition_of_cross_entropy_agrees_in_shards_and_has_a_second_derivative(group):
     w, y = tinycv.Parameter(np.eye(4)), np.where(np.arange(8) < 4, -100, CLASSES)
 
     def penalty(loss):
@@ -668,7 +666,7 @@ def test_its_definition_agrees_in_shards_and_a_second_derivative_goes_through_it
         expected.append(w.grad.numpy())
         w.grad = None
     np.testing.assert_allclose(*expected, rtol=1e-9)
-    # the first shard is ignored: its slopes are 0
+    # all rows of the first shard are ignored, so its gradients are 0
     with parallel.threads(2) as two:
         two.backward(lambda x, y: penalty(F.cross_entropy)(x, y), SCORES, y)
     assert np.isfinite(w.grad.numpy()).all()
@@ -685,7 +683,7 @@ def test_its_definition_agrees_in_shards_and_a_second_derivative_goes_through_it
         ),
     ],
 )
-def test_other_means_are_those_of_the_whole_batch(group, loss_of):
+def test_other_means_equal_those_of_the_whole_batch(group, loss_of):
     w = tinycv.Parameter(np.eye(4))
     whole = loss_of(w)(Tensor(SCORES), CLASSES)
     whole.backward()
@@ -696,12 +694,12 @@ def test_other_means_are_those_of_the_whole_batch(group, loss_of):
     np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10)
 
 
-# ── many threads, one leaf ──
+# ── Many threads, one leaf ──
 
 
-def test_no_gradient_of_a_thread_is_lost(monkeypatch):
-    """Each thread reads .grad, and is made to wait before it writes the sum: without a lock the
-    others' would be lost."""
+def test_no_gradient_is_lost_when_many_threads_add_to_one_leaf(monkeypatch):
+    """Each thread reads .grad, and has to wait before it writes the sum: without a lock, gradients
+    of the other threads would be lost."""
     leaf, lost = tinycv.Parameter(np.zeros(3)), tinycv.Tensor.__add__
 
     def slow(self, other):
@@ -734,7 +732,7 @@ def test_no_gradient_of_a_thread_is_lost(monkeypatch):
     ],
     ids=["masked", "texts", "dates", "objects", "records", "complex"],
 )
-def test_only_numbers_are_shared_out(batch):
+def test_only_arrays_of_numbers_are_split(batch):
     with parallel.threads(2) as group:
         for name, call in (("map", group.map), ("backward", group.backward)):
             with pytest.raises(

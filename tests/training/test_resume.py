@@ -1,5 +1,5 @@
-"""Whatever is damaged in a saved training, resuming says so in one sentence, and changes nothing at
-all.
+"""Whatever is damaged in a saved training, resuming fails with one clear sentence and changes
+nothing at all.
 """
 
 import copy
@@ -68,7 +68,7 @@ class Training:
         )
 
     def bits(self):
-        """All of its state, to the last bit."""
+        """The complete state of the training, bit for bit."""
 
         def plain(value):
             if isinstance(value, dict):
@@ -135,7 +135,7 @@ VALUES = [
 
 
 def damaged_state(state, draw):
-    """The state with one value removed, replaced, or joined by another; and what was done."""
+    """(the state with one value removed, replaced or added, a description of the change)."""
     state = copy.deepcopy(state)
     *before, last = draw(st.sampled_from(list(places(state))))
     parent, how = at(state, before), draw(st.sampled_from(["remove", "replace", "add"]))
@@ -209,7 +209,9 @@ HARMLESS = {
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_whatever_is_damaged_nothing_changes(saved, tmp_path_factory, data):
+def test_resuming_from_any_damaged_checkpoint_fails_and_changes_nothing(
+    saved, tmp_path_factory, data
+):
     half, path, (tensors, state) = saved
     of_state = data.draw(st.booleans())
     other, what = (damaged_state if of_state else damaged_tensors)(
@@ -225,7 +227,7 @@ def test_whatever_is_damaged_nothing_changes(saved, tmp_path_factory, data):
         assert training.bits() == before, what
         text = str(error)
         assert "\n" not in text and str(wrong) in text and len(text) < 700, (what, text)
-    else:  # another number of the right kind, where any will do
+    else:  # another valid number, at a place where every number is valid
         assert of_state and (
             HARMLESS & set(map(str, what)) or json.dumps(other) == json.dumps(state)
         ), what
@@ -255,7 +257,7 @@ def test_one_wrong_key_of_the_state_is_refused(saved, change):
     save(wrong, tensors, {**state, **change})
     training = Training(half, seed=1)
     before = training.bits()
-    with pytest.raises(CheckpointError, match="or damaged|no training"):
+    with pytest.raises(CheckpointError, match="or damaged|not the checkpoint of a training"):
         training.fit(wrong)
     assert training.bits() == before
 
@@ -287,7 +289,7 @@ def test_an_option_out_of_range_is_refused(saved, name, value):
     assert training.bits() == before
 
 
-def test_a_whole_checkpoint_still_resumes(saved):
+def test_an_undamaged_checkpoint_resumes(saved):
     half, path, (tensors, state) = saved
     training = Training(half, seed=1)
     training.fit(path)
@@ -298,7 +300,7 @@ def test_a_whole_checkpoint_still_resumes(saved):
     assert backend.get_rng_state() == state["rng"]
 
 
-# ── each part by itself ──
+# ── Each part separately ──
 
 
 def entries(optimizer):
@@ -307,7 +309,7 @@ def entries(optimizer):
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_an_optimisers_state_is_taken_whole_or_not_at_all(data):
+def test_an_optimiser_state_loads_completely_or_not_at_all(data):
     training = Training()
     for p in training.model.parameters():
         p.grad = Tensor(np.ones(p.shape, np.float32))
@@ -343,7 +345,7 @@ def test_an_optimisers_state_is_taken_whole_or_not_at_all(data):
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_an_averages_state_is_taken_whole_or_not_at_all(data):
+def test_a_damaged_ema_state_changes_nothing(data):
     training = Training()
     before, state = training.bits(), copy.deepcopy(training.ema.state_dict())
     name = data.draw(st.sampled_from(list(state)))
@@ -380,7 +382,7 @@ def test_an_averages_state_is_taken_whole_or_not_at_all(data):
         {"state": {}, "param_groups": [3]},
     ],
 )
-def test_a_state_of_another_kind_is_refused_in_words(state):
+def test_a_state_of_another_kind_is_refused_with_a_clear_error(state):
     for half in (False, True):
         training = Training(half)
         before = training.bits()
@@ -392,7 +394,7 @@ def test_a_state_of_another_kind_is_refused_in_words(state):
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_the_random_streams_are_set_whole_or_not_at_all(data):
+def test_the_random_state_loads_completely_or_not_at_all(data):
     backend.manual_seed(7)
     backend.standard_normal(3)
     state, before = backend.get_rng_state(), backend.get_rng_state()
@@ -430,7 +432,7 @@ def test_sgd_without_momentum_loads_its_own_state():
         ("ema/2.bias", -np.inf, "2.bias is not finite"),
     ],
 )
-def test_numbers_that_no_training_writes_are_refused(saved, name, value, words):
+def test_numbers_that_no_training_could_have_written_are_refused(saved, name, value, words):
     half, path, (tensors, state) = saved
     names = [
         key for key in tensors if key == name or half and key == name.replace("/0/", "/0.weight/")
@@ -444,7 +446,7 @@ def test_numbers_that_no_training_writes_are_refused(saved, name, value, words):
     assert names and training.bits() == before
 
 
-def test_metrics_of_epochs_that_are_still_to_come_are_refused(saved):
+def test_metrics_of_future_epochs_are_refused(saved):
     half, path, (tensors, state) = saved
     wrong = path.with_name("wrong.safetensors")
     save(
@@ -453,14 +455,15 @@ def test_metrics_of_epochs_that_are_still_to_come_are_refused(saved):
         {**state, "history": {**state["history"], "metrics": [{"epoch": 99, "one": 1.0}]}},
     )
     with pytest.raises(
-        CheckpointError, match="metrics of epoch 99, and is at step 4 with 2 an epoch"
+        CheckpointError, match="metrics of epoch 99, and is at step 4 with 2 steps per epoch"
     ):
         Training(half).fit(wrong)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_what_would_not_be_read_back_is_not_saved(tmp_path):
-    """A gradient of 1e30 has a square beyond float32: its weight would never learn again."""
+def test_a_state_that_could_not_be_resumed_is_not_saved(tmp_path):
+    """The square of a gradient of 1e30 is infinite in float32, and its weight would never learn
+    again."""
     training = Training()
     training.fit(tmp_path / "c", epochs=1)
     good = (tmp_path / "c").read_bytes()

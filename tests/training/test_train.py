@@ -1,4 +1,4 @@
-"""The training loop: what a step sees, what is measured and when, and that a killed training loses
+"""The training loop: what a step gets, what is evaluated and when, and that a killed training loses
 nothing."""
 
 import json
@@ -28,7 +28,7 @@ from tinycv.training.loop import fit
 rng = np.random.default_rng(0)
 X = rng.standard_normal((22, 3)).astype(np.float32)
 Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
-BATCHES = 6  # an epoch: 22 samples in batches of 4
+BATCHES = 6  # per epoch: 22 samples in batches of 4
 
 
 class Line(Module):
@@ -41,7 +41,7 @@ class Line(Module):
 
 
 def noisy_loss(model, x, y):
-    """Needs a random number a step, as dropout and diffusion do."""
+    """Draws random numbers at every step, as dropout and diffusion do."""
     noise = Tensor(backend.standard_normal(x.shape, like=x._data))
     return ((model(x + 0.1 * noise) - y) ** 2).mean()
 
@@ -59,8 +59,8 @@ def train(epochs=3, model=None, loss_fn=noisy_loss, seed=0, device="cpu", **opti
     return model, fit(model, optimizer, loss_fn, loader, epochs, seed=seed, **options)
 
 
-def test_a_loop_of_steps_on_the_page_ends_with_the_bits_of_fit():
-    """Data, noise, rate, clipping and average: as fit has them, in plain lines."""
+def test_a_loop_over_steps_ends_with_the_same_bits_as_fit():
+    """Data, noise, learning rate, clipping and EMA as in fit, written out."""
     fitted, history = train(epochs=3)
     model = Line()
     optimizer, ema = AdamW(model.named_parameters(), lr=0.1), EMA(model, 0.9)
@@ -82,7 +82,7 @@ def test_a_loop_of_steps_on_the_page_ends_with_the_bits_of_fit():
         assert (model.state_dict()[name].numpy() == weight.numpy()).all()
 
 
-def test_steps_refuses_what_it_cannot_count_or_place():
+def test_steps_refuses_wrong_epochs_devices_and_loaders():
     loader = DataLoader(X, Y, batch_size=4)
     with pytest.raises(ValueError, match="steps: epochs"):
         progress_module.steps(loader, -1)
@@ -104,7 +104,7 @@ def same_but_seconds(a, b):
 
 
 class Stop(Exception):
-    """Raised by a loss, in place of a crash."""
+    """Raised by a loss, to simulate a crash."""
 
 
 def stopping_at(step):
@@ -127,19 +127,19 @@ def path(tmp_path):
 
 
 @pytest.mark.statistical
-def test_a_line_is_learnt(device):
+def test_fit_learns_a_line(device):
     model, history = train(epochs=30, schedule=None, seed=SEED, device=device)
     assert len(history.losses) == 30 * BATCHES
     assert np.mean(history.losses[-2 * BATCHES :]) < 0.15 < history.losses[0]
     assert json.loads(json.dumps(history.to_dict())) == history.to_dict() and history.seconds > 0
 
 
-def test_the_history_holds_every_loss_however_seldom_one_looks():
+def test_the_history_holds_every_loss_for_every_log_every():
     losses = [train(log_every=every)[1].losses for every in (1, 4, 1000)]
     assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 3 * BATCHES
 
 
-def test_steps_between_two_looks_at_the_loss_do_not_wait_for_the_gpu(double):
+def test_steps_between_two_reads_of_the_loss_do_not_wait_for_the_gpu(double):
     waits = []
 
     def loss_fn(model, x, y):
@@ -154,7 +154,7 @@ def test_noise_is_a_function_of_seed_and_step():
     assert train(seed=1)[1].losses == train(seed=1)[1].losses != train(seed=2)[1].losses
 
 
-def test_the_schedule_sets_each_groups_rate():
+def test_the_learning_rate_schedule_sets_the_lr_of_each_group():
     model = Line()
     optimizer = SGD([{"params": [model.weight]}, {"params": [model.bias], "lr": 0.5}], lr=0.1)
     fit(
@@ -184,7 +184,7 @@ def test_the_model_is_moved_to_the_device_named(double):
     assert model.weight.device == "gpu:0"
 
 
-# ── measuring ──
+# ── Evaluation ──
 
 
 def test_evaluation_sees_the_averaged_weights_in_eval_mode_without_recording():
@@ -209,7 +209,7 @@ def test_evaluation_comes_every_few_epochs_and_at_the_end():
 
 
 @pytest.mark.parametrize("tqdm", [True, False])
-def test_there_is_a_line_an_epoch_with_tqdm_and_without(tqdm, capsys, monkeypatch):
+def test_one_line_per_epoch_is_printed_with_tqdm_and_without(tqdm, capsys, monkeypatch):
     if not tqdm:
         monkeypatch.setattr(progress_module, "find_spec", lambda name: None)
     train(epochs=2, evaluate=lambda model: {"error": 0.25}, progress=True)
@@ -218,7 +218,7 @@ def test_there_is_a_line_an_epoch_with_tqdm_and_without(tqdm, capsys, monkeypatc
     assert all("error 0.25" in line and line.isascii() for line in lines)
 
 
-# ── going wrong ──
+# ── Errors ──
 
 
 def test_a_loss_that_is_not_finite_is_named_by_its_step_and_not_saved(path):
@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_is_named_by_its_step_and_not_saved(path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_loop_on_the_page_ends_where_it_reads_a_loss_that_is_not_finite(value):
+def test_read_loss_refuses_a_loss_that_is_not_finite(value):
     assert progress_module.read_loss(Tensor(np.float32(0.5)), 7) == 0.5
     with pytest.raises(FloatingPointError, match=rf"is {value} at step 8 or before: .*debug.* lr"):
         progress_module.read_loss(Tensor(np.float32(value)), 8)
@@ -251,12 +251,12 @@ def test_weights_that_are_not_finite_are_not_saved(path):
     assert not path.exists()
 
 
-def test_a_loss_that_is_no_tensor_is_explained():
+def test_a_loss_that_is_not_a_tensor_is_refused():
     with pytest.raises(TypeError, match="not float"):
         train(loss_fn=lambda model, x, y: 1.0)
 
 
-# ── stopping and going on ──
+# ── Stopping and resuming ──
 
 
 def noise_and_weight(model):
@@ -319,7 +319,7 @@ def test_load_model_reads_the_trained_weights(path):
         ({"model": Line(width=2)}, r"weight is \(3, 1\), should be \(2, 1\)"),
     ],
 )
-def test_another_trainings_checkpoint_is_refused(change, words, path):
+def test_the_checkpoint_of_another_training_is_refused(change, words, path):
     train(epochs=1, checkpoint=path)
     with pytest.raises(CheckpointError, match=words):
         train(checkpoint=path, **change)
@@ -399,13 +399,12 @@ def prepared(tmp_path_factory):
 
 
 def started(prepared, path, hangs_at=0):
-    """(pid, what it prints) of a training in a process of its own, whose ``hangs_at``-th fsync
-    never ends."""
+    """(pid, output) of a training in its own process, whose ``hangs_at``-th fsync never returns."""
     return prepared.begin(PROGRAM.format(path=str(path), hangs_at=hangs_at))
 
 
 def killed(prepared, pid, said):
-    os.kill(pid, signal.SIGKILL)  # nothing in the process gets to react
+    os.kill(pid, signal.SIGKILL)  # the process cannot react to this signal
     assert prepared.ended() == -signal.SIGKILL
     said.close()
 
@@ -416,7 +415,7 @@ def finished(path, tmp_path):
     return same_but_seconds(path, tmp_path / "whole")
 
 
-# fsync runs twice a write: of the file, of its folder
+# fsync runs twice per write: for the file, and for its folder
 @pytest.mark.parametrize("writes", [1, 2, 4])
 def test_a_training_killed_inside_a_write_loses_nothing(writes, prepared, path, tmp_path):
     pid, said = started(prepared, path, hangs_at=2 * writes - 1)
@@ -435,19 +434,19 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bits(prepared, p
     moments = random.Random(5)
     for _ in range(4):
         pid, said = started(prepared, path)
-        said.readline()  # it has got as far as its first write
+        said.readline()  # returns after the first write
         time.sleep(moments.uniform(0, 0.1))
         killed(prepared, pid, said)
         if path.exists():
-            load(path)  # whole, at any moment
+            load(path)  # the file is complete at any moment
     assert finished(path, tmp_path)
 
 
-# ── loaders and metrics of one's own ──
+# ── Loaders and metrics of users ──
 
 
-class Own:
-    """A loader of 3 batches an epoch that gives ``gives`` of them, whatever the start."""
+class CountedLoader:
+    """A loader with 3 batches per epoch that yields ``gives`` batches, whatever the start."""
 
     def __init__(self, gives, **says):
         self.gives = gives
@@ -460,7 +459,7 @@ class Own:
         return iter([(X[:4], Y[:4])] * (self.gives - start))
 
 
-def with_own(loader, epochs=2, **options):
+def fit_with(loader, epochs=2, **options):
     model = Line()
     return fit(
         model,
@@ -474,24 +473,25 @@ def with_own(loader, epochs=2, **options):
 
 
 @pytest.mark.parametrize("gives", [0, 1, 2, 4, 9])
-def test_a_loader_that_gives_other_than_its_length_is_named(gives):
+def test_a_loader_that_yields_more_or_fewer_batches_than_its_length_is_refused(gives):
     gave = gives if gives < 3 else "more than 3"
     with pytest.raises(
-        RuntimeError, match=rf"epoch\(0, 0\) of the Own gave {gave} batches; with a length of 3"
+        RuntimeError,
+        match=rf"epoch\(0, 0\) of the CountedLoader gave {gave} batches; with a length of 3",
     ):
-        with_own(Own(gives))
-    assert len(with_own(Own(3)).losses) == 6
+        fit_with(CountedLoader(gives))
+    assert len(fit_with(CountedLoader(3)).losses) == 6
 
 
-def test_a_loader_that_begins_anew_where_it_should_go_on_is_named(path):
-    class Anew(Own):
+def test_a_loader_that_ignores_start_is_refused_when_resuming(path):
+    class IgnoresStart(CountedLoader):
         def epoch(self, number, start=0):
             return super().epoch(number)
 
     with pytest.raises(RuntimeError, match="gave 2 batches"):
-        with_own(Own(2), 1, checkpoint=path, checkpoint_every=1)
+        fit_with(CountedLoader(2), 1, checkpoint=path, checkpoint_every=1)
     with pytest.raises(RuntimeError, match="gave more than 1 batches"):
-        with_own(Anew(3, samples=12), 1, checkpoint=path)
+        fit_with(IgnoresStart(3, samples=12), 1, checkpoint=path)
 
 
 @pytest.mark.parametrize(
@@ -503,22 +503,22 @@ def test_a_loader_that_begins_anew_where_it_should_go_on_is_named(path):
         {"seed": np.uint64(2**63)},
     ],
 )
-def test_a_loader_that_counts_in_numpys_numbers_can_be_saved_and_resumed(says, path):
-    with_own(Own(3, **says), 1, checkpoint=path)
-    assert len(with_own(Own(3, **says), 2, checkpoint=path).losses) == 6
+def test_a_loader_whose_attributes_are_numpy_numbers_can_be_saved_and_resumed(says, path):
+    fit_with(CountedLoader(3, **says), 1, checkpoint=path)
+    assert len(fit_with(CountedLoader(3, **says), 2, checkpoint=path).losses) == 6
 
 
-def test_a_loader_that_no_checkpoint_can_name_is_refused_before_the_first_step(path):
-    loader = Own(3, seed=np.random.default_rng(0))
+def test_a_loader_that_json_cannot_describe_is_refused_before_the_first_step(path):
+    loader = CountedLoader(3, seed=np.random.default_rng(0))
     with pytest.raises(TypeError, match="loader's seed is Generator.* must be a number, a word"):
-        with_own(loader, checkpoint=path)
-    assert len(with_own(loader).losses) == 6 and not path.exists()
+        fit_with(loader, checkpoint=path)
+    assert len(fit_with(loader).losses) == 6 and not path.exists()
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
-        ({"epoch": 0.5}, ValueError, "epoch, one of the names"),
+        ({"epoch": 0.5}, ValueError, 'the name "epoch" is taken'),
         ({1: 0.5}, TypeError, "1 is one of the names"),
         ({"a": 1j}, TypeError, "a is 1j"),
         ({"a": np.array(1j)}, TypeError, "a is array"),
@@ -526,7 +526,7 @@ def test_a_loader_that_no_checkpoint_can_name_is_refused_before_the_first_step(p
         ({"a": None}, TypeError, "a is None"),
     ],
 )
-def test_metrics_that_no_checkpoint_could_give_back_are_refused(answer, error, words, path):
+def test_metrics_that_a_checkpoint_could_not_restore_are_refused(answer, error, words, path):
     with pytest.raises(error, match=f"evaluate must return a dict of numbers by name; .*{words}"):
         train(1, evaluate=lambda _: answer, checkpoint=path)
 
@@ -545,9 +545,9 @@ NUMBERS = st.one_of(
 @given(
     st.dictionaries(st.text(max_size=5).filter(lambda name: name != "epoch"), NUMBERS, max_size=3)
 )
-def test_whatever_metrics_are_taken_the_next_run_reads_them(tmp_path_factory, answer):
+def test_accepted_metrics_can_be_resumed(tmp_path_factory, answer):
     path = tmp_path_factory.mktemp("metrics") / "c"
     there = train(1, evaluate=lambda _: answer, checkpoint=path)[1].metrics
     again = train(1, evaluate=lambda _: answer, checkpoint=path)[1].metrics
-    # str: NaN is not NaN
+    # compared as strings, because NaN != NaN
     assert str(again) == str(there) and set(there[0]) == {"epoch", *answer}

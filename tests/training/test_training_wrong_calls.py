@@ -40,7 +40,7 @@ def loss_of(model, x, y):
 
 
 def stopping(function):
-    """The function, for twenty calls: a training of 10 ** 30 epochs is a good call too."""
+    """The function, made to stop after twenty calls: fit for 10 ** 30 epochs is a valid call."""
     calls = iter(range(20))
 
     def limited(*args):
@@ -131,7 +131,7 @@ def loaded(kind):
 
 
 def group_changed(name):
-    """A step after an option of the group was set to another value."""
+    """A function that sets an option of the group and takes a step."""
 
     def step(value):
         optimiser = (SGD if name in ("momentum", "dampening", "nesterov") else AdamW)([parameter()])
@@ -154,7 +154,7 @@ def clipped(grad):
 
 
 def calls(tmp_path):
-    """By the name in its module: (function, good arguments, what an error may be called)."""
+    """{name: (function, good arguments, names that an error may use for the function)}."""
     file = tmp_path / "a"
     checkpoint.save(file, {"weight": np.ones((2, 3), np.float32), "bias": np.ones(2, np.float32)})
     arrays = {"weight": np.ones((2, 3), np.float32)}
@@ -273,8 +273,8 @@ def calls(tmp_path):
     }
 
 
-# Parts of others, called with what has been checked; sgd, adam and adamw are definitions, to be
-# read.
+# Parts of other functions, which are called with checked arguments; and sgd, adam and adamw, which
+# are definitions to be read.
 INNER = {
     "sgd",
     "adam",
@@ -291,10 +291,10 @@ INNER = {
     "cast",
     "write",
     "Slab",
-    "counting",
+    "step_counter",
     "loss_of",
     "Storages",
-    "Opened",
+    "LimitedFile",
     "tensors_of",
     "from_bfloat16",
     "positive",
@@ -313,7 +313,7 @@ def public(module):
     }
 
 
-def test_every_public_name_has_a_call(tmp_path):
+def test_every_public_name_is_tested_with_wrong_calls(tmp_path):
     known = calls(tmp_path).keys() | INNER
     missing = {
         f"{module.__name__}.{name}"
@@ -363,7 +363,7 @@ def test_a_wrong_call_gets_a_sentence(name, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [SGD, EMA, Half])
-def test_a_wrong_state_gets_a_sentence(kind):
+def test_a_wrong_state_gets_a_clear_error(kind):
     assert not riddles(
         loaded(kind), {"state": {"state": {}, "param_groups": []}}, "load_state_dict: "
     )
@@ -373,33 +373,33 @@ def test_a_wrong_state_gets_a_sentence(kind):
 @pytest.mark.parametrize(
     "name", ["lr", "momentum", "dampening", "nesterov", "weight_decay", "betas", "eps"]
 )
-def test_a_wrong_option_that_is_set_between_steps_gets_a_sentence(name):
+def test_a_wrong_option_set_between_steps_gets_a_clear_error(name):
     assert not riddles(
         group_changed(name), {"value": (0.9, 0.99) if name == "betas" else 0.1}, f": {name}"
     )
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_wrong_gradient_gets_a_sentence():
+def test_a_wrong_gradient_gets_a_clear_error():
     good = {"grad": Tensor(np.ones((2, 3), np.float32))}
     assert not riddles(with_gradient, good, "SGD.step: parameter 0")
     assert not riddles(clipped, good, "clip_grad_norm_")
 
 
 @pytest.mark.parametrize("value", ["0.1", -0.1, float("nan"), float("inf"), None, [0.1], True])
-def test_a_schedule_that_says_nonsense_is_named(value):
+def test_a_learning_rate_schedule_that_returns_a_wrong_value_is_named(value):
     with pytest.raises((TypeError, ValueError), match=r"schedule\(0\) is"):
         fit(schedule=lambda step: value)
 
 
-def test_parts_that_belong_to_another_model_are_refused():
+def test_an_optimiser_or_ema_of_another_model_is_refused():
     with pytest.raises(ValueError, match="fit: optimizer has none of the model's parameters"):
         fit(optimizer=SGD(model().parameters()))
     with pytest.raises(ValueError, match="fit: ema is of another Linear"):
         fit(ema=EMA(model()))
 
 
-def test_a_numpy_integer_is_a_size_everywhere():
+def test_a_numpy_integer_is_accepted_as_a_size_everywhere():
     fit(
         epochs=np.int64(1),
         evaluate_every=np.int32(1),
@@ -412,7 +412,7 @@ def test_a_numpy_integer_is_a_size_everywhere():
 
 
 class Batches:
-    """A loader of one batch, whatever it is."""
+    """A loader with one batch, which may be anything."""
 
     def __init__(self, batch):
         self.batch = batch
@@ -425,7 +425,7 @@ class Batches:
 
 
 @pytest.mark.parametrize("batch", [None, [], (), np.ones((4, 3)), 3, "xy", {"x": X}], ids=str)
-def test_a_batch_that_is_no_tuple_of_arrays_gets_a_sentence(batch):
+def test_a_batch_that_is_not_a_tuple_of_arrays_gets_a_clear_error(batch):
     with pytest.raises(
         TypeError, match="(?s)loader: epoch.* gave .* for a batch; it must give tuples of arrays"
     ):
@@ -448,14 +448,14 @@ def test_set_to_none_is_a_flag(value):
     [{"losses": 1j}, {"losses": "a"}, {"metrics": None}, {"seconds": "a"}, {"seconds": -1}],
     ids=str,
 )
-def test_a_history_is_of_lists(change):
+def test_a_history_needs_lists(change):
     with pytest.raises((TypeError, ValueError), match=f"History: {[*change][0]} is"):
         run.History(**change)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("huge", [1e39, 1e300])
-def test_a_number_that_float32_cannot_hold_is_refused_or_no_bound(huge):
+def test_a_number_beyond_float32_is_refused_as_an_option_and_no_limit_when_clipping(huge):
     for option in ("lr", "eps", "weight_decay"):
         with pytest.raises(ValueError, match=f"AdamW: {option} is .*, which float32 holds"):
             AdamW([parameter()], **{option: huge})
@@ -472,7 +472,7 @@ def test_a_number_that_float32_cannot_hold_is_refused_or_no_bound(huge):
         assert schedule(10**400) == pytest.approx(0) and schedule(huge) == pytest.approx(0)
 
 
-def test_read_only_memory_is_named():
+def test_read_only_memory_is_refused():
     array = np.ones((2, 3), np.float32)
     array.flags.writeable = False
     with pytest.raises(ValueError, match="SGD: .* of shape .2, 3., is in read-only memory"):

@@ -1,13 +1,14 @@
-"""What the certificate tries: for every op and every pair, calls and inputs on which its derivative
+"""The cases of the gradient checks: for every op and every pair, the calls on which its derivative
 must be right.
 
     CASES[name].make(f, rng)        cases for f: the op itself, or either half of a pair
 
-A new op or pair needs one line in ``CASES`` at the end of this file; a test says so where it is
-missing.  Float inputs are differentiated, others are passed through.  Where a function has a
-corner, its inputs keep a distance from it (the note says which) that finite differences do not
-cross: what happens *at* the corner is a convention, see engine/ops.py. Pairs are named, not
-imported: they are defined on floors above.
+A new op or pair needs one line in ``CASES`` at the end of this file; a test fails if the line is
+missing. Float inputs are differentiated, other inputs are passed through. If a function has a
+corner, its inputs keep a distance from the corner that finite differences do not cross; the note
+says which. The derivative *at* a corner is a convention: see engine/ops.py.
+Pairs are referred to by name, not imported, because they are defined in packages that may import
+this one.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import numpy as np
 from tinycv.certificate import families, families_nn
 from tinycv.certificate.families import (
     Case,
+    all_of,
     between,
     binary,
-    both_of,
     ladder,
     layouts,
     normal,
@@ -37,14 +38,14 @@ from tinycv.engine.record import OPS
 
 
 class Family(NamedTuple):
-    """How to make the cases of one name, and what they step around."""
+    """How to make the cases of one op or pair, and a note on what their inputs avoid."""
 
     make: Callable[[Callable, np.random.Generator], Iterator[Case]]
     note: str = ""
 
 
-# Functions of engine/methods.py and functions.py that reach their row by way of some arithmetic of
-# their own, and those made of several rows.
+# Functions of engine/methods.py and functions.py that prepare their arguments before they call the
+# op of the same name; and below, functions that are composed of several ops.
 BY_WAY_OF = {
     **{n: getattr(methods, n) for n in ("matmul", "power", "getitem", "concatenate", "stack")},
     "einsum": functions.einsum,
@@ -57,37 +58,38 @@ COMPOSED = {
 
 
 def subject(name: str) -> Callable:
-    """The function that a name of ``CASES`` stands for."""
+    """The function to check under this name of ``CASES``."""
     return PAIRS.get(name) or BY_WAY_OF.get(name) or COMPOSED.get(name) or OPS[name]
 
 
 def names() -> list[str]:
-    """Everything that there is to certify, the ops in the table's order."""
+    """All names to check. The ops come in the order of engine/ops.py."""
     return [*OPS, *COMPOSED, *PAIRS]
 
 
 def cases(name: str, function: Callable | None = None, seed: int = 0) -> list[Case]:
-    """The cases of one name, for its own function or another with the same arguments (a pair's
-    definition)."""
+    """The cases of one name. function: tried instead of the function of that name, with the same
+    arguments, such as the definition of a pair."""
     return list(CASES[name].make(function or subject(name), np.random.default_rng(seed)))
 
 
-# ── pairs ────────────────────────────────────────────────────────────────────────────────────────
+# ── Pairs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def softmaxes(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Along every axis, in rows short and long."""
+    """Along every axis, over short and long rows."""
     yield from (Case(f, (x,)) for x in layouts(rng, normal) if x.ndim)
     yield from (Case(partial(f, axis=axis), (3 * normal(rng, 2, 3, 4),)) for axis in (0, 1, -1, -2))
-    # too long for engine/reduce.py's short-row tricks
+    # a row too long for the fast path of engine/reduce.py for short rows
     yield Case(f, (normal(rng, 4, 40),))
 
 
 def cross_entropies(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Class numbers, shares of classes and classes to ignore, under each reduction and
-    smoothing."""
-    classes, shares = np.array([2, 0, 1, 2, 2]), rng.dirichlet(np.ones(3), size=5)
-    for target in (classes, np.array([2, -100, 1, -100, 0]), shares):
+    """Targets that are class indices, class probabilities, or partly ignored, with each reduction
+    and with label smoothing."""
+    classes = np.array([2, 0, 1, 2, 2])
+    probabilities = rng.dirichlet(np.ones(3), size=5)
+    for target in (classes, np.array([2, -100, 1, -100, 0]), probabilities):
         for options in (
             {},
             {"label_smoothing": 0.2},
@@ -103,7 +105,7 @@ def cross_entropies(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def linears(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """x of every rank, with and without a bias, turned around, empty, and as its own weight."""
+    """x of one to four axes, with and without a bias, transposed, empty, and as its own weight."""
     for shape in ((3,), (2, 3), (2, 4, 3), (0, 3), (2, 1, 2, 3)):
         yield Case(f, (normal(rng, *shape), normal(rng, 4, 3)))
         yield Case(f, (normal(rng, *shape), normal(rng, 4, 3), normal(rng, 4)))
@@ -113,7 +115,7 @@ def linears(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def layer_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """With each choice of weight and bias, a large eps, one feature, and long rows."""
+    """With and without weight and bias, with a large eps, with one feature, and with long rows."""
     for shape in ((4,), (3, 4), (2, 3, 4), (0, 4), (2, 80)):
         x, weight, bias = (partial(normal, rng, *s) for s in (shape, shape[-1:], shape[-1:]))
         yield Case(f, (x(),))
@@ -125,7 +127,7 @@ def layer_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def group_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """One group to as many as channels, over no axes, one and two of space."""
+    """From one group to one per channel, with no, one and two spatial axes."""
     for groups, shape in (
         (1, (2, 3)),
         (2, (3, 4, 5)),
@@ -144,7 +146,7 @@ def group_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def batch_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """All three results, of batches with and without axes of space."""
+    """All three results, for batches with and without spatial axes."""
     for shape in ((4, 3), (3, 2, 4), (2, 3, 2, 3), (3, 2, 9, 8)):
         x, weight, bias = (partial(normal, rng, *s) for s in (shape, shape[1:2], shape[1:2]))
         count = int(np.prod(shape)) // shape[1]
@@ -156,8 +158,8 @@ def batch_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def attentions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """With masks of every shape that broadcasts, causal, both, and queries that may look
-    nowhere."""
+    """With masks of several shapes that broadcast, causal, and with both; also queries that may
+    attend to no key."""
 
     def qkv(b: int, h: int, t: int, s: int, d: int) -> tuple:
         return normal(rng, b, h, t, d), normal(rng, b, h, s, d), normal(rng, b, h, s, d)
@@ -170,7 +172,7 @@ def attentions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     )
     for shape in ((3, 4), (2, 1, 3, 4), (2, 2, 3, 4), (2, 1, 1, 4)):
         mask = rng.random(shape) > 0.4
-        mask.reshape(-1, 4)[1] = False  # somebody may look nowhere
+        mask.reshape(-1, 4)[1] = False  # one query may attend to no key
         yield Case(f, (*qkv(2, 2, 3, 4, 2), mask))
         yield Case(partial(f, is_causal=True), (*qkv(2, 2, 3, 4, 2), mask))
     yield Case(f, (*qkv(1, 1, 3, 4, 2), np.zeros((3, 4), bool)))
@@ -179,7 +181,8 @@ def attentions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def lstms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """One step and several, with lengths, and losses that see one result alone."""
+    """One step and several, with and without a mask, and with losses that use only one of the two
+    results."""
 
     def arrays(t: int, b: int, i: int, h: int) -> tuple:
         shapes = (t, b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,), (4 * h,)
@@ -216,7 +219,7 @@ def lstms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
         lambda x, h, w: f(x, h, h, w, w),
         (normal(rng, 2, 2, 3), normal(rng, 2, 3), normal(rng, 12, 3)),
     )
-    # padding at the end, and, read backward, at the start
+    # a mask with padding at the end; reversed, with padding at the start
     for lengths in ([3, 1], [0, 2], [3, 3]):
         mask = np.arange(3)[:, None, None] < np.array(lengths)[:, None]
         yield Case(f, (*whole, mask))
@@ -227,7 +230,7 @@ def lstms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     )
 
 
-# ── the table ────────────────────────────────────────────────────────────────────────────────────
+# ── The table ─────────────────────────────────────────────────────────────────────────────────────
 
 CORNER = "inputs 0.1 or more from 0"
 NO_TIES = "no two inputs closer than 0.06"
@@ -235,7 +238,8 @@ STEP = "flat between its steps: the derivative is 0"
 smooth, arithmetic = Family(unary()), Family(binary())
 above_zero, off_corner = Family(unary(positive)), Family(unary(ladder), CORNER)
 compared = Family(binary(ladder, between), STEP)
-both = Family(families.tested(ladder, lambda f, a, b: f(a > 0, b > 0)), STEP)
+of_two_booleans = Family(families.of_comparisons(ladder, lambda f, a, b: f(a > 0, b > 0)), STEP)
+of_one_boolean = Family(families.of_comparisons(ladder, lambda f, a, b: f(a > 0)), STEP)
 
 CASES: dict[str, Family] = {
     "add": arithmetic,
@@ -245,7 +249,7 @@ CASES: dict[str, Family] = {
     "div": Family(binary(normal, positive), "divisor 0.5 or more"),
     "power": Family(binary(positive, positive), "base 0.5 or more"),
     "pow": Family(
-        both_of(
+        all_of(
             unary(positive, *({"exponent": e} for e in (0, 1, 2, 3, 0.5, -1, -1.5))),
             unary(ladder, {"exponent": 2}, {"exponent": -1}),
         ),
@@ -273,7 +277,7 @@ CASES: dict[str, Family] = {
     ),
     "sum": Family(families.reduction(empty=True)),
     "mean": Family(families.reduction()),
-    "var": Family(both_of(families.reduction(), families.reduction(ddof=1))),
+    "var": Family(all_of(families.reduction(), families.reduction(ddof=1))),
     "std": Family(families.reduction(ddof=1)),
     "max": Family(families.reduction(ladder), NO_TIES),
     "min": Family(families.reduction(ladder), NO_TIES),
@@ -368,23 +372,22 @@ CASES: dict[str, Family] = {
     ),
     "all_reduce": Family(
         unary(),
-        "one shard, where it is the identity; of several by tests/training/test_parallel.py",
+        "one shard: the identity; several shards: tests/training/test_parallel.py",
     ),
     "alias": smooth,
-    "astype": Family(unary(normal, {"dtype": np.float64}), "float64 to itself; others by tests"),
-    "to": Family(unary(normal, {"device": "cpu"}), "to the CPU, from where it is"),
+    "astype": Family(
+        unary(normal, {"dtype": np.float64}), "float64 to itself; other dtypes: tests"
+    ),
+    "to": Family(unary(normal, {"device": "cpu"}), "from its device to the CPU"),
     "matmul": Family(families.matmuls),
     "einsum": Family(families.einsums),
     **dict.fromkeys(
         ("equal", "not_equal", "greater", "greater_equal", "less", "less_equal"), compared
     ),
     **dict.fromkeys(
-        ("logical_and", "logical_or", "bitwise_and", "bitwise_or", "bitwise_xor"), both
+        ("logical_and", "logical_or", "bitwise_and", "bitwise_or", "bitwise_xor"), of_two_booleans
     ),
-    **dict.fromkeys(
-        ("logical_not", "bitwise_not"),
-        Family(families.tested(ladder, lambda f, a, b: f(a > 0)), STEP),
-    ),
+    **dict.fromkeys(("logical_not", "bitwise_not"), of_one_boolean),
     "sign": Family(unary(ladder), STEP),
     "isfinite": Family(unary(), STEP),
     "floor_divide": Family(binary(ladder, positive), "quotients that are not whole"),
@@ -413,6 +416,6 @@ CASES: dict[str, Family] = {
     "max_pool2d": Family(families_nn.poolings),
     "avg_pool2d": Family(families_nn.poolings),
     "binary_cross_entropy_with_logits": Family(families_nn.binary_cross_entropies),
-    "silu": Family(both_of(unary(), unary(families_nn.far))),
+    "silu": Family(all_of(unary(), unary(families_nn.far))),
     "leaky_relu": Family(unary(ladder, {}, {"negative_slope": 0.2}), CORNER),
 }

@@ -1,8 +1,9 @@
-"""Inputs for the certificate: families of functions that are tried in the same ways.
+"""Inputs for the gradient checks of ops: one family of calls per form of arguments.
 
-A family is a generator: (function, random numbers) -> cases. Shapes that broadcast, axes in every
-spelling, arrays that are empty, single, transposed, strided or backwards in memory, indices that
-repeat. Read next: cases.py.
+A family is a generator: (function, random generator) -> cases. The cases cover shapes that
+broadcast, all ways to name axes, arrays that are empty, of one element, transposed, strided or
+reversed in memory, and repeated indices.
+Read next: cases.py, which says which op is tried on which family.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# ladder values lie this far apart, and half of it from 0
+# the distance between neighbouring values of a ladder; the distance from 0 is half of it
 RUNG = 0.2
 
 
 class Case(NamedTuple):
-    """``call(*inputs)``, with inputs as Tensors."""
+    """One call to check: ``call(*inputs)``, with the inputs as Tensors."""
 
     call: Callable
     inputs: tuple
 
 
-# ── numbers ──────────────────────────────────────────────────────────────────────────────────────
+# ── Random arrays ─────────────────────────────────────────────────────────────────────────────────
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """N(0, 1), an array even where the shape is ()."""
+    """N(0, 1); an array even if the shape is ()."""
     return np.asarray(rng.normal(size=shape))
 
 
@@ -39,20 +40,20 @@ def positive(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def ladder(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Shuffled numbers, all different, about 0: no two closer than RUNG, none closer to 0 than half
-    of it."""
+    """Shuffled, evenly spaced numbers around 0: no two are closer than RUNG, and none is closer
+    to 0 than RUNG / 2."""
     n = int(np.prod(shape))
     return np.asarray((rng.permutation(n).reshape(shape) - n // 2 + 0.5) * RUNG)
 
 
 def between(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """A second ladder, whose rungs lie between those of the first."""
+    """A second ladder, whose values lie between those of the first."""
     return np.asarray(ladder(rng, *shape) + RUNG / 3)
 
 
 def layouts(rng: np.random.Generator, draw: Callable) -> list[np.ndarray]:
-    """In order, transposed, with gaps, backwards; a bare number, one element, none, and three
-    axes."""
+    """Arrays in C order, transposed, strided, reversed, of shape (), with one element, empty, and
+    with three axes."""
     return [
         draw(rng, 3, 4),
         draw(rng, 4, 3).T,
@@ -78,27 +79,28 @@ SHAPES = [
 ]
 
 
-# ── families ─────────────────────────────────────────────────────────────────────────────────────
+# ── Families ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def unary(draw: Callable = normal, *options: dict) -> Callable:
-    """One input in every layout, for each set of options."""
+    """One input in every memory layout, for each set of options."""
 
     def make(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-        for chosen in options or ({},):
-            yield from (Case(partial(f, **chosen), (x,)) for x in layouts(rng, draw))
+        for keywords in options or ({},):
+            yield from (Case(partial(f, **keywords), (x,)) for x in layouts(rng, draw))
 
     return make
 
 
 def binary(draw_a: Callable = normal, draw_b: Callable = normal) -> Callable:
-    """Two inputs that broadcast; a Python number on either side; the same input twice."""
+    """Two inputs that broadcast; a Python number on either side; the same input on both sides."""
 
     def make(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
         yield from (Case(f, (draw_a(rng, *a), draw_b(rng, *b))) for a, b in SHAPES)
         yield Case(f, (draw_a(rng, 4, 3).T, draw_b(rng, 6, 4)[::-2]))
         yield Case(lambda a: f(a, 2.25), (draw_a(rng, 2, 3),))
         yield Case(lambda b: f(2.25, b), (draw_b(rng, 2, 3),))
+        # not if the inputs are drawn so that they keep apart: in f(x, x) they would be equal
         if draw_a is not ladder or draw_b is ladder:
             yield Case(lambda x: f(x, x), (draw_b(rng, 3, 2),))
 
@@ -106,7 +108,7 @@ def binary(draw_a: Callable = normal, draw_b: Callable = normal) -> Callable:
 
 
 def reduction(draw: Callable = normal, empty: bool = False, **options: Any) -> Callable:
-    """Every way to name axes. ``empty``: a reduction over no numbers is defined."""
+    """Every way to name axes. empty: also reduce over no numbers, which f must define."""
 
     def make(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
         f = partial(f, **options)
@@ -116,7 +118,7 @@ def reduction(draw: Callable = normal, empty: bool = False, **options: Any) -> C
         yield from (
             Case(partial(f, axis=-1), (x,)) for x in layouts(rng, draw) if x.shape[-1:] > (1,)
         )
-        # with ddof these would divide by 0
+        # with ddof=1, the variance of one number would divide by 0
         if not options:
             yield from (Case(f, (draw(rng, *shape),)) for shape in ((), (1,), (1, 1)))
         if empty:
@@ -126,38 +128,41 @@ def reduction(draw: Callable = normal, empty: bool = False, **options: Any) -> C
 
 
 def shaped(*rows: tuple, draw: Callable = normal) -> Callable:
-    """Rows of (shape, options): one input of that shape."""
+    """One input per row; a row is (its shape, options of the call)."""
 
     def make(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
         for shape, options in rows:
             yield Case(partial(f, **options), (draw(rng, *shape),))
-            # the same numbers, backwards in memory
+            # the same shape, transposed and reversed in memory
             if len(shape) > 1:
                 yield Case(partial(f, **options), (draw(rng, *shape[::-1]).T[::-1],))
 
     return make
 
 
-def both_of(*makes: Callable) -> Callable:
-    """The cases of several makers, one after the other."""
-    return lambda f, rng: chain.from_iterable(make(f, rng) for make in makes)
+def all_of(*families: Callable) -> Callable:
+    """The cases of several families, one family after another."""
+    return lambda f, rng: chain.from_iterable(make(f, rng) for make in families)
 
 
-def tested(draw: Callable, call: Callable) -> Callable:
-    """Ops on truth values, reached by a comparison of floats."""
-    return lambda f, rng: iter(
-        [Case(lambda a, b: call(f, a, b), (draw(rng, *s), draw(rng, *t))) for s, t in SHAPES]
-    )
+def of_comparisons(draw: Callable, call: Callable) -> Callable:
+    """Ops on booleans. call(f, a, b) compares the floats a and b, and applies f to the result."""
+
+    def make(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+        for shape_a, shape_b in SHAPES:
+            yield Case(lambda a, b: call(f, a, b), (draw(rng, *shape_a), draw(rng, *shape_b)))
+
+    return make
 
 
-def drawn(rng: np.random.Generator, shapes: str) -> tuple:
-    """ "2,3 4" is an array of shape (2, 3) and one of shape (4,)."""
+def normals(rng: np.random.Generator, shapes: str) -> tuple:
+    """Normal arrays with these shapes: "2,3 4" is one of shape (2, 3) and one of shape (4,)."""
     return tuple(normal(rng, *map(int, shape.split(","))) for shape in shapes.split())
 
 
 def matmuls(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Vectors, matrices and stacks of every pairing that multiplies, empty ones and turned ones
-    too."""
+    """Products of vectors, matrices and stacks of matrices in every combination, also empty and
+    transposed ones."""
     for shapes in (
         "3 3",
         "3 3,4",
@@ -178,15 +183,15 @@ def matmuls(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
         "4,2,3 3,0",
         "0,2,3 3,4",
     ):
-        yield Case(f, drawn(rng, shapes))
+        yield Case(f, normals(rng, shapes))
     yield Case(f, (normal(rng, 3, 2).T, normal(rng, 8, 3)[::-2].T))
     yield Case(f, (normal(rng, 3, 2, 5).swapaxes(0, 2), normal(rng, 4, 3).T))
     yield Case(lambda x: f(x, x.swapaxes(-1, -2)), (normal(rng, 3, 4),))
 
 
 def einsums(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Explicit and implicit outputs, letters repeated, letters of one operand only, dots and ones
-    that broadcast."""
+    """Explicit and implicit outputs, repeated letters, letters that only one operand has, ellipses,
+    and axes of length 1 that broadcast."""
     for row in (
         "ij,jk->ik: 2,3 3,4",
         "ij,jk: 2,3 3,4",
@@ -214,7 +219,7 @@ def einsums(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
         "ij,jk->ik: 2,0 0,3",
     ):
         subscripts, shapes = row.split(":")
-        yield Case(partial(f, subscripts), drawn(rng, shapes))
+        yield Case(partial(f, subscripts), normals(rng, shapes))
     yield Case(lambda x: f("ij,kj->ik", x, x), (normal(rng, 4, 3).T,))
 
 
@@ -247,7 +252,7 @@ INDICES = [
 
 
 def indexings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Every kind of index, repeats among them, on arrays in order and not."""
+    """Every kind of index, also with repeats, on arrays that are contiguous and that are not."""
     for index in INDICES:
         yield Case(partial(f, index=index), (normal(rng, 3, 4),))
     yield Case(partial(f, index=np.arange(12).reshape(3, 4) % 5 == 0), (normal(rng, 4, 3).T,))
@@ -261,7 +266,7 @@ def indexings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def scatterings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Indices into which values are put; where one repeats, they add up."""
+    """Values are written to these indices; where an index repeats, the values add up."""
     rows = [
         (np.array([0, 2, 2]), (4,), (3,)),
         (np.array([1, 1]), (3, 2), (2, 2)),
@@ -270,39 +275,43 @@ def scatterings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
         (np.array([True, False, True]), (3,), (2,)),
         (slice(0, 0), (3,), (0,)),
     ]
-    for index, shape, given in rows:
-        yield Case(lambda x, i=index, s=shape: f(x, i, s), (normal(rng, *given),))
+    for index, shape, values_shape in rows:
+        yield Case(partial(_scatter, f, index, shape), (normal(rng, *values_shape),))
+
+
+def _scatter(f: Callable, index: Any, shape: tuple, x: Any) -> Any:
+    return f(x, index, shape)
 
 
 def joinings(*rows: tuple) -> Callable:
-    """Rows of (axis, shape, shape, ...)."""
+    """Several inputs are joined along an axis; a row is (axis, shape, shape, ...)."""
 
     def make(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-        for axis, *parts in rows:
-            yield Case(
-                lambda *xs, axis=axis: f(xs, axis=axis), tuple(normal(rng, *p) for p in parts)
-            )
+        for axis, *shapes in rows:
+            inputs = tuple(normal(rng, *shape) for shape in shapes)
+            yield Case(lambda *xs, axis=axis: f(xs, axis=axis), inputs)
         yield Case(lambda x, y: f([x, y, x], axis=1), (normal(rng, 3, 2).T, normal(rng, 4, 3)[::2]))
 
     return make
 
 
 def choices(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Conditions and both branches of shapes that broadcast against each other."""
-    for c, a, b in (
+    """where(condition, a, b), with shapes that broadcast against each other."""
+    for condition, a, b in (
         ((3, 4), (3, 4), (3, 4)),
         ((3, 1), (4,), ()),
         ((4,), (3, 1), (3, 4)),
         ((0,), (1,), ()),
         ((), (2,), (2,)),
     ):
-        yield Case(f, (normal(rng, *c) > 0, normal(rng, *a), normal(rng, *b)))
+        yield Case(f, (normal(rng, *condition) > 0, normal(rng, *a), normal(rng, *b)))
     yield Case(lambda x: f(x > 0, x, 0.5 * x), (ladder(rng, 3, 4),))
     yield Case(lambda x: f(x > 0, x, 1.5), (ladder(rng, 3, 4),))
 
 
 def along_axes(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """An index for each row along every axis, with repeats, longer and shorter than the axis."""
+    """take_along_axis along every axis, with repeated indices, and with more or fewer indices than
+    the axis has entries."""
     for axis, shape in ((-1, (3, 2)), (0, (2, 4)), (1, (3, 6)), (1, (3, 0))):
         index = rng.integers(0, (3, 4)[axis], size=shape)
         yield Case(lambda x, i=index, axis=axis: f(x, i, axis), (normal(rng, 3, 4),))

@@ -1,5 +1,7 @@
-"""Inputs for the certificate of what networks are made of: convolutions, pooling, binary
-cross-entropy. See families.py."""
+"""Inputs for the gradient checks of convolution, pooling and binary cross-entropy.
+
+What a family is: families.py.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from tinycv.certificate.families import Case, ladder, normal
 
 
 def far(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Numbers so far from 0 that a sigmoid is flat there."""
+    """Numbers with a deviation of 20, where a sigmoid is mostly flat."""
     return np.asarray(20 * normal(rng, *shape))
 
 
 def convolutions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Strides that leave rows unseen, padding wider than the window, windows as large as the image
-    or one pixel."""
+    """Among others: strides that skip rows, padding wider than the window, and windows as large as
+    the image or as small as one pixel."""
     for image, weight, options in (
         ((2, 3, 4, 5), (2, 3, 3, 3), {}),
         ((2, 2, 5, 6), (3, 2, 3, 2), {"stride": 2, "padding": 1}),
@@ -48,7 +50,7 @@ def convolutions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def poolings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Windows that touch, overlap, leave gaps or rows unseen; images of all layouts."""
+    """Windows that touch, overlap, leave gaps or miss the last rows; images in several layouts."""
     for shape, options in (
         ((2, 3, 4, 6), {"kernel_size": 2}),
         ((1, 2, 5, 4), {"kernel_size": 3, "stride": 2, "padding": 1}),
@@ -64,7 +66,8 @@ def poolings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def transposed_convolutions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Stamps that overlap, touch or leave gaps; rows that no stamp reaches."""
+    """Each input pixel adds its copy of the kernel to the output; these copies overlap, touch or
+    leave gaps, and some output rows get none."""
     for image, weight, options in (
         ((2, 3, 3, 2), (3, 2, 3, 3), {}),
         ((2, 2, 3, 3), (2, 3, 4, 4), {"stride": 2, "padding": 1}),
@@ -91,7 +94,8 @@ def transposed_convolutions(f: Callable, rng: np.random.Generator) -> Iterator[C
 
 
 def binary_cross_entropies(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Targets between 0 and 1; weights of every shape that broadcasts to the scores."""
+    """Targets between 0 and 1; weights of every shape that broadcasts to the scores. pos: the shape
+    of pos_weight."""
 
     def case(
         *shape: int, weight: tuple | None = None, pos: tuple | None = None, **options: str

@@ -1,4 +1,6 @@
-"""The certificate's table, a line for every op and pair:    python -m tinycv.engine.check"""
+"""The command ``python -m tinycv.engine.check``: checks every gradient, and prints one line per op
+and pair.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ LINE = "{:<29} {:>7} {:>7} {:>11} {:>6}  {:<9}  {}"
 
 
 def row(name: str, devices: list[str]) -> tuple[str, str]:
-    """The table's line for one op or pair, and what failed ("" where nothing did)."""
-    halves = [cases(name)] + ([cases(name, PAIRS[name].definition)] if name in PAIRS else [])
-    errors, apart = [(0.0, 0.0)], 0.0
+    """(the table's line for one op or pair, a description of the failure, or "")."""
+    halves = [cases(name)]
+    if name in PAIRS:
+        halves.append(cases(name, PAIRS[name].definition))
+    errors, difference = [(0.0, 0.0)], 0.0
     try:
         for device in devices:
             errors += [
@@ -23,11 +27,19 @@ def row(name: str, devices: list[str]) -> tuple[str, str]:
                 for half in halves
                 for c in half
             ]
-            for ours, read in zip(*halves, strict=True) if name in PAIRS else ():
-                apart = max(
-                    apart, agree(ours.call, read.call, *ours.inputs, name=name, device=device)
-                )
-    # a crash fails the op; the others are still tried
+            if name in PAIRS:
+                for kernel, definition in zip(*halves, strict=True):
+                    difference = max(
+                        difference,
+                        agree(
+                            kernel.call,
+                            definition.call,
+                            *kernel.inputs,
+                            name=name,
+                            device=device,
+                        ),
+                    )
+    # an op that crashes has failed, and the next op is tried
     except Exception as error:
         return LINE.format(
             name, "FAILED", "", "", "", "", ""
@@ -37,7 +49,7 @@ def row(name: str, devices: list[str]) -> tuple[str, str]:
         name,
         first,
         second,
-        f"{apart:.0e}" if name in PAIRS else "",
+        f"{difference:.0e}" if name in PAIRS else "",
         len(halves[0]),
         "+".join(devices),
         CASES[name].note,
@@ -45,37 +57,41 @@ def row(name: str, devices: list[str]) -> tuple[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the certificate's table; 1 where a derivative fails it."""
+    """Print the table. Returns 1 if a derivative is wrong, else 0."""
     parser = argparse.ArgumentParser(
-        "python -m tinycv.engine.check", description="Certify every derivative."
+        "python -m tinycv.engine.check",
+        description="Compare every derivative with finite differences.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="name", help="ops and pairs to certify (all of them)"
+        "names", nargs="*", metavar="name", help="ops and pairs to check (default: all)"
     )
     parser.add_argument(
-        "--device", choices=("cpu", "gpu"), help="only this one (all that can be used)"
+        "--device",
+        choices=("cpu", "gpu"),
+        help="check on this device only (default: the CPU, and the GPU if there is one)",
     )
-    chosen = parser.parse_args(arguments)
-    unknown = set(chosen.names) - set(names())
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - set(names())
     if unknown:
         parser.error(f"no op or pair is called {', '.join(sorted(unknown))}")
-    problem = None if chosen.device else backend.gpu_problem()
-    devices = [chosen.device] if chosen.device else ["cpu"] if problem else ["cpu", "gpu"]
+    problem = None
+    if options.device:
+        devices = [options.device]
+    else:
+        problem = backend.gpu_problem()
+        devices = ["cpu"] if problem else ["cpu", "gpu"]
     print(
-        "Worst relative error against central finite differences, float64 (allowed: order 1 1e-06, "
-        "order 2 1e-05)."
+        "Largest relative error against central finite differences, in float64 (allowed: 1e-06 at "
+        "order 1, 1e-05 at order 2)."
     )
     if problem:
-        print(f"cpu only: no GPU ({problem})")
-    print(
-        LINE.format(
-            "op", "order 1", "order 2", "kernel=def.", "shapes", "backends", "stepped around"
-        )
-    )
+        print(f"on the CPU only: no GPU ({problem})")
+    print(LINE.format("op", "order 1", "order 2", "kernel=def.", "cases", "devices", "note"))
     failures = []
-    for name in chosen.names or names():
+    for name in options.names or names():
         line, failure = row(name, devices)
         print(line.rstrip(), flush=True)
-        failures += [failure] if failure else []
-    print("", *(failures or ["Every derivative is certified."]), sep="\n")
+        if failure:
+            failures.append(failure)
+    print("", *(failures or ["Every derivative is correct."]), sep="\n")
     return 1 if failures else 0

@@ -1,13 +1,24 @@
-"""optim: from gradients to better weights.
+"""Optimisers: SGD, Adam and AdamW, learning-rate schedules, gradient clipping and EMA.
 
-sgd.py, adam.py   the rules: SGD with momentum, Adam, AdamW
-optimizer.py      what all optimisers do around them: groups, steps, state
-slab.py           parameters of one group side by side, with what is remembered of them
-schedules.py      the learning rate over a training: warmup, cosine
-clipping.py       gradients that are too long
-averaged.py       EMA: averaged weights
-state.py          saved states, checked whole before they are loaded
-inputs.py         checks of the parameters, options and gradients that optimisers are given
+sgd.py          SGD with momentum: the update rule and its class
+adam.py         Adam and AdamW: the update rules and their classes
+schedules.py    learning-rate schedules: warmup, cosine, linear, inverse square root
+clipping.py     gradient clipping: by norm and by value
+averaged.py     EMA, the exponential moving average of the weights
+optimizer.py    the base class: parameter groups, step, zero_grad, saving and loading
+slab.py         the parameters of one group in one flat array, with the optimiser's state
+state.py        checks of a saved optimiser state, made before anything is loaded
+inputs.py       checks of the parameters, options and gradients that optimisers receive
+
+Symbols, in every rule. All arrays have the shape of p:
+    p     the weights of one parameter; w in the formulas
+    g     the gradient of the loss with respect to p
+    b     SGD's momentum buffer, a running sum of gradients; saved as "momentum_buffer"
+    m     Adam's running mean of g (β1); saved as "exp_avg"
+    v     Adam's running mean of g² (β2); saved as "exp_avg_sq"
+    step  a number: how many updates this parameter has had, this one included
+    lr    a number: the learning rate. A schedule returns a factor that multiplies it
+    eps   a number: keeps Adam from dividing by 0
 """
 
 from tinycv.optim.adam import Adam, AdamW

@@ -1,11 +1,12 @@
-"""Adam and AdamW: each weight has its own step length, from what its gradients were like.
+"""Adam and AdamW: optimisers in which each weight gets its own step length.
 
     Adam:    w <- w - lr m / (sqrt(v) + eps)
              m, v: running means of g and of g squared, bias corrected
-    AdamW:   as Adam, and each step shrinks w by lr * weight_decay, apart from the gradient
+    AdamW:   the same, and each step also shrinks w by the factor 1 - lr * weight_decay
 
-Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which
-changes them in place.
+Where the gradient is steady, the step is lr, whatever the size of the gradient. Each optimiser is a
+pair, as in engine/fused.py: a definition, which returns new arrays, and a kernel, which changes the
+arrays in place.
 Read before: sgd.py.   Read next: optimizer.py (groups, state), averaged.py (averaged weights).
 """
 
@@ -30,12 +31,12 @@ def adam(
     eps: float,
     weight_decay: float,
 ) -> tuple[Array, Array, Array]:
-    """(new p, new m, new v): see Adam."""
+    """Returns (new p, new m, new v). The class Adam names the paper."""
     beta1, beta2 = betas
     g = g + weight_decay * p  # the gradient of weight_decay/2 |p|²
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
-    # both began at 0: this takes that share out of the means
+    # m and v start at 0, so early means are too small by the factor 1 - beta**step: divide by it
     m_hat = m / (1 - beta1**step)
     v_hat = v / (1 - beta2**step)
     return p - lr * m_hat / (v_hat**0.5 + eps), m, v
@@ -52,8 +53,9 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> tuple[Array, Array, Array]:
-    """(new p, new m, new v): see AdamW."""
-    p = p - lr * weight_decay * p  # not through g, which Adam divides by sqrt(v)
+    """Returns (new p, new m, new v). The class AdamW names the paper."""
+    # the decay does not go through g, because Adam divides g by sqrt(v)
+    p = p - lr * weight_decay * p
     return adam(p, g, m, v, step, lr, betas, eps, weight_decay=0.0)
 
 
@@ -63,7 +65,8 @@ class Adam(Optimizer):
     Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1.
     """
 
-    arrays, definition = ("exp_avg", "exp_avg_sq"), staticmethod(adam)
+    arrays = ("exp_avg", "exp_avg_sq")
+    definition = staticmethod(adam)
 
     def __init__(
         self,
@@ -83,8 +86,8 @@ class AdamW(Adam):
     gradients.
 
     Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
-    differs: as in PyTorch, the decay is lr * weight_decay, where the paper's lambda stands apart
-    from alpha.
+    differs: as in PyTorch, the decay is lr * weight_decay; in the paper, lambda is not multiplied
+    by the learning rate alpha.
     """
 
     definition = staticmethod(adamw)
@@ -100,27 +103,30 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
-# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ─
+# ── The kernel: the same rule in place, on one block of weights that fits the cache. g is only read
 
 
 @Adam.kernel
 def adam_kernel(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
-    """The bias corrections go into lr and eps, as the end of the paper's section 2 recommends."""
-    (beta1, beta2), spare = betas, xp.empty_like(p)
+    """The bias corrections are folded into lr and eps, as the end of the paper's section 2
+    recommends.
+    """
+    beta1, beta2 = betas
+    scratch = xp.empty_like(p)
     if weight_decay:
         g = g + weight_decay * p
     m *= beta1
-    m += xp.multiply(g, 1 - beta1, out=spare)
+    m += xp.multiply(g, 1 - beta1, out=scratch)
     v *= beta2
-    xp.multiply(g, g, out=spare)
-    spare *= 1 - beta2
-    v += spare
+    xp.multiply(g, g, out=scratch)
+    scratch *= 1 - beta2
+    v += scratch
     correction = math.sqrt(1 - beta2**step)
-    xp.sqrt(v, out=spare)
-    spare += eps * correction
-    xp.divide(m, spare, out=spare)
-    spare *= lr * correction / (1 - beta1**step)
-    p -= spare
+    xp.sqrt(v, out=scratch)
+    scratch += eps * correction
+    xp.divide(m, scratch, out=scratch)
+    scratch *= lr * correction / (1 - beta1**step)
+    p -= scratch
 
 
 @AdamW.kernel

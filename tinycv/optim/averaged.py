@@ -3,7 +3,8 @@ themselves.
 
     average <- decay * average + (1 - decay) * w              after every step of the optimiser
 
-Late in training the weights still jump about their valley; the average sits nearer to its bottom.
+Late in training the weights still bounce around a minimum of the loss; their average is closer to
+the minimum.
 Polyak & Juditsky 1992; the exponential form as in Ho et al. 2020 (diffusion), section 4 and
 appendix B.
 """
@@ -24,10 +25,12 @@ from tinycv.optim.state import brief, fitting_array, wide
 
 
 class EMA:
-    """The averaged weights of ``model``, starting from its present ones. Buffers are only copied.
+    """The averaged weights of ``model``, starting from its current weights. Buffers are copied, not
+    averaged.
 
-    Of a model in halves (training/half.py) the float32 master weights are averaged. Averages of
-    other float16 weights are kept in float32 too: a thousandth of a step would not move a half.
+    For a model trained in half precision (training/half.py), the float32 master weights are
+    averaged. Averages of other float16 weights are kept in float32 too, because a thousandth of a
+    step would be rounded away in float16.
     pickle and deepcopy copy the model too; deepcopy((model, ema)) averages the copied model.
 
         ema = EMA(model)
@@ -42,169 +45,178 @@ class EMA:
         if not isinstance(model, Module):
             raise TypeError(f"EMA: model is {shown(model)}; it must be a Module")
         self.model, self.decay = model, number(decay, "EMA: decay", 0, below=1)
-        model._by_name()  # ValueError where two have one name
+        model._by_name()  # raises ValueError if two tensors have the same name
         self.names = {t: name for name, t in model.named_tensors()}
         learned = list(model.parameters())
         self.buffers = {t: t._data.copy() for t in self.names if not isinstance(t, Parameter)}
         self._lay_out(learned)
-        # weights that a Half has not yet taken over are newer
+        # A float16 weight that is not its rounded master weight was set after the last step, and
+        # the Half has not copied it yet: the average starts from this newer value.
         for p, average in self.views.items():
             if average.dtype != p.dtype:
-                kept = p._data == average.astype(p.dtype)
-                average[...] = array_module(average).where(kept, average, p._data)
+                unchanged = p._data == average.astype(p.dtype)
+                average[...] = array_module(average).where(unchanged, average, p._data)
 
     def _lay_out(self, learned: Sequence[Parameter]) -> None:
-        exact = {p if p.master is None or p.dtype != "float16" else p.master: p for p in learned}
-        self.parts = [Flat(tensors, wide(tensors[0].dtype)) for tensors in alike(exact)]
-        self.averages, self.spares = ([part.zeros() for part in self.parts] for _ in range(2))
+        # the Tensor whose numbers are averaged (a float32 master weight if there is one) -> its
+        # Parameter
+        parameter_of = {
+            p if p.master is None or p.dtype != "float16" else p.master: p for p in learned
+        }
+        self.layouts = [Flat(tensors, wide(tensors[0].dtype)) for tensors in alike(parameter_of)]
+        self.averages = [layout.zeros() for layout in self.layouts]
+        self.scratch = [layout.zeros() for layout in self.layouts]
         self.views = {}
-        for part, average in zip(self.parts, self.averages, strict=True):
-            part.gather([t._data for t in part.tensors], average)
-            self.views |= {
-                exact[t]: view for t, view in zip(part.tensors, part.views(average), strict=True)
-            }
+        for layout, average in zip(self.layouts, self.averages, strict=True):
+            layout.gather([t._data for t in layout.tensors], average)
+            for t, view in zip(layout.tensors, layout.views(average), strict=True):
+                self.views[parameter_of[t]] = view
 
     def update(self) -> None:
-        """Take the model's present weights into the average. ValueError if a weight has another
-        shape than it had.
+        """Move the average towards the model's current weights. ValueError if the shape of a weight
+        has changed.
         """
-        self._follow()
-        for part, average, spare in zip(self.parts, self.averages, self.spares, strict=True):
-            part.gather([t._data for t in part.tensors], spare)
-            spare -= average
-            spare *= 1 - self.decay
-            average += spare
+        self._follow_moves()
+        for layout, average, scratch in zip(self.layouts, self.averages, self.scratch, strict=True):
+            # average + (1 - decay) (w - average)
+            layout.gather([t._data for t in layout.tensors], scratch)
+            scratch -= average
+            scratch *= 1 - self.decay
+            average += scratch
         for t, average in self.buffers.items():
-            # it was moved, or cast
+            # the buffer has moved to another device, or has another dtype or shape
             if alike([t, wrap(average, None)])[1:] or average.shape != t.shape:
                 self.buffers[t] = t._data.copy()
             else:
                 average[...] = t._data  # in place, so that a recorded step does it too
 
-    def _follow(self) -> None:
-        """Go where the model has been moved since."""
+    def _follow_moves(self) -> None:
+        """Move the averages to the device and dtype of the model, if those have changed."""
         for t, average in self.views.items():
             if t._data.shape != average.shape:
                 raise ValueError(
                     f"EMA: {self.names[t]} has shape {t.shape} now, and its average has shape "
                     f"{average.shape}: make another EMA"
                 )
-        if any(part.moved() for part in self.parts):
-            before = dict(self.views)
-            self._lay_out(list(before))
+        if any(layout.moved() for layout in self.layouts):
+            old_views = dict(self.views)
+            self._lay_out(list(old_views))
             for t, average in self.views.items():
-                average[...] = to_device(before[t], t.device)
+                average[...] = to_device(old_views[t], t.device)
 
-    def _refuse_strangers(self, who: str) -> None:
-        """ValueError where the model has Parameters that were not there when it was made: their
-        averages are nowhere.
+    def _refuse_new_parameters(self, method: str) -> None:
+        """ValueError if the model has Parameters that it did not have when this EMA was made: they
+        have no averages.
 
-        ``update`` does not look, as that would cost about as much as the averaging.
+        ``update`` does not check this, because that would take about as long as the averaging.
         """
-        strangers = [name for name, p in self.model.named_parameters() if p not in self.views]
-        if strangers:
+        new = [name for name, p in self.model.named_parameters() if p not in self.views]
+        if new:
             raise ValueError(
-                f"EMA.{who}: the {type(self.model).__name__} has other Parameters than it had, and "
-                f"no averages of {brief(strangers)}: make another EMA"
+                f"EMA.{method}: the {type(self.model).__name__} has new Parameters, and there are "
+                f"no averages of {brief(new)}: make another EMA"
             )
 
     @contextmanager
     def applied(self) -> Iterator[Module]:
-        """Inside, the model has the averaged weights, in its own dtype; after, its own again. What
-        trains inside is lost.
+        """Inside this context the model has the averaged weights, in its own dtype; afterwards it
+        has its own weights again. Changes made to the weights inside are lost.
 
-        ValueError where the model has Parameters that were not there when the averages began.
+        ValueError if the model has Parameters that it did not have when this EMA was made.
         """
-        self._refuse_strangers("applied")
-        self._follow()
-        own = {t: t._data for t in self.names}
+        self._refuse_new_parameters("applied")
+        self._follow_moves()
+        model_arrays = {t: t._data for t in self.names}
         try:
             for t, array in (self.views | self.buffers).items():
                 t.data = array.astype(t.dtype)  # a copy
             yield self.model
         finally:
-            for t, array in own.items():
+            for t, array in model_arrays.items():
                 t.data = array
 
     def state_dict(self) -> dict[str, Array]:
-        """The averages and the buffers' copies, by the model's names; arrays that share memory with
-        this object.
+        """The averages, and the copies of the buffers, under the model's names. The arrays share
+        memory with this object.
 
-        ValueError where the model has Parameters that were not there when it was made.
+        ValueError if the model has Parameters that it did not have when this EMA was made.
         """
-        self._refuse_strangers("state_dict")
+        self._refuse_new_parameters("state_dict")
         return self._by_name()
 
     def _by_name(self) -> dict[str, Array]:
         return {self.names[t]: array for t, array in (self.views | self.buffers).items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Copy arrays in by name. ValueError says what does not fit; the averages are then left as
+        """Copy arrays in by name. ValueError lists what does not fit; the averages then stay as
         they were.
 
-        differs: averages of weights must be finite, where a Module takes NaN: no training goes on
-        from them.
+        differs: the averages must be finite, because no training can continue from NaN; a Module
+        does load NaN.
         """
         self.loading(state)()
 
     def loading(self, state: Mapping[str, ArrayLike]) -> Callable[[], None]:
-        """The function that loads ``state``, which has been checked whole. Errors as there."""
+        """Check ``state``, and return the function that loads it and can no longer fail. The errors
+        are those of load_state_dict.
+        """
         if not isinstance(state, Mapping):
             raise ValueError(
                 f"load_state_dict: EMA was left unchanged; the state is "
-                f"{shown(state)}, should be a dict"
+                f"{shown(state)}; it must be a dict"
             )
-        own = self._by_name()
-        arrays, problems = self._fitting(state, own)
+        averages = self._by_name()
+        arrays, problems = self._fitting(state, averages)
         if problems:
             raise ValueError(
                 f"load_state_dict: EMA was left unchanged; {listed(problems, join='; ')}"
             )
 
         def load() -> None:
-            for name, array in own.items():
+            for name, array in averages.items():
                 array[...] = arrays[name]
 
         return load
 
     def _fitting(
-        self, state: Mapping[str, ArrayLike], own: Mapping[str, Array]
+        self, state: Mapping[str, ArrayLike], averages: Mapping[str, Array]
     ) -> tuple[dict[str, Array], list[str]]:
-        """The arrays of ``state`` by the first name of each weight, and in words what does not fit
-        into the averages ``own``."""
+        """(the arrays of ``state`` by the first name of each weight, a list of sentences about what
+        does not fit into ``averages``)."""
         arrays: dict[str, Array] = {}
         problems: list[str] = []
-        # a tied weight has several names: all of them, and the first of them
-        first = {
+        # A tied weight has several names. This maps each of them to the first one, under which the
+        # average is kept.
+        first_name = {
             name: self.names[t] for name, t in self.model._by_name().items() if t in self.names
         }
-        given = {first[name] for name in state if name in first}
-        missing = [name for name in own if name not in given]
-        unexpected = [name for name in state if name not in first]
+        present = {first_name[name] for name in state if name in first_name}
+        missing = [name for name in averages if name not in present]
+        unexpected = [name for name in state if name not in first_name]
         if missing:
             problems.append(f"missing: {brief(missing)}")
         if unexpected:
             problems.append(f"unexpected: {brief(unexpected)}")
         learned = {self.names[t] for t in self.views}
-        for name in (name for name in first if name in state):
-            average = own[first[name]]
+        for name in (name for name in first_name if name in state):
+            average = averages[first_name[name]]
             try:
                 array = fitting_array(
                     state[name], average.shape, average.dtype, device_of(average), name
                 )
-                if first[name] in learned and not array_module(array).isfinite(array).all():
+                if first_name[name] in learned and not array_module(array).isfinite(array).all():
                     raise ValueError(f"{name} is not finite")
             except ValueError as error:
                 problems.append(str(error))
                 continue
-            if not same_values(arrays.setdefault(first[name], array), array):
+            if not same_values(arrays.setdefault(first_name[name], array), array):
                 problems.append(
-                    f"{first[name]} and {name} are one tied weight, but have two values"
+                    f"{first_name[name]} and {name} are one tied weight, but have two values"
                 )
         return arrays, problems
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: the layout is made again around the copied model's weights."""
+        """For pickle and copy: the layout is rebuilt around the weights of the copied model."""
         return {
             "model": self.model,
             "decay": self.decay,

@@ -1,10 +1,9 @@
-"""What every optimiser shares: groups of parameters, their options, the state of each, and its
-saving.
+"""Optimizer, the base class: parameter groups, options, step, and saving and loading the state.
 
-The rules themselves are in sgd.py and adam.py. They run on flat arrays, for which engine/flat.py
-has the reason, and over one block after the other: a rule passes a dozen times over its weights,
-which should not leave the cache meanwhile. Its calls cost about as much as 10,000 weights each, so
-that cache is the one that cores share, and the blocks are long.
+The update rules themselves are in sgd.py and adam.py. They run on flat arrays (engine/flat.py says
+why), one block after another: a rule passes over its weights a dozen times, and the weights should
+stay in the cache between the passes. One NumPy call costs about as much time as updating 10,000
+weights, so the blocks are long, and the cache they fit is the large one that the cores share.
 """
 
 from __future__ import annotations
@@ -34,37 +33,37 @@ from tinycv.optim.inputs import (
     named_parameter,
     refuse_unfit,
 )
-from tinycv.optim.slab import Slab, counting
+from tinycv.optim.slab import Slab, step_counter
 from tinycv.optim.state import fitting_state, plain
 
-# weights. 4 million in AdamW: 11.6 ms, in one piece 16; fewer: no difference
+# Weights per block. AdamW on 4 million weights takes 11.6 ms in blocks, and 16 ms in one piece;
+# for fewer weights there is no difference.
 BLOCK = 1 << 18
-SENT = 8  # float64 numbers that a recorded step may read
+SENT = 8  # how many float64 numbers are sent to the GPU before each launch of a recorded step
 
 
 class Optimizer:
-    """Base of the optimisers.
+    """Base class of the optimisers.
 
     params: Parameters, or (name, Parameter) pairs (``model.named_parameters()``, for readable
-    state_dict keys), or groups, each a dict {"params": ..., and options for these alone}.
-    ``param_groups`` lists the groups; their "lr" may be changed between steps. A parameter whose
-    ``grad`` is None is left as it is.
-    ValueError for options out of range and parameters given twice; TypeError for what is not a leaf
-    Tensor of floats. pickle and deepcopy copy the parameters too: to copy a model with its
-    optimiser, write deepcopy((model, optimizer)).
+    state_dict keys), or groups: dicts with "params" and options for this group alone.
+    ``param_groups`` lists the groups; "lr" may be changed between steps. A parameter whose ``grad``
+    is None stays as it is.
+    ValueError for options out of range and for a parameter given twice; TypeError for anything that
+    is not a leaf Tensor of floats. pickle and deepcopy copy the parameters too: to copy a model
+    with its optimiser, write deepcopy((model, optimizer)).
 
-    A subclass says which ``arrays`` it remembers of each parameter (they begin at 0), and gives a
+    A subclass names the ``arrays`` that it keeps for each parameter, which start at 0, and defines
     ``definition``, (p, g, *arrays, step, **options) -> (p, *arrays), a pure function of flat
-    arrays; step counts from 1, and ``counts`` says which steps it counts.
+    arrays. step counts from 1; ``counts`` decides which steps count.
 
-    differs: float16 parameters are updated in float32, and what is remembered of them is kept in
-    float32. PyTorch does both in float16, where Adam's eps of 1e-8 is 0 and a gradient of 0 makes a
-    weight NaN.
+    differs: float16 parameters are updated in float32, and their state is kept in float32. PyTorch
+    does both in float16, where Adam's eps of 1e-8 is 0 and a gradient of 0 makes a weight NaN.
     """
 
-    arrays: tuple[str, ...] = ()  # by PyTorch's names
+    arrays: tuple[str, ...] = ()  # PyTorch's names
     definition: Callable[..., tuple[Array, ...]]
-    # from how many steps on their number plays no part in the definition
+    # after this many steps, the definition gives the same result for every later step number
     steady = math.inf
 
     def __init__(self, params: Iterable[Parameters], defaults: Options):
@@ -73,7 +72,7 @@ class Optimizer:
             raise TypeError(f"{kind}: defaults is {shown(defaults)}; it must be a dict of options")
         self.defaults = checked_options(kind, defaults)
         self.param_groups: list[Group] = []
-        self.names: dict[Tensor, str] = {}  # in the order given
+        self.names: dict[Tensor, str] = {}  # in the order in which the parameters were given
         self.shapes: list[tuple[int, ...]] = []
         self._slabs: list[Slab] = []
         groups = list_of_parameters(kind, params)
@@ -83,15 +82,15 @@ class Optimizer:
             self.add_param_group(group)
         if not self.names:
             raise ValueError(
-                f"{kind}: params has no parameters: does the model keep its "
-                f"Parameters as attributes?"
+                f"{kind}: params has no parameters: are the model's Parameters and layers its "
+                f"attributes?"
             )
 
     def add_param_group(self, param_group: Group) -> None:
-        """Add parameters, {"params": ..., and options for these alone}: to thaw a model layer by
-        layer, for instance.
+        """Add a group of parameters, a dict with "params" and options for this group alone, for
+        example to unfreeze a model layer by layer.
 
-        Errors as when the optimiser is made; it is then left as it was.
+        It raises the same errors as the constructor, and then the optimiser stays as it was.
         """
         kind = type(self).__name__
         takes = f'{kind}: a group has "params" and options among {sorted(self.defaults)}'
@@ -109,8 +108,8 @@ class Optimizer:
         every = [*self.names.values(), *names.values()]
         if len(set(every)) < len(every):
             raise ValueError(
-                f"{kind}: two parameters have the same name: give model.named_parameters(), or "
-                "parameters alone"
+                f"{kind}: two parameters have the same name: pass model.named_parameters(), or "
+                "parameters without names"
             )
         group = checked_options(kind, {**self.defaults, **param_group}) | {"params": list(names)}
         self.param_groups.append(group)
@@ -128,11 +127,11 @@ class Optimizer:
         self._slabs = [slab for group in self.param_groups for slab in self._slabs_of(group)]
 
     def parameters(self) -> list[Tensor]:
-        """All that it changes, in the order given."""
+        """All parameters that this optimiser updates, in the order in which they were given."""
         return list(self.names)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients; with set_to_none=False those that are there become zeros."""
+        """Set the gradients to None; with set_to_none=False, the existing ones become zeros."""
         if flag(set_to_none, f"{type(self).__name__}.zero_grad: set_to_none"):
             capturing.forget_gradients(self.names)
             return
@@ -141,14 +140,17 @@ class Optimizer:
                 p.grad = Tensor(array_module(p.grad._data).zeros_like(p.grad._data))
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of the loss to the parameters. training/half.py has another way."""
+        """loss.backward(). Half (training/half.py) has a method of this name that scales the loss
+        first, so a training loop can call optimizer.backward(loss) for both.
+        """
         loss.backward()
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Change every parameter that has a gradient, in place.
+        """Update every parameter that has a gradient, in place.
 
-        closure: a function that makes the gradients and returns the loss. It is called once, before
-        the change, with recording on also inside ``no_grad``; its loss is returned (None without).
+        closure: a function that computes the gradients and returns the loss. It is called once,
+        before the update, with recording on even inside ``no_grad``; step returns its loss, or None
+        without a closure.
         ValueError or TypeError for a gradient or an option that does not fit; then no parameter is
         changed.
         """
@@ -159,93 +161,95 @@ class Optimizer:
             kept = self.state_dict()["state"]
             self._lay_out()
             self._put(kept)
-            # there may be another number of them
+            # the new layout may have more slabs or fewer
             every_option = [slab.options() for slab in self._slabs]
-        if (recording := capturing.current()) is not None:
+        recording = capturing.current()
+        if recording is not None:
             recording.reads(self.names)
             recording.reads_gradients(self.names)
             recording.depends(lambda: len(self._slabs))
         for slab, options in zip(self._slabs, every_option, strict=True):
-            if slab.xp is not np and (at_once := self._at_once()) and slab.whole():
-                for places, step, ps, gs, offsets in slab.at_once():
-                    more = (
-                        {}
-                        if capturing.current() is None
-                        else {"sent": self._sent_at_each_launch(slab, places)}
-                    )
-                    at_once(slab.xp, ps, gs, offsets, *slab.state.values(), step, **more, **options)
+            gpu_rule = None if slab.xp is np else self._gpu_rule()
+            if gpu_rule is not None and slab.all_contiguous():
+                for indices, step, ps, gs, offsets in slab.batches_of_equal_step():
+                    extra = {}
+                    if capturing.current() is not None:
+                        extra = {"sent": self._sent_at_each_launch(slab, indices)}
+                    state = slab.state.values()
+                    gpu_rule(slab.xp, ps, gs, offsets, *state, step, **extra, **options)
                 continue
-            self._note_what_is_recorded(slab)
+            self._tell_recording(slab)
             for step, p, g, state in slab.runs():
-                for at in blocks(slab.xp, p.size, size=BLOCK):
-                    self.run(
-                        slab.xp, p[at], g[at], *[array[at] for array in state], step, **options
-                    )
+                for block in blocks(slab.xp, p.size, size=BLOCK):
+                    state_block = [array[block] for array in state]
+                    self.run(slab.xp, p[block], g[block], *state_block, step, **options)
         return loss
 
     @classmethod
     def kernel(cls, run: Callable[..., None]) -> Callable[..., None]:
-        """Decorator: ``run(xp, p, g, *arrays, step, **options)`` does in place what the definition
-        says, all but g."""
+        """Decorator for ``run(xp, p, g, *arrays, step, **options)``, which computes the definition
+        in place; it changes p and the arrays, and leaves g as it is."""
         cls.run = staticmethod(run)
         return run
 
-    def _sent_at_each_launch(self, slab: Slab, places: list[int]) -> Any:
-        """Of a step that is being recorded: where it reads what changes. Before each launch this is
-        counted and sent."""
+    def _sent_at_each_launch(self, slab: Slab, indices: list[int]) -> Any:
+        """For a step that is being recorded with a GPU rule: the array from which it reads the step
+        number and the options. Before each launch the step is counted, and the array is filled."""
         recording: Any = capturing.current()
         state = next(iter(slab.state.values()))
-        sent, step, rule = recording.room(SENT, "float64"), counting(slab, places), self._at_once()
+        sent = recording.room(SENT, "float64")
+        next_step = step_counter(slab, indices)
+        gpu_rule = self._gpu_rule()
 
         def send() -> None:
-            rule.send(state, sent, step(), **slab.options())
+            gpu_rule.send(state, sent, next_step(), **slab.options())
 
         recording.before_launch(send)
-        recording.depends(lambda: (slab in self._slabs, len({slab.steps[i] for i in places})))
+        recording.depends(lambda: (slab in self._slabs, len({slab.steps[i] for i in indices})))
         return sent
 
-    def _note_what_is_recorded(self, slab: Slab) -> None:
-        """Of a step that is being recorded by array calls: it has its options for good, and stands
-        while they are these."""
+    def _tell_recording(self, slab: Slab) -> None:
+        """For a step that is being recorded as plain array calls: the options are recorded as
+        constants, so the recording is valid only while they stay the same."""
         recording: Any = capturing.current()
         if recording is not None:
-            if self._at_once():
+            if self._gpu_rule():
                 raise RuntimeError(
-                    f"{type(self).__name__}: a step can be recorded only where each parameter lies "
-                    "in one piece of memory: p.data = p.data.copy() before"
+                    f"{type(self).__name__}: a step can be recorded only if each parameter is "
+                    "contiguous in memory: write p.data = p.data.copy() before it"
                 )
-            places = [i for i, t in enumerate(slab.tensors) if t.grad is not None]
-            recording.before_launch(counting(slab, places))
+            indices = [i for i, t in enumerate(slab.tensors) if t.grad is not None]
+            recording.before_launch(step_counter(slab, indices))
             recording.depends(
                 lambda: (
                     slab.options(),
                     slab in self._slabs,
-                    [min(slab.steps[i], self.steady) for i in places],
+                    [min(slab.steps[i], self.steady) for i in indices],
                 )
             )
 
     def __init_subclass__(cls) -> None:
-        """A class with a definition of its own does not inherit the kernel of another one."""
+        """A subclass that overrides the definition does not inherit its parent's kernel."""
         super().__init_subclass__()
         if "definition" in vars(cls) and "run" not in vars(cls):
             cls.run = vars(Optimizer)["run"]
 
     @classmethod
-    def _at_once(cls) -> Any:
-        """The CUDA member of the definition, which takes many parameters at once: gpu/adam.py's;
-        None if there is none, and where a class has a kernel of its own for the definition."""
+    def _gpu_rule(cls) -> Any:
+        """The CUDA version of the definition, which updates many parameters in one launch, such as
+        those in gpu/adam.py. None if there is none, or if a subclass overrides the kernel."""
         defined = next(kind for kind in cls.__mro__ if "definition" in vars(kind))
         runs = next(kind for kind in cls.__mro__ if "run" in vars(kind))
         return member(place(cls.definition)) if defined is runs else None
 
     @staticmethod
     def counts(options: Options) -> bool:
-        """Whether a step with these options is counted."""
+        """Whether a step with these options counts."""
         return True
 
     @classmethod
     def run(cls, xp: Any, p: Array, g: Array, *rest: Array, **options: Any) -> None:
-        """What a subclass without a kernel runs."""
+        """The update of a subclass without a kernel: the definition, copied into place."""
         for array, new in zip((p, *rest), cls.definition(p, g, *rest, **options), strict=False):
             array[...] = new
 
@@ -253,8 +257,8 @@ class Optimizer:
         """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params":
         names]}.
 
-        The arrays share memory with the optimiser; options are Python's numbers, as JSON takes
-        them. Parameters that have no counted step have no state.
+        The arrays share memory with the optimiser; the options are Python numbers, which JSON can
+        hold. A parameter for which no step has counted has no state.
         """
         state = {
             self.names[p]: {
@@ -275,15 +279,17 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Continue from ``state_dict``; its arrays are copied, to where the parameters are.
+        """Continue from ``state_dict``; its arrays are copied to the device of the parameters.
 
-        ValueError says everything that does not fit, or that no training goes on from (NaN,
-        infinity, means of squares below 0); the optimiser is then left as it was.
+        ValueError lists everything that does not fit, and values from which no training could
+        continue (NaN, infinity, means of squares below 0); the optimiser then stays as it was.
         """
         self.loading(state_dict)()
 
     def loading(self, state_dict: StateDict) -> Callable[[], None]:
-        """The function that loads ``state_dict``, which has been checked whole. Errors as there."""
+        """Check ``state_dict``, and return the function that loads it and can no longer fail. The
+        errors are those of load_state_dict.
+        """
         groups, kept = fitting_state(self, state_dict)
 
         def load() -> None:
@@ -295,7 +301,7 @@ class Optimizer:
         return load
 
     def _put(self, kept: dict[str, dict]) -> None:
-        """Copy what is remembered of each parameter, by name, into a fresh layout."""
+        """Copy the saved state of each parameter, by name, into a fresh layout."""
         for slab in self._slabs:
             for i, p in enumerate(slab.tensors):
                 saved = kept.get(self.names[p], {"step": 0})
@@ -304,7 +310,8 @@ class Optimizer:
                     slab.views_of_state[key][i][...] = to_device(saved[key], slab.device)
 
     def __getstate__(self) -> StateDict:
-        """For pickle and copy: all but the layout, which is made again around copied parameters."""
+        """For pickle and copy: everything except the slabs, which are rebuilt around the copied
+        parameters."""
         return {**vars(self), "_slabs": [], "state": self.state_dict()["state"]}
 
     def __setstate__(self, saved: StateDict) -> None:
@@ -315,7 +322,7 @@ class Optimizer:
 
 
 def loss_of(closure: Callable[[], Tensor] | None, kind: str) -> Tensor | None:
-    """What the closure of a step returns, called with recording on; None where there is none."""
+    """Call the closure of a step with recording on. Returns its loss, or None without a closure."""
     if closure is None:
         return None
     with enable_grad():

@@ -1,10 +1,12 @@
-"""SGD, stochastic gradient descent:   w <- w - lr g
+"""SGD (stochastic gradient descent) with momentum, Nesterov momentum and weight decay.
 
-With momentum, g becomes a running sum of gradients.
+    w <- w - lr g                                         without momentum
+    b <- momentum b + (1 - dampening) g,  w <- w - lr b   with momentum: b is a running sum of g
 
-An optimiser is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel,
-which changes them in place.  Names, defaults and results follow PyTorch; float16 weights are
-updated in float32, see optimizer.py. Read next: adam.py, optimizer.py (groups, state).
+An optimiser is a pair, as in engine/fused.py: a definition, which returns new arrays, and a kernel,
+which changes the arrays in place. Names, defaults and results follow PyTorch; float16 weights are
+updated in float32 (optimizer.py says why).
+Read next: adam.py, optimizer.py (groups, state).
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def sgd(
     weight_decay: float,
     nesterov: bool,
 ) -> tuple[Array, Array]:
-    """(new p, new b): see SGD. step: the number of this step among those with momentum."""
+    """Returns (new p, new b). The class SGD explains the rule. step: the number of this step, from
+    1, among the steps with momentum.
+    """
     g = g + weight_decay * p
     if momentum:
         b = g if step == 1 else momentum * b + (1 - dampening) * g
@@ -36,17 +40,19 @@ def sgd(
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if asked:  b <- momentum b + (1 - dampening) g,  w
-    <- w - lr b.
+    """Stochastic gradient descent, with optional momentum:
+    b <- momentum b + (1 - dampening) g,   w <- w - lr b.
 
-    nesterov looks one step ahead: g + momentum b in place of b. weight_decay adds weight_decay * w
-    to g. Sutskever et al. 2013, "On the importance of initialization and momentum", section 2.
-    differs: as in PyTorch, lr multiplies b and not g. The first b, at the first step with momentum,
-    is g itself, undampened; nothing is remembered of a parameter before that step.
+    nesterov looks one step ahead: it moves w along g + momentum b instead of b. weight_decay adds
+    weight_decay * w to g.
+    Sutskever et al. 2013, "On the importance of initialization and momentum", section 2.
+    differs: as in PyTorch, lr multiplies b, not g. At the first step with momentum, b is g itself,
+    without dampening; before that step, a parameter has no saved state.
     """
 
-    arrays, definition = ("momentum_buffer",), staticmethod(sgd)
-    steady = 1  # only the first step is another
+    arrays = ("momentum_buffer",)
+    definition = staticmethod(sgd)
+    steady = 1  # the formula is the same from step 2 on: only the first step differs
 
     def __init__(
         self,
@@ -70,16 +76,16 @@ class SGD(Optimizer):
 
     @staticmethod
     def counts(options: Options) -> bool:
-        """A step without momentum leaves b as it is, and is not counted."""
+        """Whether a step counts: one without momentum leaves b as it is and does not count."""
         return bool(options["momentum"])
 
     def loading(self, state_dict: StateDict) -> Callable[[], None]:
-        """The function that loads ``state_dict``. Where there is no momentum, a buffer of zeros
-        has not begun, whatever step is saved beside it.
+        """The function that loads ``state_dict``. Without momentum, a buffer of zeros means that
+        momentum has not started yet, whatever step is saved beside it; that step becomes 0.
         """
         load = super().loading(state_dict)
 
-        def load_what_has_begun() -> None:
+        def load_and_reset_unused() -> None:
             load()
             for slab in self._slabs:
                 if not self.counts(slab.options()):
@@ -89,22 +95,22 @@ class SGD(Optimizer):
                         for step, b in zip(slab.steps, buffers, strict=True)
                     ]
 
-        return load_what_has_begun
+        return load_and_reset_unused
 
 
-# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ─
+# ── The kernel: the same rule in place, on one block of weights that fits the cache. g is only read
 
 
 @SGD.kernel
 def _(xp, p, g, b, step, lr, momentum, dampening, weight_decay, nesterov):
-    spare = xp.empty_like(p)
+    scratch = xp.empty_like(p)
     if weight_decay:
-        xp.multiply(p, weight_decay, out=spare)
-        g = xp.add(g, spare, out=spare)
+        xp.multiply(p, weight_decay, out=scratch)
+        g = xp.add(g, scratch, out=scratch)
     if momentum:
         b *= momentum
-        b += g if step == 1 or not dampening else xp.multiply(g, 1 - dampening, out=spare)
+        b += g if step == 1 or not dampening else xp.multiply(g, 1 - dampening, out=scratch)
     if not momentum or nesterov:
-        p -= xp.multiply(g, lr, out=spare)
+        p -= xp.multiply(g, lr, out=scratch)
     if momentum:
-        p -= xp.multiply(b, lr * momentum if nesterov else lr, out=spare)
+        p -= xp.multiply(b, lr * momentum if nesterov else lr, out=scratch)

@@ -1,6 +1,6 @@
-"""Saved states of optimisers and averages: checked whole, before anything is changed.
+"""Checks of a saved optimiser state: everything is checked before anything is changed.
 
-``fitting_state`` looks at a state dict, and lists everything in it that does not fit.
+``fitting_state`` reads a whole state dict, and its error lists everything that does not fit.
 Used by: optimizer.py, training/half.py, averaged.py.
 """
 
@@ -20,12 +20,12 @@ from tinycv.optim.inputs import Options, StateDict, checked_options
 if TYPE_CHECKING:
     from tinycv.optim.optimizer import Optimizer
 
-MOST_STEPS = 2**53  # from here on a float64 cannot count them
+MOST_STEPS = 2**53  # beyond this, float64 cannot represent every whole number
 
 
 def plain(value: Any) -> Any:
-    """A single number of NumPy's, a Tensor's or an array's as Python's, also inside dicts, lists
-    and tuples; all else as it is. JSON takes it then.
+    """``value`` with every NumPy number, and every Tensor or array of shape (), turned into a
+    Python number, inside dicts, lists and tuples too, so that JSON can hold it.
     """
     if isinstance(value, dict):
         return {name: plain(option) for name, option in value.items()}
@@ -38,8 +38,8 @@ def plain(value: Any) -> Any:
 def fitting_array(
     value: Any, shape: tuple[int, ...], dtype: DTypeLike, device: str, what: str
 ) -> np.ndarray:
-    """``value`` as an array of this dtype on this device. ValueError if its shape or its kind of
-    numbers is another.
+    """``value`` as an array of this dtype on this device. ValueError if it has another shape or
+    another kind of numbers.
 
     Integers become floats where floats are needed. Floats do not become integers, nor complex
     numbers real ones.
@@ -49,49 +49,49 @@ def fitting_array(
         array = as_array(value, floats=np.dtype(dtype))
     except (TypeError, ValueError):
         array = None
-    known = isinstance(array, np.ndarray) or backend.array_module(array) is not np
-    if not known or isinstance(array, np.ma.MaskedArray):
+    is_array = isinstance(array, np.ndarray) or backend.array_module(array) is not np
+    if not is_array or isinstance(array, np.ma.MaskedArray):
         raise ValueError(f"{what} is {shown(value)}; it must be an array of shape {shape}")
     if tuple(array.shape) != tuple(shape):
-        raise ValueError(f"{what} is {tuple(array.shape)}, should be {tuple(shape)}")
+        raise ValueError(f"{what} has shape {tuple(array.shape)}; it must have {tuple(shape)}")
     if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise ValueError(f"{what} is of {array.dtype}, which does not fit into {dtype}")
+        raise ValueError(f"{what} is of dtype {array.dtype}, which does not fit into {dtype}")
     with np.errstate(over="ignore"):
-        made = array.astype(dtype, copy=False)
+        converted = array.astype(dtype, copy=False)
     if (
         isinstance(array, np.ndarray)
-        and array.dtype.itemsize > made.dtype.itemsize
-        and made.dtype.kind == "f"
-        and (np.isinf(made) & np.isfinite(array)).any()
+        and array.dtype.itemsize > converted.dtype.itemsize
+        and converted.dtype.kind == "f"
+        and (np.isinf(converted) & np.isfinite(array)).any()
     ):
-        raise ValueError(f"{what} has numbers of {array.dtype} that {made.dtype} cannot hold")
-    return backend.to_device(made, device)
+        raise ValueError(f"{what} has numbers of {array.dtype} that {converted.dtype} cannot hold")
+    return backend.to_device(converted, device)
 
 
 def fitting_state(
     optimizer: Optimizer, state_dict: Any
 ) -> tuple[list[Options], dict[str, StateDict]]:
-    """(options of every group, state of every parameter by name) for an Optimizer, converted and
-    ready to be copied.
+    """(the options of every group, the state of every parameter by name) for ``optimizer``,
+    converted and ready to be copied in.
 
-    ValueError with one sentence that lists whatever does not fit. Nothing is changed.
+    ValueError with one sentence that lists everything that does not fit. Nothing is changed.
     """
     problems: list[str] = []
     if not isinstance(state_dict, Mapping) or set(state_dict) != {"state", "param_groups"}:
         what = shown(
             sorted(map(str, state_dict)) if isinstance(state_dict, Mapping) else state_dict
         )
-        problems.append(f'a state dict has "state" and "param_groups", saved is {what}')
-        groups, kept = [], {}
+        problems.append(f'a state dict has "state" and "param_groups"; the saved one is {what}')
+        groups, entries = [], {}
     else:
         groups = _fitting_groups(optimizer, state_dict["param_groups"], problems)
-        kept = _fitting_entries(optimizer, state_dict["state"], problems)
+        entries = _fitting_entries(optimizer, state_dict["state"], problems)
     if problems:
         raise ValueError(
             f"load_state_dict: {type(optimizer).__name__} was left unchanged; "
             f"{listed(problems, join='; ')}"
         )
-    return groups, kept
+    return groups, entries
 
 
 def _fitting_groups(optimizer: Optimizer, saved: Any, problems: list[str]) -> list[Options]:
@@ -101,17 +101,20 @@ def _fitting_groups(optimizer: Optimizer, saved: Any, problems: list[str]) -> li
         problems.append(f"param_groups is {shown(saved)}; it must be a list of dicts")
         return []
     if len(saved) != len(optimizer.param_groups):
-        problems.append(f"{len(optimizer.param_groups)} groups, saved are {len(saved)}")
+        problems.append(
+            f"the optimiser has {len(optimizer.param_groups)} groups, saved are {len(saved)}"
+        )
     groups = []
-    for i, (own, group) in enumerate(zip(optimizer.param_groups, saved, strict=False)):
-        names = [optimizer.names[p] for p in own["params"]]
+    for i, (current, group) in enumerate(zip(optimizer.param_groups, saved, strict=False)):
+        names = [optimizer.names[p] for p in current["params"]]
         if list_of(group.get("params")) != names:
             problems.append(
                 f"group {i} has parameters {quoted(names)}, saved are {quoted(group.get('params'))}"
             )
-        if set(own) - {"initial_lr"} != set(group) - {"initial_lr"}:
+        if set(current) - {"initial_lr"} != set(group) - {"initial_lr"}:
             problems.append(
-                f"group {i} has options {sorted(own)}, saved are {shown(sorted(map(str, group)))}"
+                f"group {i} has options {sorted(current)}, saved are "
+                f"{shown(sorted(map(str, group)))}"
             )
             continue
         try:
@@ -130,18 +133,18 @@ def _fitting_entries(optimizer: Optimizer, saved: Any, problems: list[str]) -> d
     unknown = [name for name in saved if name not in set(optimizer.names.values())]
     if unknown:
         problems.append(f"no parameters are called {quoted(unknown)}")
-    kept = {}
+    entries = {}
     for p, name in optimizer.names.items():
         if name in saved:
             try:
-                kept[name] = _fitting_entry(optimizer.arrays, p, name, saved[name])
+                entries[name] = _fitting_entry(optimizer.arrays, p, name, saved[name])
             except (TypeError, ValueError) as error:
                 problems.append(str(error))
-    return kept
+    return entries
 
 
 def _fitting_entry(arrays: tuple[str, ...], p: Tensor, name: str, entry: Any) -> StateDict:
-    """What is remembered of one parameter: its step, and unless that is 0 all arrays."""
+    """The saved state of one parameter: its step, and all arrays unless the step is 0."""
     if not isinstance(entry, Mapping) or "step" not in entry:
         raise ValueError(
             f"{name} of shape {p.shape} needs a step and {list(arrays)}, saved is {shown(entry)}"
@@ -149,39 +152,39 @@ def _fitting_entry(arrays: tuple[str, ...], p: Tensor, name: str, entry: Any) ->
     step = size(entry["step"], f"{name}: step")
     if step > MOST_STEPS:
         raise ValueError(f"{name}: step is {step}; it must be at most {MOST_STEPS}")
-    wanted = {"step", *arrays} if step else {"step"}
-    if set(entry) != wanted:
+    needed = {"step", *arrays} if step else {"step"}
+    if set(entry) != needed:
         raise ValueError(
-            f"{name} of shape {p.shape} needs {sorted(wanted)}, saved are "
+            f"{name} of shape {p.shape} needs {sorted(needed)}, saved are "
             f"{shown(sorted(map(str, entry)))}"
         )
-    kept = {
+    converted = {
         key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
         for key in arrays
         if step
     }
-    for key, array in kept.items():
+    for key, array in converted.items():
         if not backend.array_module(array).isfinite(array).all():
             raise ValueError(f"{name}: {key} is not finite")
         if key == "exp_avg_sq" and (array < 0).any():
             raise ValueError(f"{name}: {key} has means of squares below 0")
-    return {"step": step, **kept}
+    return {"step": step, **converted}
 
 
 def wide(dtype: DTypeLike) -> np.dtype:
-    """The dtype that sums of such numbers are kept in: float32 for float16, else the dtype
+    """The dtype in which sums of such numbers are kept: float32 for float16, else ``dtype``
     itself.
     """
     return np.promote_types(dtype, np.float32)
 
 
 def list_of(names: Any) -> Any:
-    """A list or tuple as a list, which JSON keeps; anything else as it is."""
+    """A list or tuple as a list, because JSON turns tuples into lists; anything else as it is."""
     return list(names) if isinstance(names, (list, tuple)) else names
 
 
 def brief(names: Any) -> str:
-    """The first four names in a sentence, and how many there are."""
+    """The first four names, for an error message, and how many there are if there are more."""
     if not isinstance(names, (list, tuple)):
         return shown(names)
     return ", ".join(str(name)[:60] for name in names[:4]) + (
@@ -190,8 +193,8 @@ def brief(names: Any) -> str:
 
 
 def quoted(names: Any) -> str:
-    """The same with quotes around words, which tell PyTorch's numbers 0, 1 from the names '0',
-    '1'."""
+    """As ``brief``, with quotes around strings: PyTorch saves the numbers 0, 1 where tinycv saves
+    the names '0', '1'."""
     return (
         brief([repr(name) for name in names]) if isinstance(names, (list, tuple)) else shown(names)
     )

@@ -1,16 +1,27 @@
-"""Training: the loop, its checkpoints, half precision, all cores at one batch.
+"""Training: the training loop, checkpoints, half precision, data-parallel threads.
 
-loop.py         fit: one loop for every model that learns from one loss
-resume.py       what is saved of a training, and what must fit to go on from it
-checkpoint.py   arrays and a small state in one safetensors file
+loop.py         fit, the training loop, and Run, the loop that fit and the GANs share
+progress.py     steps, for a training loop of your own; the progress bar; Ctrl-C
+parallel.py     data parallelism: all cores compute the gradient of one batch, in threads
 half.py         half precision: float16 weights, float32 master weights, a scaled loss
-parallel.py     all cores at one batch: threads
-progress.py     a loop that is written out (steps), how far a training is, and Ctrl-C
-inputs.py       checks of what fit and Run are given
+master.py       the float32 master weights of half.py
+checkpoint.py   saving and loading arrays and a small state in one safetensors file
+resume.py       what a training saves, and what must match before it resumes
+inputs.py       checks of the arguments of fit and Run
 
-Other people's weights:
-torch_file.py   .pt files; torch_pickle.py reads their pickles without running code
-safetensors_header.py   headers of safetensors files, read with suspicion
+Reading weights that others saved:
+torch_file.py           PyTorch's .pt files
+torch_pickle.py         the pickle inside a .pt file, read without running code
+safetensors_header.py   the header of a safetensors file, checked before it is parsed
+
+Words and symbols:
+    step     one update of the weights, counted from 0
+    epoch    one pass through the loader: len(loader) steps
+    rate     lr x schedule(step), the learning rate of one step
+    L, w     the loss, a scalar, and the weights (parallel.py, half.py)
+    L_i, n_i the loss of shard i of a batch, and its number of examples; N = Σ n_i (parallel.py)
+    S        the factor by which the loss is multiplied in half precision (half.py)
+    shard    a thread's share of a batch: consecutive examples along axis 0
 """
 
 from tinycv.training import checkpoint, parallel

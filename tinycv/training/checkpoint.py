@@ -1,10 +1,9 @@
-"""Checkpoints: arrays and a small state in one safetensors file, which is either there whole or not
-at all.
+"""Checkpoints: arrays and a small state, saved in one safetensors file by an atomic write.
 
-The file is written beside its place under another name, forced to disk, and renamed: a program
-killed at any moment leaves the old file or the new one, never half of one.  A checksum covers
-everything, so that a damaged file is refused and never loaded as slightly other weights.
-safetensors holds numbers only: loading one cannot run code.
+The file is written under another name in the same folder, flushed to disk, and renamed: a program
+killed at any moment leaves the old file or the new one, never half of one. A checksum covers the
+whole content, so a damaged file is refused and never loaded as slightly different weights.
+safetensors holds only numbers and text, so loading a file cannot run code.
 Format: https://huggingface.co/docs/safetensors/index#format.   PyTorch's own format: torch_file.py
 """
 
@@ -32,6 +31,7 @@ from tinycv.training.torch_file import from_bfloat16, read_torch
 from tinycv.training.torch_pickle import short
 
 ZIP = b"PK\x03\x04"
+# how files of other kinds begin
 KNOWN = {
     b"\x80": "a pickle",
     b"\x89PNG": "a PNG picture",
@@ -43,8 +43,9 @@ KNOWN = {
     b"{": "JSON text",
     b"<": "an HTML or XML page",
 }
-# the keys of our metadata; a foreign file may have one of them, as a note
-OURS = ("tinycv", "state", "crc32")
+# the keys that ``save`` writes into the metadata; a file of another program may use one of them too
+METADATA_KEYS = ("tinycv", "state", "crc32")
+# safetensors' names of dtypes -> NumPy's
 DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -54,7 +55,6 @@ DTYPES = {
     "I32": "<i4",
     "I16": "<i2",
     "I8": "i1",
-    # safetensors' names for them
     "U64": "<u8",
     "U32": "<u4",
     "U16": "<u2",
@@ -65,8 +65,8 @@ VERSION = "1"
 
 
 class CheckpointError(ValueError):
-    """A file that cannot be loaded, or does not belong to what it is loaded into; the message says
-    which and why."""
+    """A file cannot be loaded, or does not fit what it is loaded into; the message says which file,
+    and why."""
 
 
 def save(
@@ -74,17 +74,17 @@ def save(
     tensors: Mapping[str, Tensor | np.ndarray],
     state: dict[str, Any] | None = None,
 ) -> None:
-    """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one
+    """Write arrays (of NumPy, CuPy or Tensors) and ``state``, anything that JSON can hold, to one
     file, atomically.
 
-    JSON has one kind of list and one of number: a tuple in the state comes back as a list, and a
-    number of an enum as that number.
-    Folders are made. A symbolic link is written through, and an old file's permissions stay.
-    Leftovers of killed writes (".NAME.xxxxxxxx.partial" beside it) are removed first, those that
-    another process is writing are not; of two who write one path at the same time the last wins,
-    and the file is whole.
-    TypeError or ValueError for what safetensors or JSON cannot hold, before anything is
-    touched; OSError when the disk refuses. The old file then stays.
+    JSON has one kind of list and one kind of number: a tuple in the state comes back as a list, and
+    a member of an IntEnum as its number.
+    Missing folders are created. A symbolic link is followed, and an existing file keeps its
+    permissions. Leftovers of killed writes (".NAME.xxxxxxxx.partial" in the same folder) are
+    removed first, unless another process is still writing them. If two processes write one path at
+    the same time, the last one wins, and the file is whole.
+    TypeError or ValueError for what safetensors or JSON cannot hold, before anything is touched;
+    OSError if the disk refuses. The old file then stays.
     """
     path = atomic.file_path(path, "save: path")
     if not isinstance(tensors, Mapping):
@@ -98,10 +98,10 @@ def save(
         if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8
     ]
     if odd:
-        raise TypeError(f"save: a checkpoint holds arrays of numbers, not {listed(odd)}")
+        raise TypeError(f"save: a checkpoint can only hold arrays of numbers, not {listed(odd)}")
     text = _as_json(state or {})
     metadata = dict(
-        zip(OURS, (VERSION, text, str(_checksum(arrays, text))), strict=True), format="pt"
+        zip(METADATA_KEYS, (VERSION, text, str(_checksum(arrays, text))), strict=True), format="pt"
     )
     data = safetensors.numpy.save(arrays, metadata)
     _refuse_unloadable(data)
@@ -113,15 +113,15 @@ def _refuse_unloadable(data: bytes) -> None:
     length = int.from_bytes(data[:8], "little")
     try:
         if length > LONGEST_HEADER:
-            raise BadHeader(f"its header has {length} bytes, and {LONGEST_HEADER} are the most")
+            raise BadHeader(f"its header has {length} bytes; at most {LONGEST_HEADER} are allowed")
         notes_of(data[8 : 8 + length], len(data))
     except BadHeader as error:
-        raise ValueError(f"save: this cannot become one file: {error}") from None
+        raise ValueError(f"save: this does not fit into one file: {error}") from None
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays by name, state) of a file that ``save`` wrote; of any other safetensors file or .pt
-    of torch.save, whose state is {}. bfloat16 becomes float32.
+    """(arrays by name, state) of a file that ``save`` wrote. It also reads other safetensors files
+    and the .pt files of torch.save; their state is {}. bfloat16 becomes float32.
 
     CheckpointError for a file that is missing, cut short, damaged, or of another kind.
     """
@@ -129,7 +129,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
         path = atomic.file_path(path, "load: path")
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise CheckpointError(
-                f"{path}: cannot be read: it is a folder, or another thing that "
+                f"{path}: cannot be read: it is a folder, or something else that "
                 f"is not an ordinary file"
             )
         with open(path, "rb") as file:
@@ -152,13 +152,14 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 
 def save_model(path: str | os.PathLike, model: Module) -> None:
-    """Write the model's parameters and buffers, by name. Errors as ``save``, and ValueError for a
-    weight that is NaN, which ``load_model`` would refuse; the old file then stays.
+    """Write the model's parameters and buffers, by name. It raises the errors of ``save``, and
+    ValueError for a weight that is NaN, which ``load_model`` would refuse; the old file then stays.
     """
-    _refuse_what_is_no_model("save_model", model)
+    _require_module("save_model", model)
     path = atomic.file_path(path, "save_model: path")
     arrays = {name: to_numpy(t._data) for name, t in model.state_dict().items()}
-    if nans := with_nan(arrays):
+    nans = with_nan(arrays)
+    if nans:
         raise ValueError(
             f"save_model: {type(model).__name__} was not saved; NaN in: {listed(nans)}"
         )
@@ -166,49 +167,52 @@ def save_model(path: str | os.PathLike, model: Module) -> None:
 
 
 def load_model(path: str | os.PathLike, model: Module) -> None:
-    """Copy weights by name into ``model``, from ``save_model``, ``fit``'s checkpoint, or
-    another's safetensors.
+    """Copy weights by name into ``model``, from a file written by ``save_model``, by ``fit``, or as
+    safetensors by another program.
 
-    CheckpointError as ``load``, and when names or shapes do not fit or a weight is NaN; the model
-    is then left as it was.
+    CheckpointError as in ``load``, and if names or shapes do not fit or a weight is NaN; the model
+    then stays as it was.
     """
-    _refuse_what_is_no_model("load_model", model)
+    _require_module("load_model", model)
     tensors, _ = load(path)
-    tensors = {
+    # in fit's checkpoint, the weights of the model are called "model/NAME"
+    in_checkpoint_of_fit = {
         name.removeprefix("model/"): a for name, a in tensors.items() if name.startswith("model/")
-    } or tensors
+    }
+    tensors = in_checkpoint_of_fit or tensors
     try:
-        if nans := with_nan(tensors):
+        nans = with_nan(tensors)
+        if nans:
             raise ValueError(f"{type(model).__name__} was left unchanged; NaN in: {listed(nans)}")
         model.load_state_dict(tensors)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _refuse_what_is_no_model(who: str, model: Any) -> None:
+def _require_module(caller: str, model: Any) -> None:
     if not isinstance(model, Module):
-        raise TypeError(f"{who}: model is {shown(model)}; it must be a Module")
+        raise TypeError(f"{caller}: model is {shown(model)}; it must be a Module")
 
 
 def with_nan(tensors: Mapping[str, np.ndarray]) -> list[str]:
-    """The names of arrays that hold a NaN: weights that somebody saved after a training had
-    failed."""
+    """The names of arrays that hold a NaN, such as weights that were saved after a training had
+    diverged."""
     return [name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()]
 
 
-# ── reading, with suspicion ───────────────────────────────────────────────────────────────────────
+# ── Reading a file that may be damaged or malicious ───────────────────────────────────────────────
 
 
 def _notes(path: Path, file: BinaryIO) -> dict[str, str]:
-    """The notes of the JSON header: 8 bytes give its length, then it begins with a brace. Nothing
-    else is read yet.
+    """The metadata in the JSON header. The file begins with the header's length, in 8 bytes, and
+    the brace with which JSON begins. Nothing after the header is read yet.
     """
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     start = file.read(32)
     length = int.from_bytes(start[:8], "little")
     if start[8:9] != b"{" or length > LONGEST_HEADER:
-        raise CheckpointError(f"{path}: {_what_it_is(start)}")
+        raise CheckpointError(f"{path}: {_why_not_safetensors(start)}")
     if 8 + length > size:
         raise CheckpointError(
             f"{path}: cut short: the header should have {length} bytes, the file has {size}"
@@ -222,20 +226,20 @@ def _array(path: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
     dtype = DTYPES.get(code)
     if dtype is None:
         raise CheckpointError(
-            f"{path}: {short(name)} holds numbers of type {code}; those that are "
+            f"{path}: {short(name)} holds numbers of type {code}; the types that can be "
             f"read are {', '.join(DTYPES)}"
         )
     try:
-        # writable: the data are a bytearray
+        # the array is writable, because deserialize returns the data as a bytearray
         array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     except (ValueError, OverflowError, TypeError):
         raise CheckpointError(
-            f"{path}: {short(name)} has shape {short(entry['shape'])}, which NumPy lacks"
+            f"{path}: {short(name)} has shape {short(entry['shape'])}, which NumPy cannot have"
         ) from None
     return from_bfloat16(array) if code == "BF16" else array
 
 
-def _what_it_is(data: bytes) -> str:
+def _why_not_safetensors(data: bytes) -> str:
     if len(data) < 9:
         return f"cut short: {len(data)} bytes are too few for a safetensors file"
     kind = next(
@@ -244,36 +248,40 @@ def _what_it_is(data: bytes) -> str:
     if not data.startswith(b"\x80"):
         return f"not a safetensors file, but {kind}"
     return (
-        f"refused: it is {kind}, which could run code when loaded. PyTorch's old files are; "
-        "convert one by python -c \"import torch; torch.save(torch.load('old.pt', "
+        f"refused: it is {kind}, which could run code when loaded. Old PyTorch files are pickles; "
+        "convert one with python -c \"import torch; torch.save(torch.load('old.pt', "
         "weights_only=True), 'new.pt')\""
     )
 
 
 def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    found = [key for key in OURS if key in metadata]
-    # another program's file, with nothing to check: one flipped bit takes one key at most
+    found = [key for key in METADATA_KEYS if key in metadata]
+    # A file of another program, which has no checksum. One flipped bit can spoil only one of the
+    # three keys, so a damaged file of ours still has two.
     if len(found) < 2:
         return {}
-    if len(found) < len(OURS) or metadata["crc32"] != str(_checksum(arrays, metadata["state"])):
-        raise CheckpointError(f"{path}: damaged: its checksum does not fit its contents")
+    if len(found) < len(METADATA_KEYS) or metadata["crc32"] != str(
+        _checksum(arrays, metadata["state"])
+    ):
+        raise CheckpointError(f"{path}: damaged: its checksum does not match its contents")
     if metadata["tinycv"] != VERSION:
         raise CheckpointError(
             f"{path}: written by another version of tinycv (format {shown(metadata['tinycv'])})"
         )
-    if problem := too_many_values(metadata["state"]):
+    problem = too_many_values(metadata["state"])
+    if problem:
         raise CheckpointError(f"{path}: refused: {problem}")
     try:
         state = json.loads(metadata["state"])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its state is not JSON") from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: its state is a {type(state).__name__}, should be a dict")
+        raise CheckpointError(f"{path}: its state is a {type(state).__name__}; it must be a dict")
     return state
 
 
 def _checksum(arrays: dict[str, np.ndarray], text: str) -> int:
-    """Of the state, and of every array with its name, dtype and shape."""
+    """The CRC-32 of the state and of every array with its name, dtype and shape."""
     crc = zlib.crc32(text.encode())
     for name in sorted(arrays):
         a = arrays[name]
@@ -284,70 +292,73 @@ def _checksum(arrays: dict[str, np.ndarray], text: str) -> int:
     return crc
 
 
-# ── what may be written ───────────────────────────────────────────────────────────────────────────
+# ── Checks of what is written ─────────────────────────────────────────────────────────────────────
 
 
 def _good_name(name: Any) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"save: {shown(name)} is a tensor's name; names are words")
+        raise TypeError(f"save: a tensor is called {shown(name)}; a name must be a string")
     if name == "__metadata__":
         raise ValueError(
-            "save: a tensor is called __metadata__, where safetensors keeps its "
-            "notes; give it another name"
+            "save: a tensor is called __metadata__, the name under which safetensors keeps its "
+            "metadata; choose another name"
         )
     try:
         name.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"save: {name!r:.60} is a tensor's name, and no text that UTF-8 can write"
+            f"save: a tensor is called {name!r:.60}, which UTF-8 cannot encode"
         ) from None
     return name
 
 
 def _packed(name: str, value: Any) -> np.ndarray:
-    """In C order and this machine's byte order: safetensors copies memory as it lies."""
+    """The array in C order and this machine's byte order, because safetensors copies the memory as
+    it is."""
     array = value._data if isinstance(value, Tensor) else value
-    known = isinstance(array, (np.ndarray, np.generic)) or array_module(array) is not np
-    if not known or isinstance(array, (np.ma.MaskedArray, np.matrix)):
+    is_array = isinstance(array, (np.ndarray, np.generic)) or array_module(array) is not np
+    if not is_array or isinstance(array, (np.ma.MaskedArray, np.matrix)):
         raise TypeError(
             f"save: {short(name)} is {type(value).__name__} {shown(value)}; it must be "
             f"an array or a Tensor"
         )
     array = to_numpy(array)
     if array.dtype.kind not in "fiub":
-        return array  # refused by its dtype
+        return array  # ``save`` refuses it next, because of its dtype
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=None)
 
 
 def _as_json(state: dict[str, Any]) -> str:
-    """The state's text. TypeError or ValueError for what JSON lacks, and for keys that it would
-    give back as words.
+    """The state as JSON text. TypeError or ValueError for what JSON cannot hold, and for keys that
+    are not strings, because JSON would return them as strings.
     """
     try:
         text = json.dumps(state)
     except (TypeError, ValueError, RecursionError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"save: state cannot be written as JSON: {short(error)}") from error
-    if (odd := _odd_key(state)) is not None:
+    odd = _odd_key(state)
+    if odd is not None:
         raise TypeError(
-            f"save: {shown(odd)} is a key in state; JSON's keys are words, so it would "
-            f"come back as one"
+            f"save: {shown(odd)} is a key in state; keys in JSON are strings, so it would "
+            f"come back as a string"
         )
-    if problem := too_many_values(text):
-        raise ValueError(f"save: {problem}; large lists are for tensors")
+    problem = too_many_values(text)
+    if problem:
+        raise ValueError(f"save: {problem}; save large lists as tensors")
     return text
 
 
 def _odd_key(state: Any) -> Any:
-    """A key that is not a word, anywhere in the state; None if there is none."""
-    parts = [state]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            for key in part:
+    """A key that is not a string, anywhere in the state; None if there is none."""
+    to_visit = [state]
+    while to_visit:
+        value = to_visit.pop()
+        if isinstance(value, dict):
+            for key in value:
                 if not isinstance(key, str):
                     return "None" if key is None else key
-            parts.extend(part.values())
-        elif isinstance(part, (list, tuple)):
-            parts.extend(part)
+            to_visit.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            to_visit.extend(value)
     return None

@@ -1,21 +1,21 @@
-"""The training loop: one for every model that learns from one loss.
+"""fit, the training loop for every model that learns from one loss.
 
     history = fit(model, optimizer, loss_fn, loader, epochs=10, evaluate=accuracy,
                   checkpoint="out/vit.safetensors")
 
-``fit`` says what a step is: a loss, its gradients, a change of the weights. ``Run`` is the loop
-around the steps, whatever a step may be; ``Run.through`` is that loop:
+``fit`` defines one step: compute the loss, its gradients, and the update of the weights. ``Run`` is
+the loop around the steps, and does not depend on what a step does. ``Run.through`` is that loop:
 
     for each batch:  take the step
-                     now and then: read the losses, and refuse NaN
+                     every log_every steps: read the losses, and stop at a NaN
                      at the end of an epoch: evaluate, and print a line
-                     now and then, and at Ctrl-C: save a checkpoint
+                     every checkpoint_every steps, and at Ctrl-C: save a checkpoint
 
-(GANs, which alternate two losses, make other steps in the same loop: adversarial/turns.py.)
+(GANs alternate two losses. They take different steps in the same loop: adversarial/turns.py.)
 
 What a step computes is a function of the weights, the seed and the step's number: batches come from
-``loader.epoch(number, start)``, noise from ``manual_seed((seed, step))``. So a training that was
-killed goes on from its checkpoint and ends with the same bits as one that was not (resume.py).
+``loader.epoch(number, start)``, and noise from ``manual_seed((seed, step))``. So a training that
+was killed resumes from its checkpoint and ends with the same bits as one that was not (resume.py).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from tinycv.training.half import Half
 from tinycv.training.inputs import (
     Pace,
     arrays_of,
-    check_belonging,
     check_functions,
-    check_loop,
-    check_parts,
-    check_saved_as_json,
+    check_participants,
+    check_plain_values,
+    check_same_model,
+    checked_pace,
     checkpoint_path,
     device_name,
     metrics_of,
@@ -55,10 +55,10 @@ from tinycv.training.inputs import (
 from tinycv.training.progress import CtrlC, Progress, not_finite
 from tinycv.training.resume import identity, resume_run, save_run
 
-Evaluate = Callable[[Any], Mapping[str, float]]  # of the model, whatever class it has
+Evaluate = Callable[[Any], Mapping[str, float]]  # evaluate(model) -> numbers by name
 
 
-# -- one step: a loss, its gradients, a change of the weights -------------------------------------
+# -- One step: the loss, its gradients, the update of the weights ----------------------------------
 
 
 def fit(  # noqa: PLR0913  all but the first five have names and defaults
@@ -83,24 +83,25 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
 ) -> History:
     """Train ``model`` for ``epochs`` passes through ``loader``. Returns the history.
 
-    loss_fn(model, *batch) returns the loss; batch holds Tensors on ``device`` (None: where the
-    model is).
-    schedule: factor of each group's lr, by step. clip: the most that the gradient's norm may be.
-    evaluate(model): numbers by name, asked every ``evaluate_every`` epochs and at the end, in eval
-    mode, without recording, with the EMA's weights if there is one.
+    loss_fn(model, *batch) returns the loss; batch holds Tensors on ``device`` (None: the device of
+    the model).
+    schedule: a learning-rate schedule, the factor of each group's lr by step. clip: the maximal
+    norm of the gradient.
+    evaluate(model) returns numbers by name. It is called every ``evaluate_every`` epochs and at the
+    end, in eval mode, without recording, and with the EMA's weights if there is an EMA.
     checkpoint: a file, written every ``checkpoint_every`` steps (None: every epoch), at the end,
-    and at Ctrl-C. If it is there already, training goes on from it; its learning rates win.
-    CheckpointError if it is another training's.
-    log_every: steps between two looks at the loss, on a GPU the only waits. FloatingPointError when
-    it, or a weight to be saved, is not finite.
-    threads: share each batch out over so many (None: all cores; see parallel.py); the loss must be
-    the mean over its examples. Resuming is exact with the same number; another one changes rounding
-    and dropout's noise, and may resume.
+    and at Ctrl-C. If the file exists already, training resumes from it, with the learning rates in
+    the file. CheckpointError if the file belongs to another training.
+    log_every: how often, in steps, the losses are read; on a GPU, nothing else waits for the
+    device. FloatingPointError if a loss, or a weight to be saved, is not finite.
+    threads: split each batch among this many threads (None: one per core; see parallel.py); the
+    loss must then be the mean over the examples. Resuming with the same number is exact; resuming
+    with another number works, but changes the rounding and the noise of dropout.
     """
-    check_parts("fit", model, {"optimizer": optimizer}, loader, ema)
-    check_belonging("fit", model, optimizer, ema)
+    check_participants("fit", model, {"optimizer": optimizer}, loader, ema)
+    check_same_model("fit", model, optimizer, ema)
     check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
-    check_loop("fit", epochs, evaluate_every, checkpoint_every, log_every)
+    checked_pace("fit", epochs, evaluate_every, checkpoint_every, log_every)
     seed, path = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
     device, progress = device_name("fit", device), flag(progress, "fit: progress")
     threads = None if threads is None else size(threads, "fit: threads", 1)
@@ -155,24 +156,24 @@ def _learn(
 
 
 def scheduled(optimizer: Optimizer | Half, schedule: Schedule | None, step: int) -> None:
-    """Set every group's lr to what the schedule makes of it at this step."""
+    """Set the lr of every group to its initial lr times the schedule's factor at this step."""
     if schedule is not None:
         for group in optimizer.param_groups:
             group["lr"] = rate(group.setdefault("initial_lr", group["lr"]), schedule, step)
 
 
-# -- the loop around the steps --------------------------------------------------------------------
+# -- The loop around the steps ---------------------------------------------------------------------
 
 
 @dataclass
 class History:
-    """What happened in a training. JSON holds it."""
+    """What happened in a training, as values that JSON can hold."""
 
-    # of every step; of a game, a list of both sides' losses
+    # one loss per step; for a GAN, one list per step with the losses of both networks
     losses: list = field(default_factory=list)
     # one {"epoch": 1, ...} per evaluation
     metrics: list[dict[str, float]] = field(default_factory=list)
-    # of training, evaluation and saving, over all resumptions
+    # spent on training, evaluation and saving, including the time before each resumption
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -186,9 +187,10 @@ class History:
 
 
 class Run:
-    """A training under way: what takes part in it, and how far it has got.
+    """A training in progress: its model, optimisers, loader and EMA, and how far it has got.
 
-    optimizers: by the names that they have in the checkpoint. path: of the checkpoint, or None.
+    optimizers: a dict; its keys are the names in the checkpoint. path: the checkpoint file, or
+    None.
     """
 
     def __init__(
@@ -200,7 +202,7 @@ class Run:
         ema: EMA | None,
         path: str | os.PathLike | None,
     ):
-        check_parts("Run", model, optimizers, loader, ema)
+        check_participants("Run", model, optimizers, loader, ema)
         self.model = model
         self.optimizers = optimizers
         self.loader = loader
@@ -210,7 +212,7 @@ class Run:
         self.first = next(iter(optimizers.values())).parameters()[0]
         self.device = self.first.device
         if self.path is not None:
-            check_saved_as_json(identity(self))
+            check_plain_values(identity(self))
         self.step = 0
         self.history = History()
         self.unread: list[np.ndarray] = []  # losses that are still on the device
@@ -227,10 +229,11 @@ class Run:
         progress: bool = True,
         log_every: int = 10,
     ) -> History:
-        """Make all steps that are left: learn(batch) makes one, and returns its losses, an array on
-        the device. Goes on from the checkpoint if there is one. All else as in ``fit``."""
+        """Take all remaining steps. learn(batch) takes one, and returns its losses, an array on the
+        device. Resumes from the checkpoint if there is one. The other arguments are those of
+        ``fit``."""
         check_functions("Run.through", {"learn": learn}, {"evaluate": evaluate})
-        pace = check_loop("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
+        pace = checked_pace("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
         total = pace.epochs * len(self.loader)
         has_resumed = resume_run(self)
         self.model.train()
@@ -258,37 +261,39 @@ class Run:
         return self.history
 
     def end_epoch(self, epoch: int, pace: Pace, evaluate: Evaluate | None) -> str:
-        """Evaluate where it is time to. Returns what there is to say of the epoch."""
+        """Evaluate if this epoch is due. Returns the line that is printed about the epoch."""
         if evaluate and (epoch % pace.evaluate_every == 0 or epoch == pace.epochs):
             self.measure(evaluate, epoch)
-        return f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}"
+        return f"epoch {epoch}/{pace.epochs}  {self.summary(epoch)}"
 
     def is_due(self, pace: Pace, total: int) -> bool:
-        """Is it time for a checkpoint?"""
+        """Whether a checkpoint is due after this step."""
         save_every = pace.checkpoint_every or len(self.loader)
         return self.step % save_every == 0 or self.step == total
 
     def take_step(self, learn: Callable[[list[Tensor]], Any], batch: Batch) -> None:
-        """One step, whose noise is a function of the seed and its number."""
+        """One step. Its noise is a function of the seed and of the step's number."""
         backend.manual_seed((self.seed, self.step))
         tensors = [Tensor(array, device=self.device) for array in arrays_of(batch)]
         self.unread.append(learn(tensors))
         self.step += 1
 
     def batches(self, total: int) -> Iterator[Batch]:
-        """From the present step to ``total``; in mid-epoch where the last run stopped there.
+        """The batches from the current step to ``total``, starting in mid-epoch if the previous run
+        stopped there.
 
-        RuntimeError where the loader gives more or fewer batches than its length says.
+        RuntimeError if the loader yields more or fewer batches than its length says.
         """
         while self.step < total:
             epoch, start = divmod(self.step, len(self.loader))
-            left, given = len(self.loader) - start, 0
-            for given, batch in enumerate(self.loader.epoch(epoch, start), 1):
-                if given > left:
+            left = len(self.loader) - start
+            count = 0
+            for count, batch in enumerate(self.loader.epoch(epoch, start), 1):
+                if count > left:
                     break
                 yield batch
-            if given != left:
-                gave = f"more than {left}" if given > left else given
+            if count != left:
+                gave = f"more than {left}" if count > left else count
                 raise RuntimeError(
                     f"loader: epoch({epoch}, {start}) of the {type(self.loader).__name__} gave "
                     f"{gave} batches; with a length of {len(self.loader)} it must give {left}"
@@ -297,8 +302,8 @@ class Run:
     # -- evaluation -------------------------------------------------------------------------------
 
     def measure(self, evaluate: Evaluate, epoch: int) -> None:
-        """Note what ``evaluate`` says of the model, in eval mode, without recording, with the EMA's
-        weights if there is one."""
+        """Call ``evaluate`` in eval mode, without recording, and with the EMA's weights if there is
+        an EMA; add what it returns to the history."""
         self.model.eval()
         try:
             with no_grad(), self.ema.applied() if self.ema else nullcontext():
@@ -310,9 +315,9 @@ class Run:
     # -- history ----------------------------------------------------------------------------------
 
     def read_losses(self) -> float | list[float]:
-        """Wait for the losses that are still on the device. Returns the last of all.
+        """Wait for the losses that are still on the device. Returns the loss of the last step.
 
-        FloatingPointError where one of them is not finite.
+        FloatingPointError if one of them is not finite.
         """
         if self.unread:
             losses = backend.to_numpy(backend.array_module(self.unread[0]).stack(self.unread))
@@ -323,23 +328,23 @@ class Run:
         return self.history.losses[-1]
 
     def _check_finite(self, losses: np.ndarray, first: int) -> None:
-        """Losses of the steps from number ``first`` on."""
+        """FloatingPointError unless all losses are finite. first: the step of the first of them."""
         for step, loss in enumerate(losses, first):
             if not np.isfinite(loss).all():
                 epoch, batch = divmod(step, len(self.loader))
                 raise not_finite(loss, f"at step {step} (epoch {epoch + 1}, batch {batch})")
 
     def seconds(self) -> float:
-        """Time spent so far, noted in the history."""
+        """The time spent so far; it is also stored in the history."""
         now = time.perf_counter()
         self.history.seconds += now - self.started
         self.started = now
         return self.history.seconds
 
-    def described(self, epoch: int) -> str:
-        """An epoch's mean loss, what was measured at its end, and the time until then, in words."""
-        of_epoch = np.mean(self.history.losses[-len(self.loader) :], axis=0)
-        words = ["loss " + ", ".join(f"{loss:.4g}" for loss in np.atleast_1d(of_epoch))]
+    def summary(self, epoch: int) -> str:
+        """An epoch's mean loss, the metrics at its end, and the time so far, as text."""
+        mean_loss = np.mean(self.history.losses[-len(self.loader) :], axis=0)
+        words = ["loss " + ", ".join(f"{loss:.4g}" for loss in np.atleast_1d(mean_loss))]
         metrics = self.history.metrics[-1] if self.history.metrics else {}
         if metrics.get("epoch") == epoch:
             words += [f"{name} {value:.4g}" for name, value in metrics.items() if name != "epoch"]

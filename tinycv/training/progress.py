@@ -1,5 +1,4 @@
-"""What a training shows while it runs, how it is stopped, and the steps of a loop that is written
-out.
+"""steps, for a training loop of your own; the progress bar of a training, and Ctrl-C.
 
     for step, (x, y) in steps(loader, epochs=10, seed=0, device="cpu"):
         optimizer.zero_grad()
@@ -9,7 +8,7 @@ out.
         if (step + 1) % len(loader) == 0:
             say(f"step {step + 1}  loss {read_loss(loss, step):.4g}")
 
-ends with the same bits as ``fit`` (loop.py), which does more: checkpoints, and all cores.
+ends with the same bits as ``fit`` (loop.py). ``fit`` can also save checkpoints and use all cores.
 """
 
 from __future__ import annotations
@@ -31,20 +30,21 @@ from tinycv.training.inputs import arrays_of, device_name
 def steps(
     loader: Any, epochs: int, *, seed: int = 0, device: str = "cpu", progress: bool = True
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """The number of each step, from 0, and its batch: Tensors on ``device``.
+    """Yield the number of each step, from 0, and its batch: Tensors on ``device``.
 
-    loader: a DataLoader, or a DrawnLoader; ``epochs`` passes are made through it. Before each step
-    comes ``manual_seed((seed, step))``, so that noise and dropout are a function of both, as in
-    ``fit``. progress: show a bar at a terminal.
+    loader: a DataLoader or a DrawnLoader, through which ``epochs`` passes are made. Before each
+    step, ``manual_seed((seed, step))`` makes noise and dropout a function of both numbers, as in
+    ``fit``. progress: show a progress bar if the output is a terminal.
     """
     if not hasattr(loader, "epoch") or not hasattr(loader, "__len__") or isinstance(loader, type):
         raise TypeError(
-            f"steps: loader is {shown(loader)}; it must be a DataLoader, or a DrawnLoader"
+            f"steps: loader is {shown(loader)}; it must be a DataLoader or a DrawnLoader"
         )
     epochs, seed = size(epochs, "steps: epochs"), whole(seed, "steps: seed")
-    place, progress = device_name("steps", device), flag(progress, "steps: progress")
-    # a generator of its own, so that an error comes now, and not at the first step
-    return _steps(loader, epochs, seed, place, progress)
+    device_or_none, progress = device_name("steps", device), flag(progress, "steps: progress")
+    # The generator is a separate function, so that wrong arguments raise here and not at the first
+    # step.
+    return _steps(loader, epochs, seed, device_or_none, progress)
 
 
 def _steps(
@@ -61,9 +61,9 @@ def _steps(
 
 
 def say(text: str) -> None:
-    """Print a line, above the bar where there is one."""
+    """Print a line, above the progress bar if there is one."""
     if not isinstance(text, str):
-        raise TypeError(f"say: text is {shown(text)}; it must be a text")
+        raise TypeError(f"say: text is {shown(text)}; it must be a string")
     if find_spec("tqdm"):
         from tqdm import tqdm
 
@@ -73,11 +73,11 @@ def say(text: str) -> None:
 
 
 def read_loss(loss: Tensor, step: int) -> float:
-    """The loss of this step as a number. On a GPU this waits for the device, so a loop reads the
-    loss only where it shows it.
+    """The loss of this step as a number. On a GPU this waits for the device, so a loop should read
+    the loss only when it prints it.
 
-    FloatingPointError unless it is finite; a NaN stays in the weights, so an earlier step may have
-    made it. (A training in halves skips such a step: half.py.)
+    FloatingPointError if the loss is not finite. A NaN stays in the weights, so an earlier step may
+    have caused it. (Training in half precision skips such a step: half.py.)
     """
     if not isinstance(loss, Tensor) or loss.size != 1:
         raise TypeError(f"read_loss: loss is {shown(loss)}; it must be a Tensor of one number")
@@ -87,21 +87,21 @@ def read_loss(loss: Tensor, step: int) -> float:
     return value
 
 
-def not_finite(loss: Any, place: str) -> FloatingPointError:
-    """The error of a training whose loss is NaN or infinite. place: "at step 8", for example."""
+def not_finite(loss: Any, when: str) -> FloatingPointError:
+    """The error for a loss that is NaN or infinite. when: for example "at step 8"."""
     return FloatingPointError(
-        f"the loss is {loss} {place}: run it again inside `with tinycv.debug():` to see which op "
-        "made it; a lower lr, warmup or clip often helps"
+        f"the loss is {loss} {when}: run the training again inside `with tinycv.debug():` to see "
+        "which op made it; a lower lr, warmup or clip often helps"
     )
 
 
 class Progress:
-    """A line an epoch; at a terminal, with tqdm installed, a bar below them."""
+    """Prints one line per epoch and, at a terminal with tqdm installed, a progress bar below."""
 
-    def __init__(self, total: int, done: int, wanted: bool):
+    def __init__(self, total: int, done: int, enabled: bool):
         total, done = size(total, "Progress: total"), size(done, "Progress: done")
-        self.wanted, self.bar = wanted, None
-        if wanted and find_spec("tqdm"):
+        self.enabled, self.bar = enabled, None
+        if enabled and find_spec("tqdm"):
             from tqdm import tqdm
 
             self.bar = tqdm(total=total, initial=done, unit="step", disable=None, leave=False)
@@ -123,29 +123,31 @@ class Progress:
             self.bar.set_postfix_str("loss " + ", ".join(f"{v:.4g}" for v in values), refresh=False)
 
     def line(self, text: str) -> None:
-        if self.wanted:
+        if self.enabled:
             print(text, flush=True) if self.bar is None else self.bar.write(text)
 
 
 class CtrlC:
-    """Ctrl-C waits for the end of the step, so that a whole one is saved; pressed again, it stops
-    at once."""
+    """Makes Ctrl-C wait for the end of the step, so that the checkpoint holds a whole step. Pressed
+    a second time, it stops at once."""
 
-    def __init__(self, wanted: bool):
+    def __init__(self, enabled: bool):
         self.pressed = False
-        self.ours = (
-            wanted
+        # Python handles signals in the main thread only, and a handler that the user has installed
+        # stays in place.
+        self.installed = (
+            enabled
             and threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         )
 
     def __enter__(self) -> CtrlC:
-        if self.ours:
+        if self.installed:
             signal.signal(signal.SIGINT, self._press)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.ours:
+        if self.installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _press(self, *_: object) -> None:

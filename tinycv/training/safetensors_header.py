@@ -1,11 +1,11 @@
-"""The header of a safetensors file, looked through before anything is built of it.
+"""The header of a safetensors file, scanned for nonsense before it is parsed.
 
 A header is JSON, {"__metadata__": {name: text}, tensor: {"dtype": ..., "shape": ...,
-"data_offsets": ...}, ...}. Objects that Python makes of JSON take thirty times the memory of its
-text, so a header of 40 MB could cost 1.2 GB before anybody sees that it is nonsense. Here it is
-scanned from left to right, and nothing is kept but names and notes. What a tensor's description
-says is left to the safetensors library, once its length and the number of tensors are known to be
-sane.
+"data_offsets": ...}, ...}. The Python objects that JSON becomes take thirty times the memory of the
+text, so a malicious header of 40 MB could cost 1.2 GB before anyone sees that it is nonsense. The
+functions here scan the text from left to right, and keep only the names and the metadata. Once the
+length of the header and the number of tensors are known to be plausible, the safetensors library
+parses the descriptions of the tensors.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ import re
 from json.decoder import scanstring  # pyright: ignore[reportAttributeAccessIssue]
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
-# so many tensors, and one more for every 256 bytes of the file
+# a file may have this many tensors, and one more for every 256 bytes of the file
 FREE_TENSORS, BYTES_EACH = 10_000, 256
-MOST_NOTES = 10_000
-# so many values of a state, and one more for every 16 letters of its JSON
+MOST_NOTES = 10_000  # entries of the metadata
+# a state may have this many values, and one more for every 16 characters of its JSON
 FREE_VALUES, LETTERS_EACH = 500_000, 16
 
 SPACE = re.compile(r"[ \t\n\r]*")
-# of one tensor: it has no objects within, and at most 64 axes
+# the description of one tensor: no objects inside it, and at most 64 axes
 DESCRIPTION = re.compile(r"\{[^{}]{0,2000}\}")
 
 
 class BadHeader(ValueError):
-    """The sentence that says what is wrong with it."""
+    """The header is refused; the message says why."""
 
 
 def notes_of(header: bytes, file_size: int) -> dict[str, str]:
-    """The header's ``__metadata__``. BadHeader if it is not one of tensors, or of too many for a
-    file of this size.
+    """The ``__metadata__`` of the header. BadHeader if the header does not describe tensors, or
+    describes more than a file of this size can hold.
 
-    Bytes are read as Latin-1, which takes one byte each: our own notes are ASCII, and those of
-    others are not used.
+    The bytes are decoded as Latin-1, which needs one byte of memory per character. That is safe:
+    the metadata that ``save`` writes are ASCII, and those of other programs are not used.
     """
     text = header.decode("latin-1")
     most = FREE_TENSORS + file_size // BYTES_EACH
@@ -54,26 +54,26 @@ def notes_of(header: bytes, file_size: int) -> dict[str, str]:
         else:
             found = DESCRIPTION.match(text, at)
             if found is None:
-                raise _no_json()
-            at = _skip(text, found.end())
+                raise _not_json()
+            at = _skip_space(text, found.end())
         if len(names) > most:
             raise BadHeader(
-                f"refused: it names more than {most} tensors, which a file of "
-                f"{file_size} bytes does not hold"
+                f"refused: it names more than {most} tensors, which is too many for a file of "
+                f"{file_size} bytes"
             )
-    if _skip(text, at + 1) < len(text):
-        raise _no_json()
+    if _skip_space(text, at + 1) < len(text):
+        raise _not_json()
     return notes
 
 
 def too_many_values(state: str) -> str:
-    """ "" or the sentence about a state whose JSON has so many values that it would take many times
-    its length to read.
+    """An error message if the JSON of a state has so many values that parsing it would take many
+    times its length in memory; "" if it does not.
     """
-    values = sum(state.count(sign) for sign in ",[{")
+    values = sum(state.count(character) for character in ",[{")
     most = FREE_VALUES + len(state) // LETTERS_EACH
     return (
-        f"its state has {values} values in {len(state)} letters; {most} are the most"
+        f"its state has {values} values in {len(state)} letters; at most {most} are allowed"
         if values > most
         else ""
     )
@@ -88,31 +88,32 @@ def _notes(text: str, at: int) -> tuple[dict[str, str], int]:
         name, at = _string(text, at)
         notes[name], at = _string(text, _after(text, at, ":"))
         if len(notes) > MOST_NOTES:
-            raise BadHeader(f"refused: its metadata has more than {MOST_NOTES} notes")
-    return notes, _skip(text, at + 1)
+            raise BadHeader(f"refused: its metadata has more than {MOST_NOTES} entries")
+    return notes, _skip_space(text, at + 1)
 
 
 def _string(text: str, at: int) -> tuple[str, int]:
-    """(the string that begins here, where the next sign is)."""
+    """(the string that begins at ``at``, the position of the next character after it)."""
     if text[at : at + 1] != '"':
-        raise _no_json()
+        raise _not_json()
     try:
         string, at = scanstring(text, at + 1)
     except ValueError:
-        raise _no_json() from None
-    return string, _skip(text, at)
+        raise _not_json() from None
+    return string, _skip_space(text, at)
 
 
-def _after(text: str, at: int, sign: str) -> int:
-    if text[at : at + 1] != sign:
-        raise _no_json()
-    return _skip(text, at + 1)
+def _after(text: str, at: int, character: str) -> int:
+    """The position after ``character``, which must be at ``at``, and after any space."""
+    if text[at : at + 1] != character:
+        raise _not_json()
+    return _skip_space(text, at + 1)
 
 
-def _skip(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     spaces = SPACE.match(text, at)
     return at if spaces is None else spaces.end()
 
 
-def _no_json() -> BadHeader:
+def _not_json() -> BadHeader:
     return BadHeader("damaged: its header is not JSON of tensors")

@@ -1,22 +1,21 @@
-"""PyTorch's .pt files, read without running them: the tensors of a state_dict, and nothing else.
+"""PyTorch's .pt files: reads the tensors of a saved state_dict, without running any code.
 
 ``torch.save`` writes a zip file (since PyTorch 1.6):
 
-    NAME/data.pkl       a pickle: which tensor, by name, looks at which storage, from where, with
-                        which shape and strides
-    NAME/data/0 ...     the storages: numbers as they lay in memory, not compressed
-    NAME/byteorder      "little" or "big"; not in files of old, which are little
+    NAME/data.pkl       a pickle: for each tensor its name, its storage, and the offset, shape and
+                        strides with which it views that storage
+    NAME/data/0 ...     the storages: the numbers as they were in memory, not compressed
+    NAME/byteorder      "little" or "big"; older files do not have it, and are little
 
     entry (i, j, ...) of a tensor is number  offset + i strides[0] + j strides[1] + ...  of its
     storage
 
-differs from torch.load(path, weights_only=True): bfloat16 becomes float32, which holds the same
+differs from torch.load(path, weights_only=True): bfloat16 becomes float32, which can hold the same
 numbers; a view that repeats its numbers (``expand``) is refused, and so is one that PyTorch negates
-only when it is read (``x.conj().imag``). As there, tensors that shared a storage share their
-memory.
+only when it is read (``x.conj().imag``). As in PyTorch, tensors that shared a storage share memory.
 
-Read before: torch_pickle.py, why this is safe.
-Used by checkpoint.load, which tells what a file is by how it begins.
+Read before: torch_pickle.py, which explains why this is safe.
+Used by checkpoint.load, which recognises a .pt file by its first bytes.
 """
 
 from __future__ import annotations
@@ -35,15 +34,16 @@ from numpy.lib.stride_tricks import as_strided
 from tinycv.engine.arguments import listed
 from tinycv.training.torch_pickle import STORAGES, Machine, Named, Refused, kind, short
 
-# where training scripts put the weights, beside other things
+# the keys under which training scripts save the weights, next to other things
 NESTED = "state_dict", "model_state_dict", "model"
-LONGEST_PICKLE = 4_000_000  # bytes; a ViT-B/16 has 30,000
+LONGEST_PICKLE = 4_000_000  # bytes; the pickle of a ViT-B/16 has 30,000
 LONGEST_DIRECTORY = 2_000_000  # bytes of the zip's list of entries, about 60 for each tensor
-# instructions of the pickle, and more for each entry: a tensor takes about 30
+# instructions that the pickle may have, and more for each entry of the zip: a tensor takes about 30
 FREE_STEPS, STEPS_EACH = 100_000, 200
-# all views together may show each byte of the file this often, on average
+# how often, on average, all views together may show each byte of the file
 MOST_REPEATED = 8
-MOST_AXES = 64  # NumPy's own limit
+MOST_AXES = 64  # NumPy's limit
+# what zipfile, pickletools and the machine's empty stack raise for a damaged file
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -54,17 +54,16 @@ DAMAGE = (
     ValueError,
     LookupError,
     TypeError,
-    # what zipfile, pickletools and an empty stack say to nonsense
     OverflowError,
 )
 
 
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The tensors of the file by name. ValueError, with the reason, for whatever is not a dict of
-    tensors."""
+    """The tensors of the file by name. ValueError, with the reason, for anything that is not a dict
+    of tensors."""
     try:
-        with Opened(path) as whole, zipfile.ZipFile(whole) as file:
-            whole.most = None
+        with LimitedFile(path) as raw_file, zipfile.ZipFile(raw_file) as file:
+            raw_file.most = None  # the list of entries has been read: the limit is no longer needed
             storages = Storages(file, os.path.getsize(path))
             tree = Machine(storages, FREE_STEPS + STEPS_EACH * len(storages.entries)).run(
                 storages.pickle()
@@ -76,9 +75,9 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return tensors_of(tree)
 
 
-class Opened(io.FileIO):
-    """A file that refuses to be read in large pieces while ``most`` is set: ZipFile first reads the
-    list of its entries, all of it at once, and makes an object of each 46 bytes."""
+class LimitedFile(io.FileIO):
+    """A file that refuses to be read in large pieces while ``most`` is set. ZipFile starts by
+    reading the whole list of entries at once, and makes an object from every 46 bytes or more."""
 
     most: int | None = LONGEST_DIRECTORY
 
@@ -92,12 +91,14 @@ class Opened(io.FileIO):
 
 
 def tensors_of(tree: Any) -> dict[str, np.ndarray]:
-    """The tree itself where it is a dict of arrays, else the one it holds under a name that
+    """The dict of arrays that was saved: ``tree`` itself, or the dict in it under a key that
     training scripts use."""
     if isinstance(tree, dict):
         tree = next((tree[name] for name in NESTED if isinstance(tree.get(name), dict)), tree)
     if not isinstance(tree, dict) or not tree:
-        raise Refused(f"holds {kind(tree)} that is no dict of tensors: save model.state_dict()")
+        raise Refused(
+            f"holds {kind(tree)}, which is not a dict of tensors: save model.state_dict()"
+        )
     odd = [
         f"{short(name)} ({kind(value)})"
         for name, value in tree.items()
@@ -105,20 +106,22 @@ def tensors_of(tree: Any) -> dict[str, np.ndarray]:
     ]
     if odd:
         raise Refused(
-            f"holds what is no tensor under a name: {listed(odd)}; save model.state_dict() alone"
+            f"holds other things than tensors by name: {listed(odd)}; save model.state_dict() alone"
         )
     return tree
 
 
 class Storages:
-    """The zip's entries. Nothing is ever unpacked: what an entry claims to hold must lie in the
-    file."""
+    """The entries of the zip file, and the storages among them. Nothing is ever decompressed, so an
+    entry cannot hold more bytes than the file has."""
 
     def __init__(self, file: zipfile.ZipFile, size: int):
-        self.file, self.size, self.shown, self.made = file, size, 0, {}
+        self.file, self.size = file, size
+        self.bytes_shown = 0  # by all views so far
+        self.arrays = {}  # storage key -> (its type, its numbers)
         entries = {entry.filename: entry for entry in file.infolist()}
         if len(entries) < len(file.infolist()):
-            raise Refused("damaged: two of its entries have one name")
+            raise Refused("damaged: two of its entries have the same name")
         packed = [
             short(name)
             for name, entry in entries.items()
@@ -126,8 +129,8 @@ class Storages:
         ]
         if packed:
             raise Refused(
-                "refused: torch.save does not compress or encrypt, and these entries are: "
-                f"{listed(packed)}"
+                "refused: torch.save does not compress or encrypt, but these entries are "
+                f"compressed or encrypted: {listed(packed)}"
             )
         if sum(entry.file_size for entry in entries.values()) > size:
             raise Refused("damaged: its entries claim more bytes than the file has")
@@ -138,8 +141,8 @@ class Storages:
         ]
         if len(roots) != 1:
             raise Refused(
-                "a zip file, but none that torch.save wrote: it has no data.pkl (numpy.load opens "
-                "an .npz)"
+                "a zip file, but not one that torch.save wrote: it has no data.pkl (an .npz file "
+                "is opened by numpy.load)"
             )
         self.entries = {name.removeprefix(roots[0]): entry for name, entry in entries.items()}
         small = {
@@ -161,21 +164,21 @@ class Storages:
             )
         return self.file.read(entry)
 
-    def storage(self, told: Any) -> np.ndarray:
-        """The numbers that ("storage", type, key, device, count) stands for, read once; zipfile
-        checks their CRC."""
+    def storage(self, reference: Any) -> np.ndarray:
+        """The numbers of the storage to which the pickle refers as ("storage", type, key, device,
+        count). They are read once; zipfile checks their CRC."""
         if not (
-            isinstance(told, tuple)
-            and len(told) == 5
-            and told[0] == "storage"
-            and isinstance(told[1], Named)
-            and told[1] in STORAGES
-            and isinstance(told[2], str)
+            isinstance(reference, tuple)
+            and len(reference) == 5
+            and reference[0] == "storage"
+            and isinstance(reference[1], Named)
+            and reference[1] in STORAGES
+            and isinstance(reference[2], str)
         ):
             raise Refused(
-                "damaged: its pickle speaks of a storage in a way that torch.save does not"
+                "damaged: its pickle refers to a storage in a way that torch.save does not"
             )
-        _, name, key, _, count = told
+        _, name, key, _, count = reference
         is_bfloat16 = STORAGES[name] == "bfloat16"
         dtype = np.dtype("u2" if is_bfloat16 else STORAGES[name])
         entry = self.entries.get(f"data/{key}")
@@ -183,25 +186,26 @@ class Storages:
             raise Refused(
                 f"damaged: storage {short(key)} should hold {short(count)} numbers of "
                 f"{dtype.itemsize} bytes, "
-                + ("and is not there" if entry is None else f"and has {entry.file_size} bytes")
+                + ("but is missing" if entry is None else f"but has {entry.file_size} bytes")
             )
-        if key not in self.made:
+        if key not in self.arrays:
             raw = np.frombuffer(
                 bytearray(self.file.read(entry)),
                 dtype.newbyteorder("<" if self.order == "<" else ">"),
             )
-            # in this machine's byte order
-            numbers = raw.astype(dtype, copy=False)
-            self.made[key] = name, from_bfloat16(numbers) if is_bfloat16 else numbers
-        made_as, numbers = self.made[key]
-        if made_as != name:
+            numbers = raw.astype(dtype, copy=False)  # to this machine's byte order
+            self.arrays[key] = name, from_bfloat16(numbers) if is_bfloat16 else numbers
+        first_name, numbers = self.arrays[key]
+        if first_name != name:
             raise Refused(
-                f"damaged: storage {short(key)} is of two types, {short(made_as)} and {short(name)}"
+                f"damaged: storage {short(key)} has two types, {short(first_name)} and "
+                f"{short(name)}"
             )
         return numbers
 
     def view(self, numbers: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
-        """The tensor that looks at these numbers, if every entry it has lies among them."""
+        """The tensor with this offset, shape and strides in the storage ``numbers``. Refused unless
+        all of its entries are inside the storage."""
         if not (
             isinstance(numbers, np.ndarray)
             and isinstance(shape, tuple)
@@ -218,14 +222,14 @@ class Storages:
         if count and last >= len(numbers):
             raise Refused(
                 f"damaged: a tensor of shape {short(shape)}, strides {short(strides)}, from "
-                f"{offset}, looks beyond its storage's {len(numbers)} numbers"
+                f"{offset}, reaches beyond its storage, which has {len(numbers)} numbers"
             )
-        self.shown += count * numbers.itemsize
-        if count > len(numbers) or self.shown > MOST_REPEATED * self.size:
+        self.bytes_shown += count * numbers.itemsize
+        if count > len(numbers) or self.bytes_shown > MOST_REPEATED * self.size:
             raise Refused(
-                f"refused: a tensor of shape {short(shape)} repeats its storage's {len(numbers)} "
-                "numbers, or too many tensors share them: .contiguous() and .clone() before "
-                "saving mend that"
+                f"refused: a tensor of shape {short(shape)} repeats the {len(numbers)} numbers of "
+                "its storage, or too many tensors share them: call .contiguous() and .clone() "
+                "before saving"
             )
         steps = [
             step * numbers.itemsize if n > 1 else 0 for n, step in zip(shape, strides, strict=True)
@@ -234,5 +238,5 @@ class Storages:
 
 
 def from_bfloat16(halves: np.ndarray) -> np.ndarray:
-    """uint16 that hold bfloat16 to float32, of which bfloat16 is the upper half."""
+    """bfloat16 numbers, given as uint16, as float32: bfloat16 is the upper half of a float32."""
     return (halves.astype(np.uint32) << 16).view(np.float32)

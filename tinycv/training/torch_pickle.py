@@ -1,12 +1,12 @@
-"""The machine that reads the pickle in a .pt file, and can do nothing else.
+"""A safe reader for the pickle inside a .pt file, which can only build dicts of tensors.
 
-A pickle is a program for a small stack machine, and one of its instructions is: take a function by
-its name, whichever Python can import, and call it.  So to load a stranger's pickle is to run a
-stranger's program.  Here is a machine that has only the instructions of which a dict of tensors is
-built.  A function is nothing but a name to it: a few names have a meaning, and at any other the
-reading ends, with that name.  Python's own unpickler is never used.
+A pickle is a program for a small stack machine, and two of its instructions import any function by
+its name and call it. So loading a stranger's pickle means running a stranger's program. The machine
+here has only the instructions that are needed to build a dict of tensors. To this machine a
+function is just a name: a few names have a meaning, and any other name ends the reading with an
+error that contains it. Python's own unpickler is never used.
 
-Read next: torch_file.py, which has the file around it.
+Read next: torch_file.py, which reads the file around the pickle.
 The instructions: ``python -m pickletools``, and its source.
 """
 
@@ -36,50 +36,49 @@ STORAGES = {
     }.items()
 }
 READ = "float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool"
-# of what has no storage of its own: the dtype is an argument
+# rebuilds tensors whose dtype has no storage class; the dtype is an argument instead
 BY_TYPE = "torch._utils._rebuild_tensor_v3"
-ORDERED, TENSOR, PARAMETER = (
-    "collections.OrderedDict",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",
-)
+ORDERED = "collections.OrderedDict"
+TENSOR = "torch._utils._rebuild_tensor_v2"
+PARAMETER = "torch._utils._rebuild_parameter"
 
 
 class Refused(ValueError):
-    """The sentence that says why a file is not read."""
+    """The file is refused; the message says why."""
 
 
 class Named(str):
-    """The name of a function or a type, which is never looked up."""
+    """The name of a function or a class, which is never looked up."""
 
 
 class Machine:
-    """Runs a pickle's instructions; STEPS says what each does to the stack. store: makes arrays, as
-    torch_file.Storages.
+    """Runs the instructions of a pickle; STEPS defines what each does to the stack.
 
-    most: how many instructions it runs. Each takes about a microsecond, and may leave an object
-    behind.
+    store: a torch_file.Storages, which makes the arrays. most: the largest number of instructions
+    that it runs. Each takes about a microsecond, and may leave an object in memory.
     """
 
     def __init__(self, store: Any, most: int):
-        self.store, self.most, self.stack, self.memo = store, most, [], {}
-        # the stacks that lie below: each MARK begins a new one
+        self.store, self.most = store, most
+        self.stack: list = []
+        self.memo: dict[int, Any] = {}
+        # the stacks below the current one: each MARK starts a new stack
         self.marks: list[list] = []
 
     def run(self, program: bytes) -> Any:
-        """What the program builds: dicts, lists, tuples, words, numbers, and arrays in the place of
-        tensors."""
+        """What the program builds: dicts, lists, tuples, strings, numbers, and an array for each
+        tensor."""
         for count, (opcode, argument, _) in enumerate(genops(program)):
             if count >= self.most:
                 raise Refused(
-                    f"refused: its pickle has more than {self.most} instructions, which "
-                    "so few tensors do not need"
+                    f"refused: its pickle has more than {self.most} instructions, too many for "
+                    "so few tensors"
                 )
             if opcode.name == "STOP":
                 return self.pop()
             if opcode.name not in STEPS:
                 raise Refused(
-                    f"refused: its pickle uses {opcode.name}, of which no dict of tensors has need"
+                    f"refused: its pickle uses {opcode.name}, which no dict of tensors needs"
                 )
             STEPS[opcode.name](self, argument)
 
@@ -94,27 +93,30 @@ class Machine:
         self.stack = []
 
     def to_mark(self) -> list:
-        """Everything since the last MARK, taken off."""
-        above, self.stack = self.stack, self.marks.pop()
-        return above
+        """Take everything since the last MARK off the stack, and return it."""
+        above_mark = self.stack
+        self.stack = self.marks.pop()
+        return above_mark
 
     def take(self, count: int) -> tuple:
+        """Take the top ``count`` values off the stack. The last one that was pushed comes last."""
         return tuple([self.pop() for _ in range(count)][::-1])
 
     def name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Refused(
-                f"damaged: its pickle takes {kind(module)} and {kind(name)} for a function's name"
+                f"damaged: its pickle uses {kind(module)} and {kind(name)} as a function's name"
             )
         full = f"{module}.{name}"
         if full not in STORAGES and full not in (ORDERED, TENSOR, PARAMETER):
-            if what := other_tensor(full):
+            unread = unread_tensor(full)
+            if unread:
                 raise Refused(
-                    f"refused: it holds a tensor {what} ({short(full)}); dense tensors of {READ} "
-                    "are read"
+                    f"refused: it holds a tensor {unread} ({short(full)}); only dense tensors of "
+                    f"{READ} can be read"
                 )
             raise Refused(
-                f"refused: its pickle asks for {short(full)}, which is no part of a dict of "
+                f"refused: its pickle names {short(full)}, which is not part of a dict of "
                 "tensors; nothing was run. Save model.state_dict() alone"
             )
         self.push(Named(full))
@@ -125,9 +127,9 @@ class Machine:
             raise Refused(f"damaged: its pickle calls {kind(name)}")
         if name == ORDERED and not arguments:
             self.push({})
-        # then requires_grad, hooks, metadata
+        # storage, offset, shape, strides, requires_grad, hooks, and in some files metadata
         elif name == TENSOR and len(arguments) in (6, 7):
-            self.as_stored(*arguments[6:])
+            self.refuse_lazy_view(*arguments[6:])
             self.push(self.store.view(*arguments[:4]))
         elif name == PARAMETER and len(arguments) == 3 and isinstance(arguments[0], np.ndarray):
             self.push(arguments[0])
@@ -136,14 +138,14 @@ class Machine:
                 f"damaged: its pickle calls {name} with arguments that torch.save does not write"
             )
 
-    def as_stored(self, metadata: Any = None) -> None:
-        """Refused unless a tensor's numbers are those of its storage. PyTorch negates or conjugates
-        some views only when they are read, and notes that in the metadata: {"neg": True}.
+    def refuse_lazy_view(self, metadata: Any = None) -> None:
+        """Refuse a tensor whose numbers are not those in its storage. PyTorch negates or conjugates
+        some views only when they are read, and says so in the metadata: {"neg": True}.
         """
         if metadata:
             raise Refused(
                 f"refused: a tensor's numbers are not those in its storage "
-                f"({short(metadata)}): save it after .resolve_neg().resolve_conj()"
+                f"({short(metadata)}): call .resolve_neg().resolve_conj() before saving"
             )
 
     def set_items(self, pairs: list | tuple) -> None:
@@ -153,7 +155,7 @@ class Machine:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if type(key) not in (str, int):
                 raise Refused(
-                    f"refused: {kind(key)} is a key in its pickle; keys are words or numbers"
+                    f"refused: a key in its pickle is {kind(key)}; it must be a string or an int"
                 )
             target[key] = value
 
@@ -163,8 +165,8 @@ class Machine:
         self.stack[-1].extend(values)
 
     def build(self) -> None:
-        """state_dict() hangs the versions of its layers, ``_metadata``, on its OrderedDict: nothing
-        that is needed here."""
+        """Drop the attributes of an OrderedDict. PyTorch's state_dict() has one, ``_metadata``,
+        with the versions of its layers, which is not needed here."""
         self.pop()
         if not isinstance(self.stack[-1], dict):
             raise Refused(f"refused: its pickle sets attributes of {kind(self.stack[-1])}")
@@ -193,10 +195,10 @@ STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "SETITEM": lambda m, _: m.set_items(m.take(2)),
     "SETITEMS": lambda m, _: m.set_items(m.to_mark()),
     **dict.fromkeys(
-        ("BINPUT", "LONG_BINPUT"), lambda m, place: m.memo.update({place: m.stack[-1]})
+        ("BINPUT", "LONG_BINPUT"), lambda m, index: m.memo.update({index: m.stack[-1]})
     ),
     "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, place: m.push(m.memo[place])),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, index: m.push(m.memo[index])),
     "GLOBAL": lambda m, names: m.name(*names.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m.name(*m.take(2)),
     "BINPERSID": lambda m, _: m.push(m.store.storage(m.pop())),
@@ -205,26 +207,25 @@ STEPS: dict[str, Callable[[Machine, Any], None]] = {
 }
 
 
-def other_tensor(name: str) -> str:
-    """Of what kind a tensor is that torch.save writes by a function, or with a storage, of this
-    name; empty if of none."""
+def unread_tensor(name: str) -> str:
+    """Describes the kind of tensor, which tinycv does not read, that torch.save writes with a
+    function or storage of this name; "" if the name has nothing to do with tensors."""
     if name == BY_TYPE:
         return "of uint16, uint32, uint64, complex32 or of floats of 8 bits or fewer"
     if re.fullmatch(r"torch\._utils\._rebuild_\w+", name):
-        return "that is sparse, quantised or of a class of its own"
+        return "that is sparse, quantised or of a special class"
     storage = re.fullmatch(r"torch\.(\w+)Storage", name)
     return f"with numbers of type {storage[1]}" if storage else ""
 
 
 def kind(value: Any) -> str:
-    """What a value of the file is, in an error message: a name that it refers to, or an object of a
-    type."""
+    """How an error message calls a value of the file: "the name ..." or "a TYPE"."""
     return f"the name {value}" if isinstance(value, Named) else f"a {type(value).__name__}"
 
 
 def short(value: Any) -> str:
-    """In so few letters, all of which can be printed, that it fits an error message; soon, whatever
-    hides in it."""
+    """``value`` as at most 80 printable characters, for an error message; computed quickly, however
+    large the value is."""
     text = str(value) if isinstance(value, (str, int, Exception)) else reprlib.repr(value)
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 80 else text[:77] + "..."
