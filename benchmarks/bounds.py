@@ -71,10 +71,10 @@ def conv_case(
 ) -> Case:
     from tinycv.engine import reduce
     from tinycv.nn import winograd
-    from tinycv.nn.window import settled, walked
+    from tinycv.nn.window import as_walk, output_size
 
-    _, pads, _ = settled(stride, padding, 1, (window, window))
-    size = walked([side + sum(p) for p in pads], (window, window), (stride, stride), (1, 1))[0]
+    _, pads, _ = as_walk(stride, padding, 1, (window, window))
+    size = output_size([side + sum(p) for p in pads], (window, window), (stride, stride), (1, 1))[0]
     taps, steps, count = window * window * channels, size * size, images
     if winograd.pays(np, (window, window), (stride, stride), (1, 1), channels, out, (size, size)):
         # the products of Winograd convolution: smaller ones, N² per image

@@ -157,7 +157,7 @@ def drift_and_luck(pairs: list[Pair]) -> tuple[float, float, str]:
     if not outside:
         explanation = (
             "nothing from outside this project was measured, so drift of the machine cannot be "
-            "told apart from a change of the code"
+            "distinguished from a change of the code"
         )
         return 0.0, LUCK, explanation
     changed = np.array([np.median(pair.b) - np.median(pair.a) for pair in outside])

@@ -48,7 +48,7 @@ def rows(
     takes the library's value."""
     from tinycv.gpu import conv_kernel, conv_tiles
     from tinycv.nn.layout import channels_first
-    from tinycv.nn.window import walked
+    from tinycv.nn.window import output_size
 
     rng = np.random.default_rng(0)
     ways = {"columns": NEVER, "tiles": conv_tiles.MANY if many is None else many}
@@ -58,7 +58,7 @@ def rows(
 
     for n, c, o, side, k, s, p in shapes:
         options = (s, s), ((p, p), (p, p)), (1, 1), 1
-        size = walked((side + 2 * p,) * 2, (k, k), (s, s), (1, 1))
+        size = output_size((side + 2 * p,) * 2, (k, k), (s, s), (1, 1))
         x, g = channels_first(draw(n, side, side, c)), channels_first(draw(n, *size, o))
         w = draw(o, c, k, k)
         flops = 2 * n * size[0] * size[1] * o * c * k * k

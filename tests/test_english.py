@@ -26,7 +26,7 @@ DROPPED = {
     r"one row an op|a folder a class|a thread a core|a row an op|a line an op": "per",
 }
 # Names that say nothing of what they hold or do
-EMPTY_NAMES = {"told", "spot", "apart", "going_on", "ours", "settled", "held", "wanted", "theirs"}
+EMPTY_NAMES = {"told", "spot", "apart", "going_on", "ours", "settled", "held", "theirs"}
 THIS = Path(__file__).name
 
 

@@ -25,7 +25,7 @@ from tinycv.adversarial.gan import (
     GradientPenalty,
     Packed,
 )
-from tinycv.adversarial.turns import Players, fit_gan, held
+from tinycv.adversarial.turns import Players, fit_gan, restore_buffers
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader, DrawnLoader
 from tinycv.engine import backend
@@ -151,7 +151,11 @@ def usual_loop(bug=None):
             d_opt.step()
             if bug != "fake not detached":
                 g_opt.zero_grad()
-            with nullcontext() if bug == "statistics leak" else held(discriminator, record=True):
+            with (
+                nullcontext()
+                if bug == "statistics leak"
+                else restore_buffers(discriminator, record=True)
+            ):
                 on_fake = discriminator(fake)
                 g_loss = NON_SATURATING.generator(on_fake)
                 if bug == "loss overwritten":
@@ -190,10 +194,13 @@ MUTANTS = {
         "g_loss = -game.generator(discriminator(fake, *condition))",
     ),
     "the discriminator's statistics move in the generator's turn": (
-        "held(discriminator, record=True)",
+        "restore_buffers(discriminator, record=True)",
         "nullcontext()",
     ),
-    "the generator's statistics move in the discriminator's turn": ("held(generator)", "no_grad()"),
+    "the generator's statistics move in the discriminator's turn": (
+        "restore_buffers(generator)",
+        "no_grad()",
+    ),
     "the wrong side moves": (
         'descend(run.optimizers["g_optimizer"], g_loss)',
         'descend(run.optimizers["d_optimizer"], g_loss)',
@@ -253,10 +260,10 @@ def test_an_average_of_another_network_is_refused():
         play(generator, discriminator, ema=EMA(discriminator))
 
 
-def test_held_restores_running_statistics():
+def test_restore_buffers_restores_running_statistics():
     generator, _ = sides()
     before = generator.state_dict()["1.running_mean"].numpy().copy()
-    with held(generator):
+    with restore_buffers(generator):
         y = generator(tinycv.randn(9, 3))
     assert not y.requires_grad
     assert (generator.state_dict()["1.running_mean"].numpy() == before).all()

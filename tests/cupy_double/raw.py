@@ -74,7 +74,7 @@ class RawKernel:
         )
         launch.restype = ctypes.c_bool
         if not launch(*sizes, pointers):
-            raise RuntimeError(f"{self.name}: threads of a block wait for each other for ever")
+            raise RuntimeError(f"{self.name}: threads of a block wait for each other forever")
 
 
 # What an argument of CuPy's is on the way, and for which C parameters it may stand. CuPy itself

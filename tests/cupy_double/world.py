@@ -16,7 +16,7 @@ class World:
     launches = 0
     # what each product of stacks was added up in, by cuBLAS's numbers
     products: list[int] = []
-    # what CuPy was told to add products of matrices up in
+    # the dtype in which CuPy should sum up products of matrices
     compute_types: dict[str, int] = {}
     # of a warp, where a CUDA kernel is run: 1, or 32 threads
     lanes = 1

@@ -106,5 +106,5 @@ def test_a_seed_chooses_the_other_held_out_pairs():
 
 @pytest.mark.parametrize("held", [0, 6])
 def test_too_few_or_too_many_held_out_pairs_are_refused(held):
-    with pytest.raises(ValueError, match=f"held={held} must be 1 to 5"):
-        lecture(held=held)
+    with pytest.raises(ValueError, match=f"held_out={held} must be 1 to 5"):
+        lecture(held_out=held)

@@ -81,7 +81,7 @@ def test_it_runs_three_times_is_recorded_and_then_launched(graphs):
         assert len(calls) == min(i + 1, 4) and result.shape == (2,)
     assert graphs[0].launches == 3
     captured(moved([1.0]))
-    assert calls[-1] == (1,) and len(captured.recordings) == 1  # other shapes begin anew
+    assert calls[-1] == (1,) and len(captured.recordings) == 1  # other shapes are recorded again
 
 
 def test_arguments_are_copied_to_the_recorded_ones_and_results_are_copies(graphs):
@@ -482,7 +482,7 @@ def test_steps_made_outside_invalidate_a_recording(double):
 def test_buffers_of_spectral_norm_in_a_held_network_keep_their_memory(double):
     network = SpectralNorm(nn.Linear(2, 3)).to("gpu")
     before = [(t, t._data, t.numpy()) for t in (network.u, network.v)]
-    with turns.held(network):
+    with turns.restore_buffers(network):
         network(moved([[1.0, 2.0]]))
     for t, array, values in before:
         assert t._data is array and np.array_equal(t.numpy(), values)

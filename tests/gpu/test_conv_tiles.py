@@ -13,7 +13,7 @@ from tinycv.gpu import conv_tiles as tiles
 from tinycv.gpu.cuda import Kernels, compiled
 from tinycv.nn import conv_kernel as numpy_maps
 from tinycv.nn.layout import channels_first, channels_last
-from tinycv.nn.window import stamped, walked
+from tinycv.nn.window import output_size, transposed_output_size
 
 RNG = np.random.default_rng(0)
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
@@ -38,7 +38,7 @@ def by_tiles(double, n, c, o, sides, window, stride, padding, dilation, bias=Fal
     """The three maps by tiles, and by conv_kernel.py in float64: two lists of arrays. extra: rows
     no window reaches."""
     x, w = draw(n, c, *sides), draw(o, c, *window)
-    size = walked(
+    size = output_size(
         [s + sum(p) for s, p in zip(sides, padding, strict=True)], window, stride, dilation
     )
     g, down, up = draw(n, o, *size), draw(o) if bias else None, draw(c) if bias else None
@@ -277,7 +277,7 @@ def test_each_convolution_takes_the_expected_way_and_is_right(
     g = draw(
         2,
         o,
-        *walked(
+        *output_size(
             [s + sum(p) for s, p in zip((9, 8), padding, strict=True)],
             (window,) * 2,
             (stride,) * 2,
@@ -299,7 +299,7 @@ def test_each_convolution_takes_the_expected_way_and_is_right(
 def test_a_transposed_convolution_with_output_padding_is_not_turned(double, small):
     g, w = draw(2, 2, 4, 4), draw(2, 16, 3, 3)
     options = (1, 1), ((0, 0), (0, 0)), (2, 2), 1
-    shape = 2, 16, *stamped((4, 4), (3, 3), *options[:2], (1, 0), options[2])
+    shape = 2, 16, *transposed_output_size((4, 4), (3, 3), *options[:2], (1, 0), options[2])
     got = conv_kernel.to_input(double, double.asarray(g), double.asarray(w), shape, *options)
     assert small == ["columns"]
     expected = numpy_maps.to_input(np, g, w, shape, *options)
@@ -423,7 +423,7 @@ def test_threads_that_have_left_are_not_waited_for_and_a_warp_that_is_not_whole_
     run(double, "leave_early", 1, 32, x, y)
     assert y.get().tolist() == [32] * 32 + [0] * 32
     with pytest.raises(
-        RuntimeError, match="leave_early: threads of a block wait for each other for ever"
+        RuntimeError, match="leave_early: threads of a block wait for each other forever"
     ):
         run(double, "leave_early", 1, 40, x, y)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinycv
-from tinycv.engine.gemm import times
+from tinycv.engine.gemm import matrix_product
 from tinycv.gpu import cublas, gemm
 
 RTOL = {"e": 1e-3, "f": 1e-5, "d": 1e-12}
@@ -68,7 +68,7 @@ def test_a_product_equals_numpys_for_any_layout_of_its_factors(
     xp, rng = cupy_double.install(), np.random.default_rng(seed)
     try:
         a, b = stack(rng, lead, m, k, of_a, char), stack(rng, lead, k, n, of_b, char)
-        y = times(on_gpu(xp, a), on_gpu(xp, b))
+        y = matrix_product(on_gpu(xp, a), on_gpu(xp, b))
     finally:
         cupy_double.uninstall()
     expected = a.astype("float64") @ b.astype("float64")
@@ -94,21 +94,24 @@ def test_only_operands_that_cublas_cannot_describe_are_copied(double, of_a, of_b
     rng = np.random.default_rng(0)
     a, b = (on_gpu(double, stack(rng, (2, 3), 4, 5, *of)) for of in ((of_a, "f"), (of_b, "f")))
     before = WORLD.launches
-    times(a, b.swapaxes(-1, -2))
+    matrix_product(a, b.swapaxes(-1, -2))
     assert WORLD.launches - before == launches
 
 
 def test_one_matrix_for_a_whole_stack_is_not_copied(double):
     a, b = double.ones((6, 2, 3), "float32"), double.ones((1, 3, 4), "float32")
     before = WORLD.launches
-    assert (times(a, b).get() == 3).all() and WORLD.launches - before == 1
+    assert (matrix_product(a, b).get() == 3).all() and WORLD.launches - before == 1
 
 
 def test_empty_sums_are_zero_and_empty_products_are_empty(double):
     assert (
-        times(double.ones((2, 3, 0), "float32"), double.ones((2, 0, 4), "float32")).get() == 0
+        matrix_product(double.ones((2, 3, 0), "float32"), double.ones((2, 0, 4), "float32")).get()
+        == 0
     ).all()
-    assert times(double.ones((2, 0, 3), "float32"), double.ones((2, 3, 4), "float32")).shape == (
+    assert matrix_product(
+        double.ones((2, 0, 3), "float32"), double.ones((2, 3, 4), "float32")
+    ).shape == (
         2,
         0,
         4,
@@ -117,14 +120,15 @@ def test_empty_sums_are_zero_and_empty_products_are_empty(double):
 
 def test_shapes_that_do_not_fit_are_named(double):
     with pytest.raises(ValueError, match=r"\(2, 3, 4\) @ \(2, 3, 4\)"):
-        times(double.ones((2, 3, 4), "float32"), double.ones((2, 3, 4), "float32"))
+        matrix_product(double.ones((2, 3, 4), "float32"), double.ones((2, 3, 4), "float32"))
 
 
 def test_without_cublas_cupy_computes_the_product(double, monkeypatch):
     monkeypatch.setattr(cublas, "library", lambda xp: None)
     WORLD.products.clear()
     assert (
-        times(double.ones((2, 3, 4), "float32"), double.ones((2, 4, 3), "float32")).get() == 4
+        matrix_product(double.ones((2, 3, 4), "float32"), double.ones((2, 4, 3), "float32")).get()
+        == 4
     ).all()
     assert not WORLD.products
 
@@ -159,7 +163,7 @@ def test_tf32_is_used_only_after_allow_tf32(choice):
     for allowed in (None, True, False):
         if allowed is not None:
             tinycv.allow_tf32(allowed)
-        times(a, a)
+        matrix_product(a, a)
     assert WORLD.products == [FLOAT32, TF32, FLOAT32]
 
 
@@ -181,7 +185,7 @@ def test_the_environment_variable_counts_until_allow_tf32_is_called(choice, monk
 def test_tf32_changes_no_other_dtype(choice):
     tinycv.allow_tf32(True)
     for char in "ed":
-        times(choice.ones((2, 3, 3), char), choice.ones((2, 3, 3), char))
+        matrix_product(choice.ones((2, 3, 3), char), choice.ones((2, 3, 3), char))
     assert WORLD.products == [FLOAT32, 70]
 
 
@@ -286,7 +290,9 @@ def test_cublas_gets_the_arguments_that_its_manual_describes(double, played, cha
     rng = np.random.default_rng(0)
     a, b, y = (rng.normal(size=(*lead, *shape)).astype(char) for shape in ((4, 5), (3, 5), (4, 3)))
     out = double.asarray(y)
-    found = times(double.asarray(a), double.asarray(b).swapaxes(-1, -2), 0.5, out, add=True)
+    found = matrix_product(
+        double.asarray(a), double.asarray(b).swapaxes(-1, -2), 0.5, out, add=True
+    )
     assert found is out and np.allclose(
         found.get(), y + 0.5 * a @ b.swapaxes(-1, -2), rtol=RTOL[char], atol=10 * RTOL[char]
     )
@@ -296,10 +302,10 @@ def test_cublas_gets_the_arguments_that_its_manual_describes(double, played, cha
 def test_each_thread_and_stream_has_one_handle_with_a_workspace(double, played):
     a = double.ones((2, 2), "float32")
     for _ in range(2):
-        times(a, a)
+        matrix_product(a, a)
     made = [name for name, _ in played.calls if name != "product"]
     assert made == ["cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2"]
-    thread = threading.Thread(target=times, args=(a, a))
+    thread = threading.Thread(target=matrix_product, args=(a, a))
     thread.start()
     thread.join()
     assert len([name for name, _ in played.calls if name == "cublasCreate_v2"]) == 2
@@ -328,7 +334,9 @@ def test_a_sum_over_nothing_adds_nothing_whatever_lies_in_fresh_memory(double, m
         lambda *args: double.full(*args[:1], np.nan, *args[1:]) if args else empty(),
     )
     out = double.ones((3, 2), "float32").T  # in pieces
-    times(double.ones((2, 0), "float32"), double.ones((0, 3), "float32"), out=out, add=True)
+    matrix_product(
+        double.ones((2, 0), "float32"), double.ones((0, 3), "float32"), out=out, add=True
+    )
     assert (out.get() == 1).all()
 
 
@@ -336,7 +344,7 @@ def test_an_out_that_does_not_fit_is_refused(double):
     a, b = double.ones((2, 3), "float32"), double.ones((3, 4), "float32")
     for shape, dtype in (((2, 4), "float64"), ((4, 2), "float32"), ((2, 2, 4), "float32")):
         with pytest.raises(ValueError, match="matmul: out is"):
-            times(a, b, out=double.empty(shape, dtype))
+            matrix_product(a, b, out=double.empty(shape, dtype))
 
 
 def test_sizes_beyond_32_bits_are_refused():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinycv.engine.backend import array_module, to_device, to_numpy
-from tinycv.engine.reduce import lie
+from tinycv.engine.reduce import axes_by_stride
 from tinycv.nn.layout import (
     as_it_lies,
     axes_back,
@@ -30,7 +30,7 @@ from tinycv.nn.layout import (
 )
 def test_flattening_in_memory_order_makes_no_copy_and_can_be_undone(shape, axes, device):
     x = to_device(np.arange(float(np.prod(shape))).reshape(shape), device).transpose(axes)
-    order = lie(x)
+    order = axes_by_stride(x)
     assert (to_numpy(unflattened(flattened(x, order), x, order)) == to_numpy(x)).all()
     assert device != "cpu" or np.shares_memory(flattened(x, order), x) or not x.size
 

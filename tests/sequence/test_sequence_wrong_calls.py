@@ -204,7 +204,7 @@ ALSO = {
 
 
 def within_reason(function, name):
-    """The function, except for numbers with which it would run for ever or fill the memory: such
+    """The function, except for numbers with which it would run forever or fill the memory: such
     calls are correct, so they count as refused here."""
 
     def call(**arguments):

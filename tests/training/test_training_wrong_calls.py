@@ -287,7 +287,7 @@ INNER = {
     "Refused",
     "Schedule",
     "partial",
-    "scheduled",
+    "set_learning_rates",
     "cast",
     "write",
     "Slab",

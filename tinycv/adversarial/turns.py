@@ -49,7 +49,7 @@ from tinycv.optim.averaged import EMA
 from tinycv.optim.optimizer import Optimizer
 from tinycv.training.half import Half
 from tinycv.training.inputs import checkpoint_path, device_name
-from tinycv.training.loop import History, Run, scheduled
+from tinycv.training.loop import History, Run, set_learning_rates
 
 
 class Players(Module):
@@ -211,10 +211,10 @@ def take_turns(
     generator, discriminator = players.generator, players.discriminator
     real, *condition = batch
     for optimizer in run.optimizers.values():
-        scheduled(optimizer, schedule, run.step)
+        set_learning_rates(optimizer, schedule, run.step)
     z = Tensor(backend.standard_normal((len(real), _latent_of(generator)), like=real.data))
     generator_turn = (run.step + 1) % critic_steps == 0
-    with nullcontext() if generator_turn else held(generator):
+    with nullcontext() if generator_turn else restore_buffers(generator):
         fake = generator(z, *condition)
 
     if tuple(fake.shape) != tuple(real.shape):
@@ -231,7 +231,7 @@ def take_turns(
 
     if generator_turn:
         with (
-            held(discriminator, record=True),
+            restore_buffers(discriminator, record=True),
             look_ahead(
                 lambda: game.discriminator(
                     discriminator(real, *condition), discriminator(fake, *condition)
@@ -264,7 +264,7 @@ def descend(optimizer: Optimizer | Half, loss: Tensor) -> None:
 
 
 @contextmanager
-def held(network: Module, record: bool = False) -> Iterator[None]:
+def restore_buffers(network: Module, record: bool = False) -> Iterator[None]:
     """Inside, the network runs as in training; at the end its buffers (running statistics) have the
     values that they had before.
 
@@ -272,8 +272,8 @@ def held(network: Module, record: bool = False) -> Iterator[None]:
     """
     if member.get() is not None:
         raise RuntimeError(
-            "held: inside a shard of a batch, other shards compute with the buffers that it would "
-            "put back; call it outside"
+            "restore_buffers: inside a shard of a batch, other shards compute with the buffers "
+            "that it would restore; call it outside"
         )
     copies = [(t, t.data.copy()) for t in network.buffers()]
     try:

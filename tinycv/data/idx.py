@@ -58,10 +58,10 @@ def read_idx(path: FilePath) -> np.ndarray:
             )
         body = _read_at_most(expected + 1, stream)
     if len(body) != expected:
-        state, held = ("cut short", len(body)) if len(body) < expected else ("too long", "more")
+        state, size = ("cut short", len(body)) if len(body) < expected else ("too long", "more")
         raise ValueError(
             f"{path}: the file is {state}: its header says {shape} of {dtype.name}, which is "
-            f"{expected} bytes, and it holds {held}; fetch the file again"
+            f"{expected} bytes, and it holds {size}; fetch the file again"
         )
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 

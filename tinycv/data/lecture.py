@@ -94,22 +94,22 @@ LECTURE = {"北京", "天津"}
 WATER = ["上海自来水", "水来自海上", "水来自上海"]
 
 
-def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
-    """(train, test). The test set has all sentences with one of ``held`` pairs of cities (Beijing
-    and Tianjin are one of them) or one of ``held`` pairs of people, and the three about water. No
-    word is in two such pairs, so in training it occurs with all words but one."""
-    seed, held = size(seed, "lecture: seed"), size(held, "lecture: held")
-    if not 1 <= held <= len(PEOPLE) // 2:
+def lecture(seed: int = 0, held_out: int = 5) -> tuple[Pairs, Pairs]:
+    """(train, test). The test set has all sentences with one of ``held_out`` pairs of cities
+    (Beijing and Tianjin are one of them) or one of ``held_out`` pairs of people, and the three
+    about water. No word is in two such pairs, so in training it occurs with all words but one."""
+    seed, held_out = size(seed, "lecture: seed"), size(held_out, "lecture: held_out")
+    if not 1 <= held_out <= len(PEOPLE) // 2:
         raise ValueError(
-            f"lecture: held={held} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people make no "
-            "more pairs"
+            f"lecture: held_out={held_out} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people make "
+            "no more pairs"
         )
     rng = np.random.default_rng(seed)
     others = [city for city in CITIES if city not in LECTURE]
     test_pairs = [
         LECTURE,
-        *disjoint_pairs(others, held - 1, rng),
-        *disjoint_pairs(list(PEOPLE), held, rng),
+        *disjoint_pairs(others, held_out - 1, rng),
+        *disjoint_pairs(list(PEOPLE), held_out, rng),
     ]
     texts, tested = [], []
     for chinese, english, pair in sentences():

@@ -25,8 +25,8 @@ with λ_i the variances of the data along their principal axes.  It follows from
 -σ ∇ log p_t(x_t) (tweedie.py) and E |ε|² = n.  Vincent 2011, eq. 11, has it as the constant by
 which denoising differs from matching the score of the noised data (score.py).  As a -> 0 the
 minimum tends to 0.  As σ -> 0 it tends to n for data with a smooth density, because so little noise
-cannot be told from detail, and to d for data on a sheet of d dimensions.  So a loss curve that
-flattens out above 0 may already be at its floor.  (``diffusion_loss`` is this divided by n and
+cannot be distinguished from detail, and to d for data on a sheet of d dimensions.  So a loss curve
+that flattens out above 0 may already be at its floor.  (``diffusion_loss`` is this divided by n and
 averaged over t.  tests/diffusion/test_diffusion.py checks its minimum on a Gaussian.)
 
 Read before: schedule.py, tweedie.py.   Read next: samplers.py, unet.py, edm.py.

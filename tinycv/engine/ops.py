@@ -31,7 +31,7 @@ import numpy as np
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.backend import array_module
-from tinycv.engine.gemm import times
+from tinycv.engine.gemm import matrix_product
 from tinycv.engine.operands import FLOAT16
 from tinycv.engine.record import name_rows, op, real
 from tinycv.engine.reduce import (
@@ -153,7 +153,7 @@ all_reduce = op(lambda xp, x: _all_reduce(x), x=lambda g: all_reduce(g))        
 # ── products of matrices ─────────────────────────────────────────────────────────────────────────
 
 matmul = op(lambda xp, a, b: _matmul(a, b),                             # two axes or more each
-            a=lambda g, b: times(g, swapaxes(b)),
+            a=lambda g, b: matrix_product(g, swapaxes(b)),
             b=lambda g, a, b_shape: _pull_b(g, a, b_shape))
 einsum = op(halves_wide(lambda xp, *xs, subscripts="": _einsum(xp, subscripts, xs)),
             xs=lambda g, i, subscripts, *xs: _pull_einsum(g, i, subscripts, xs))
@@ -382,8 +382,8 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
 def _matmul(a: Any, b: Any) -> Any:
     # (..., M, K) @ (K, N) as one large product (..., K) @ (K, N), instead of a loop of small ones
     if b.ndim == 2 and a.ndim > 2:
-        return times(as_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
-    return times(a, b)
+        return matrix_product(as_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
+    return matrix_product(a, b)
 
 
 def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
@@ -391,7 +391,7 @@ def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
     batch."""
     if len(b_shape) == 2 and a.ndim > 2:
         a, g = as_rows(a), as_rows(g)
-    return times(swapaxes(a), g)
+    return matrix_product(swapaxes(a), g)
 
 
 def _einsum(xp: Any, subscripts: str, xs: tuple[Any, ...]) -> Any:

@@ -50,7 +50,7 @@ def blocks(xp: Any, rows: int, width: int = 1, size: int | None = None) -> list[
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
-def few(xp: Any, examples: int, each: int) -> list[slice]:
+def slices_of_examples(xp: Any, examples: int, each: int) -> list[slice]:
     """Slices of a few examples, each with ``each`` numbers, for kernels that make about a dozen
     NumPy calls. A slice is large enough that the calls themselves cost little (also with several
     threads, which wait for Python's lock between calls), and small enough that what one call writes
@@ -58,7 +58,7 @@ def few(xp: Any, examples: int, each: int) -> list[slice]:
     return blocks(xp, examples, each, 16 * BLOCK)
 
 
-def lie(x: Array) -> tuple[int, ...]:
+def axes_by_stride(x: Array) -> tuple[int, ...]:
     """The axes of x in the order in which they lie in memory, by decreasing stride. In this order a
     convolution's result, which is stored channels last, can be flattened without a copy."""
     return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
@@ -67,7 +67,7 @@ def lie(x: Array) -> tuple[int, ...]:
 def zeros_beside(xp: Any, x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Zeros whose axes lie in memory in the same order as those of x, if there are equally many: a
     loop over both then reads both contiguously."""
-    order = lie(x) if x.ndim == len(shape) else tuple(range(len(shape)))
+    order = axes_by_stride(x) if x.ndim == len(shape) else tuple(range(len(shape)))
     return xp.zeros([shape[axis] for axis in order], dtype).transpose(
         [order.index(axis) for axis in range(len(shape))]
     )
@@ -209,7 +209,7 @@ def sum_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False, **wid
     if len(summed) < len(axes) or not all(-a.ndim <= i < a.ndim for i in axes):
         return a.sum(axis=axis, keepdims=keepdims)  # raises CuPy's error
     # Axes of length 1 are left out: their strides mean nothing.
-    order = [i for i in lie(a) if a.shape[i] > 1]
+    order = [i for i in axes_by_stride(a) if a.shape[i] > 1]
     first = {i for i in summed if a.shape[i] > 1}
     kept = [i for i in range(a.ndim) if i not in summed]
     after = order[len(first) :]
@@ -218,10 +218,10 @@ def sum_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False, **wid
         or not after
         or set(order[: len(first)]) != first
         or not a.size
-        or not (a.transpose(lie(a)).flags.c_contiguous)
+        or not (a.transpose(axes_by_stride(a)).flags.c_contiguous)
     ):
         return a.sum(axis=axis, keepdims=keepdims, **wide)
-    rows = a.transpose(lie(a)).reshape(prod(a.shape[i] for i in first), -1)
+    rows = a.transpose(axes_by_stride(a)).reshape(prod(a.shape[i] for i in first), -1)
     total = sum_rows(xp, rows, bool(wide)).reshape([a.shape[i] for i in after])
     # back into the order of the axes of ``a``
     total = total.transpose([after.index(i) for i in kept if i in after])

@@ -22,10 +22,11 @@ Here next_u_and_v() returns the new arrays and writes nothing.
     an error in any shard            restores the state from before the batch (parallel.Group does
                                      this with ``kept_if_done``)
 
-A layer that reads state without changing it, as batch norm does in eval mode, calls ``seen``.  In a
-checkpoint, the second run then reads the values that the first run read, whatever was written in
-between.  No layer sets its own attributes in ``forward``: tests/engine/test_state.py runs every
-layer of the package in shards and in a checkpoint, and compares the results.
+A layer that reads state without changing it, as batch norm does in eval mode, calls
+``read_state``.  In a checkpoint, the second run then reads the values that the first run read,
+whatever was written in between.  No layer sets its own attributes in ``forward``:
+tests/engine/test_state.py runs every layer of the package in shards and in a checkpoint, and
+compares the results.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]) 
     return _noted(partial(shards.once, partial(_written, tensors, new_values)))
 
 
-def seen(tensor: Any) -> Any:
+def read_state(tensor: Any) -> Any:
     """The tensor. In a checkpoint, a copy of its values, which the second run receives again."""
     if journal() is None or not isinstance(tensor, Tensor) or tensor.requires_grad:
         # A checkpoint itself notices changes of a tensor that requires a gradient.
@@ -181,7 +182,8 @@ def noted() -> Iterator[Journal]:
 
 @contextmanager
 def replayed(journal: Journal) -> Iterator[None]:
-    """Inside the block, ``renew`` and ``seen`` return what the journal noted, and write nothing."""
+    """Inside the block, ``renew`` and ``read_state`` return what the journal noted, and write
+    nothing."""
     token = _journal.set(Replay(journal))
     try:
         yield

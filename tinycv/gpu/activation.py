@@ -6,7 +6,7 @@ Definitions: nn/activation.py.   How kernels are written: cuda.py.
 from __future__ import annotations
 
 from tinycv.engine.arguments import choice
-from tinycv.engine.reduce import lie
+from tinycv.engine.reduce import axes_by_stride
 from tinycv.gpu.cuda import Kernels, packed, warps_for
 from tinycv.nn.activation import slope_of
 from tinycv.nn.layout import flattened, unflattened
@@ -74,7 +74,7 @@ def leaky_relu(xp, x, negative_slope=0.01):
 def _of_entries(xp, x, forward, back, option=0.0):
     """(y, pull) of an elementwise function. The arrays are passed over in the order in which x lies
     in memory."""
-    order, n, warps = lie(x), x.size, warps_for(-(-x.size // 4))  # four entries per lane
+    order, n, warps = axes_by_stride(x), x.size, warps_for(-(-x.size // 4))  # four entries per lane
     (values,) = packed(xp, flattened(x, order))
     y = xp.empty_like(values)
     forward(values, warps, n, float(option), values, y)

@@ -11,11 +11,11 @@ from math import prod, sqrt
 
 from tinycv.engine.arguments import flag
 from tinycv.engine.fused import in_float32
-from tinycv.engine.gemm import times
+from tinycv.engine.gemm import matrix_product
 from tinycv.gpu.cuda import Kernels, packed
 from tinycv.sequence import attention as by_arrays
 from tinycv.sequence.inputs import score_shape
-from tinycv.sequence.masks import understood
+from tinycv.sequence.masks import split_mask
 
 kernels = Kernels(r"""
 // ── attention ──
@@ -118,7 +118,7 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
     is no key, the array calls of sequence/attention.py run instead.
     """
     shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
-    may_look, added = understood(attn_mask, xp, shape)
+    may_look, added = split_mask(attn_mask, xp, shape)
     if not shape[-1] or by_arrays.is_large(xp, q, k):
         run = by_arrays.scaled_dot_product_attention.run
         run = in_float32(run) if q.dtype.char == "e" else run
@@ -129,7 +129,7 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
     lost = None, None, None, None
     if may_look is not None or is_causal:
         (q, k, v), lost = finite(xp, q, k, v)
-    p = times(q, k.swapaxes(-1, -2), scale)  # (B, H, T, S)
+    p = matrix_product(q, k.swapaxes(-1, -2), scale)  # (B, H, T, S)
     rows, heads = (
         p.size // max(1, keys),
         max(1, p.shape[1]) if p.ndim == 4 else max(1, prod(p.shape[:-2])),
@@ -147,7 +147,7 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
         *lost,
         p,
     )
-    y = times(p, v)
+    y = matrix_product(p, v)
     _, _, answered, instead = lost
     result = y if answered is None else xp.where(answered, y, instead)
 
@@ -158,11 +158,12 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
         # B). The kernel overwrites dp with ds.
         (g,) = packed(xp, g.reshape(y.shape))
         g = g if answered is None else xp.where(answered, g, 0.0)
-        ds = times(g, v.swapaxes(-1, -2))
+        ds = matrix_product(g, v.swapaxes(-1, -2))
         kernels.attend_back(p, rows, rows, keys, p, ds)
-        dq, dk = times(ds, k, scale), times(ds.swapaxes(-1, -2), q, scale)
+        dq, dk = matrix_product(ds, k, scale), matrix_product(ds.swapaxes(-1, -2), q, scale)
         return *[
-            d.reshape((*lead, *d.shape[-2:])) for d in (dq, dk, times(p.swapaxes(-1, -2), g))
+            d.reshape((*lead, *d.shape[-2:]))
+            for d in (dq, dk, matrix_product(p.swapaxes(-1, -2), g))
         ], lambda: ds.reshape(shape).astype(like.dtype, copy=False)
 
     return result.reshape((*lead, *result.shape[-2:])), pull

@@ -28,13 +28,13 @@ from math import prod
 
 import numpy as np
 
-from tinycv.engine.gemm import times
+from tinycv.engine.gemm import matrix_product
 from tinycv.engine.reduce import as_rows
 from tinycv.gpu import conv_tiles as tiles
 from tinycv.gpu.cuda import Kernels, by_value, warps_for
 from tinycv.nn.conv_kernel import group_slices
 from tinycv.nn.layout import channels_first, channels_last
-from tinycv.nn.window import walked
+from tinycv.nn.window import output_size
 
 MOST = 1 << 28  # entries in the columns that are written at a time: 1 GiB in float32
 # With no more channels than this, columns are small, and a tile would be mostly empty.
@@ -234,7 +234,7 @@ def matrix_of(w):
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     """y (N, O, H', W') of x (N, C, H, W) and w (O, C / groups, kH, kW)."""
     (o, c, *window), x = w.shape, channels_last(x)
-    size = walked(
+    size = output_size(
         [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation
     )
     how = way(
@@ -252,9 +252,11 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
         matrix = matrix_of(w[outs])
         for at, columns in unfolded(xp, x[..., ins], size, window, stride, padding, dilation):
             if groups == 1:
-                times(columns, matrix.T, out=as_rows(y[at]))
+                matrix_product(columns, matrix.T, out=as_rows(y[at]))
             else:
-                y[at, ..., outs] = times(columns, matrix.T).reshape(len(y[at]), *size, len(matrix))
+                y[at, ..., outs] = matrix_product(columns, matrix.T).reshape(
+                    len(y[at]), *size, len(matrix)
+                )
     if bias is not None:
         y += bias
     return channels_first(y)
@@ -287,7 +289,7 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
         for at, columns in unfolded(
             xp, x[..., ins], g.shape[1:3], window, stride, padding, dilation
         ):
-            part = times(g[at, ..., outs].reshape(len(columns), o // groups).T, columns)
+            part = matrix_product(g[at, ..., outs].reshape(len(columns), o // groups).T, columns)
             total = part if total is None else total + part
         parts.append(xp.zeros((o // groups, prod(window) * c), g.dtype) if total is None else total)
     gw = parts[0] if groups == 1 else xp.concatenate(parts)
@@ -322,7 +324,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     for ins, outs in group_slices(c, o // groups, groups):
         matrix, group_bias = matrix_of(w[outs]), None if bias is None else bias[ins]
         for at in image_slices(len(g), prod(size) * matrix.shape[1]):
-            columns = times(as_rows(g[at, ..., outs]), matrix)
+            columns = matrix_product(as_rows(g[at, ..., outs]), matrix)
             target, count = x[at, ..., ins], len(x[at]) * prod(sides)
             if target.size:
                 walk = walk_of(sides, size, window, c, stride, padding, dilation)

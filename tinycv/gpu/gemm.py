@@ -58,7 +58,7 @@ def tf32_allowed() -> bool:
     return choices.get("tf32", BY_ENVIRONMENT)
 
 
-def times(
+def matrix_product(
     xp: Any, a: Array, b: Array, scale: float = 1.0, out: Array | None = None, add: bool = False
 ) -> Array:
     """scale * a @ b, the function ``times`` of engine/gemm.py, by one call of cuBLAS.

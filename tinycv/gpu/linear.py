@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinycv.engine.backend import Array
-from tinycv.engine.gemm import times
+from tinycv.engine.gemm import matrix_product
 from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.gpu.cuda import Kernels, packed
 from tinycv.nn.linear import refuse_misfit
@@ -32,12 +32,12 @@ KERNEL rows_of(Int rows, Int width, const T* x, T* y) {
 def product_and_bias(xp: Any, rows: Array, weight: Array, bias: Array | None) -> Array:
     """rows (N, in) @ weight (out, in)ᵀ + bias (out,) or None: (N, out)."""
     if bias is None:
-        return times(rows, weight.T)
+        return matrix_product(rows, weight.T)
     if bias.shape != (len(weight),):  # the kernel would read past the end of a shorter bias
-        return times(rows, weight.T) + bias
+        return matrix_product(rows, weight.T) + bias
     y, (bias,) = xp.empty((len(rows), len(weight)), rows.dtype), packed(xp, bias)
     kernels.rows_of(y, len(y) if y.size else 0, len(y), y.shape[1], bias, y)
-    return times(rows, weight.T, out=y, add=True)
+    return matrix_product(rows, weight.T, out=y, add=True)
 
 
 def linear(xp, x, weight, bias=None):
@@ -54,8 +54,8 @@ def linear(xp, x, weight, bias=None):
     def pull(g):
         g = as_rows(g)
         return (
-            lambda: times(g, weight).reshape(x.shape),
-            lambda: times(g.T, rows),
+            lambda: matrix_product(g, weight).reshape(x.shape),
+            lambda: matrix_product(g.T, rows),
             lambda: sum_rows(xp, g),
         )
 

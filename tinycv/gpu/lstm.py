@@ -6,7 +6,7 @@ Shapes: T steps, B sequences, H hidden units.
 
 from __future__ import annotations
 
-from tinycv.engine.gemm import times
+from tinycv.engine.gemm import matrix_product
 from tinycv.engine.reduce import sum_rows
 from tinycv.gpu.cuda import Kernels, packed, warps_for
 from tinycv.gpu.linear import product_and_bias
@@ -80,7 +80,7 @@ def lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=N
     h[0], c[0] = h0, c0
     across = weight_hh.T
     for t in range(steps):
-        times(h[t], across, out=from_h)
+        matrix_product(h[t], across, out=from_h)
         kernels.lstm_step(x, warps_for(n), n, hidden, t, gates, from_h, here, h, c)
 
     def pull(g):
@@ -92,16 +92,16 @@ def lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=N
             kernels.lstm_step_back(
                 x, warps_for(n), n, hidden, t, gates, c, here, dy, by_h, carried, dc, d
             )
-            by_h = times(d[t], weight_hh, out=room)
+            by_h = matrix_product(d[t], weight_hh, out=room)
         past = h[:-1] if here is None else xp.where(here, h[:-1], 0)
         flat, past = d.reshape(steps * batch, 4 * hidden), past.reshape(steps * batch, hidden)
         bias = sum_rows(xp, flat)
         return (
-            lambda: times(flat, weight_ih).reshape(x.shape),
+            lambda: matrix_product(flat, weight_ih).reshape(x.shape),
             by_h if carried is None else by_h + carried,
             dc,
-            lambda: times(flat.T, rows),
-            lambda: times(flat.T, past),
+            lambda: matrix_product(flat.T, rows),
+            lambda: matrix_product(flat.T, past),
             bias,
             bias,
         )

@@ -20,7 +20,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import choice, number
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
-from tinycv.engine.reduce import blocks, lie
+from tinycv.engine.reduce import axes_by_stride, blocks
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
 from tinycv.nn.layout import flattened, unflattened
@@ -129,7 +129,7 @@ def _gelu(xp, x, approximate="none"):
     array(x, "x")
     if approximate == "tanh":
         return _gelu_tanh(xp, x)
-    order = lie(x)
+    order = axes_by_stride(x)
     values = flattened(x, order)
     cdf = backend.normal_cdf(xp, values)  # Φ(x)
 
@@ -182,7 +182,7 @@ def slope_of(x: Any, negative_slope: Any) -> float:
 @leaky_relu.kernel
 def _leaky_relu(xp, x, negative_slope=0.01):
     negative_slope = slope_of(x, negative_slope)
-    order = lie(x)
+    order = axes_by_stride(x)
     values = flattened(x, order)
     y = xp.empty_like(values)
     # With a slope up to 1, the result is the larger of x and slope x; with a slope above 1, the
@@ -210,7 +210,7 @@ def _leaky_relu(xp, x, negative_slope=0.01):
 
 @silu.kernel
 def _silu(xp, x):
-    order = lie(array(x, "x"))
+    order = axes_by_stride(array(x, "x"))
     values = flattened(x, order)
     sigmoid_x, y = xp.empty_like(values), xp.empty_like(values)
     # For a very negative x, exp(-x) overflows to inf. The reciprocal is then 0, which is right.

@@ -25,7 +25,7 @@ from tinycv.engine import state
 from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import all_reduce
-from tinycv.engine.reduce import few, sum_rows
+from tinycv.engine.reduce import slices_of_examples, sum_rows
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.checks import epsilon
@@ -110,7 +110,7 @@ def _by_running(
     x: Tensor, running: tuple, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """``batch_norm`` with the running statistics."""
-    mean, var = map(state.seen, running)
+    mean, var = map(state.read_state, running)
     return scaled(
         (x - per_channel(mean, x)) * inverse_root(per_channel(var, x) + eps), weight, bias
     )
@@ -261,7 +261,7 @@ def summed(xp, batch_slices, channels, dtype, *functions):
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     a, channels = pixel_rows(xp, x), x.shape[1]
-    batch_slices = few(xp, len(a), prod(a.shape[1:]))
+    batch_slices = slices_of_examples(xp, len(a), prod(a.shape[1:]))
 
     over_batch = partial(summed, xp, batch_slices, channels, x.dtype)
 

@@ -39,7 +39,16 @@ from tinycv.nn.checks import array, count, flag
 from tinycv.nn.conv_kernel import forward, to_input, to_weight
 from tinycv.nn.layout import channels_last
 from tinycv.nn.module import Module
-from tinycv.nn.window import Pair, as_pair, inside, settled, stamped, tap_index, taps, walked
+from tinycv.nn.window import (
+    Pair,
+    as_pair,
+    as_walk,
+    inside,
+    output_size,
+    tap_index,
+    taps,
+    transposed_output_size,
+)
 
 
 @fused
@@ -62,10 +71,10 @@ def conv2d(
     are split into this many groups, and each output sees only the inputs of its own group.
     differs: a single image is a batch of one; a shape (C, H, W) is refused.
     """
-    walk = settled(stride, padding, dilation, weight.shape[2:])
+    walk = as_walk(stride, padding, dilation, weight.shape[2:])
     x = pad(x, ((0, 0), (0, 0), *walk.padding))
     (n, c, *sides), (o, _, *window) = x.shape, weight.shape
-    size = walked(sides, window, walk.stride, walk.dilation)  # H', W'
+    size = output_size(sides, window, walk.stride, walk.dilation)  # H', W'
     weight = weight.reshape((groups, o // groups, c // groups, *window))
     y: Any = 0.0
     for i, j in taps(window):
@@ -104,9 +113,11 @@ def conv_transpose2d(
     differs: a shape (C, H, W) is refused, as in conv2d.
     """
     (n, c, *size), (_, o, *window) = x.shape, weight.shape
-    walk = settled(stride, as_pair("padding", padding), dilation, window)
+    walk = as_walk(stride, as_pair("padding", padding), dilation, window)
     extra = as_pair("output_padding", output_padding)
-    sides = stamped(size, window, walk.stride, walk.padding, extra, walk.dilation)  # H', W'
+    sides = transposed_output_size(
+        size, window, walk.stride, walk.padding, extra, walk.dilation
+    )  # H', W'
     canvas = n, groups * o, *[side + sum(p) for side, p in zip(sides, walk.padding, strict=True)]
     weight = weight.reshape((groups, c // groups, o, *window))
     x = x.reshape((n, groups, c // groups, prod(size)))
@@ -237,7 +248,7 @@ class ConvTranspose2d(_Convolution):
 @conv2d.kernel
 def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     groups = check_conv(x, weight, bias, groups, in_axis=1, out_axis=0)
-    walk = (*settled(stride, padding, dilation, weight.shape[2:]), groups)
+    walk = (*as_walk(stride, padding, dilation, weight.shape[2:]), groups)
 
     def pull(g):
         return (
@@ -255,8 +266,8 @@ def _conv_transpose2d(
 ):
     groups = check_conv(x, weight, bias, groups, in_axis=0, out_axis=1)
     steps, (o, *window) = x.shape[2:], weight.shape[1:]
-    stride, padding, dilation = settled(stride, as_pair("padding", padding), dilation, window)
-    sides = stamped(
+    stride, padding, dilation = as_walk(stride, as_pair("padding", padding), dilation, window)
+    sides = transposed_output_size(
         steps, window, stride, padding, as_pair("output_padding", output_padding), dilation
     )
     walk = (stride, padding, dilation, groups)

@@ -35,17 +35,17 @@ from math import prod
 
 import numpy as np
 
-from tinycv.engine.reduce import BLOCK, as_rows, blocks, few
+from tinycv.engine.reduce import BLOCK, as_rows, blocks, slices_of_examples
 from tinycv.nn import winograd
 from tinycv.nn.layout import channels_first, channels_last
-from tinycv.nn.window import tap_index, walked
+from tinycv.nn.window import output_size, tap_index
 from tinycv.nn.window import taps as tap_positions
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     """y (N, O, H', W') of x (N, C, H, W) and w (O, C / groups, kH, kW)."""
     (o, c, *window), x = w.shape, channels_last(x)
-    size = walked(
+    size = output_size(
         [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation
     )
     y = xp.empty((len(x), *size, o), x.dtype)
@@ -149,7 +149,7 @@ def gather(xp, x, g, w, stride, dilation, reach, cells, cut, around):
     if max(stride) == 1:
         yield from convolve(xp, x, g, taps, (1, 1), around, dilation)
         return
-    for at in few(xp, len(g), prod(cells) * prod(reach) * o):
+    for at in slices_of_examples(xp, len(g), prod(cells) * prod(reach) * o):
         z = xp.empty((len(g[at]), *cells, prod(stride) * c), g.dtype)
         for _ in convolve(xp, z, g[at], taps, (1, 1), around, dilation):
             pass
@@ -167,7 +167,7 @@ def stamp(xp, x, g, w, stride, padding, dilation):
     size = g.shape[1:3]
     sides = [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
     matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c), top_left(padding)
-    for at in few(xp, len(g), prod(size) * prod(window) * c):
+    for at in slices_of_examples(xp, len(g), prod(size) * prod(window) * c):
         rows, n = as_rows(g[at]), len(g[at])
         # The order of axes that leaves the longest runs in memory for the additions below: with few
         # channels C whole images, else the channels.

@@ -199,12 +199,11 @@ class Module:
         """Set the gradients of all Parameters to None."""
         capturing.forget_gradients(self.parameters())
 
-    def requires_grad_(self, wanted: bool = True) -> Module:
-        """Freeze (False) or unfreeze (True) every parameter. Returns the module. differs: PyTorch's
-        argument is called requires_grad."""
-        wanted = flag(wanted, "requires_grad_: wanted")
+    def requires_grad_(self, requires_grad: bool = True) -> Module:
+        """Freeze (False) or unfreeze (True) every parameter. Returns the module."""
+        requires_grad = flag(requires_grad, "requires_grad_: requires_grad")
         for p in self.parameters():
-            p.requires_grad = wanted
+            p.requires_grad = requires_grad
         return self
 
     def to(self, target: str | type | np.dtype) -> Module:

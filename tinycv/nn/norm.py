@@ -24,7 +24,15 @@ import numpy as np
 from tinycv.engine.arguments import shown, size, sizes
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
-from tinycv.engine.reduce import MANY, as_rows, dot_last, few, sum_first, sum_last, sum_rows
+from tinycv.engine.reduce import (
+    MANY,
+    as_rows,
+    dot_last,
+    slices_of_examples,
+    sum_first,
+    sum_last,
+    sum_rows,
+)
 from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
@@ -287,7 +295,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     scale = xp.empty((n, channels), x.dtype)
 
     over_group = partial(group_means, num_groups=num_groups, width=width)
-    for at in few(xp, n, prod(a.shape[1:])):
+    for at in slices_of_examples(xp, n, prod(a.shape[1:])):
         part, out = a[at], y[at]
         mean[at] = over_group(pixel_sums(xp, part))
         apply_per_channel(xp, xp.subtract, part, mean[at], out=out)
@@ -304,7 +312,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
         # dx = scale (γ g - E[γ g] - x̂ E[γ g x̂]).
         g, gx = pixel_rows(xp, g), xp.empty_like(a)
         total, dots = xp.empty_like(mean), xp.empty_like(mean)
-        for at in few(xp, n, prod(a.shape[1:])):
+        for at in slices_of_examples(xp, n, prod(a.shape[1:])):
             out, scales, gamma = gx[at], scale[at], 1 if weight is None else weight
             apply_per_channel(xp, xp.subtract, a[at], mean[at], out=out)
             total[at], dots[at] = pixel_sums(xp, g[at]), pixel_sums(xp, g[at] * out) * scales

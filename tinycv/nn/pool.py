@@ -17,7 +17,7 @@ from tinycv.engine.reduce import zeros_beside
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
 from tinycv.nn.module import Module
-from tinycv.nn.window import Pair, as_pair, inside, settled, tap_index, taps, walked
+from tinycv.nn.window import Pair, as_pair, as_walk, inside, output_size, tap_index, taps
 
 
 @fused(whole="kernel_size stride")
@@ -56,7 +56,7 @@ def tap_views(
     selects from the padded x the pixels that this tap sees, (N, C, H', W')."""
     array(x, "x")
     window = as_pair("kernel_size", kernel_size, 1)
-    stride, margins, dilation = settled(
+    stride, margins, dilation = as_walk(
         window if stride is None else stride, as_pair("padding", padding), 1, window
     )
     if x.ndim != 4 or any(2 * p > k for (p, _), k in zip(margins, window, strict=True)):
@@ -65,7 +65,7 @@ def tap_views(
             "four axes (N, C, H, W), and padding must be at most half the window, so that every "
             "window sees a pixel"
         )
-    size = walked(
+    size = output_size(
         [n + sum(p) for n, p in zip(x.shape[2:], margins, strict=True)], window, stride, dilation
     )
     return ((0, 0), (0, 0), *margins), [

@@ -27,7 +27,7 @@ from typing import Any
 
 from tinycv.engine.arguments import shown
 from tinycv.engine.backend import array_module
-from tinycv.engine.state import kept_if_done, renew, seen
+from tinycv.engine.state import kept_if_done, read_state, renew
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.conv import Conv2d
@@ -76,7 +76,7 @@ class SpectralNorm(Module):
     def sigma(self) -> Tensor:
         """The largest singular value of W, estimated from u and v."""
         # copies: a graph saves them, and a later step of the power iteration changes u and v
-        return self._sigma([seen(vector)._data.copy() for vector in (self.u, self.v)])
+        return self._sigma([read_state(vector)._data.copy() for vector in (self.u, self.v)])
 
     def _sigma(self, vectors: Sequence[Any]) -> Tensor:
         u, v = (Tensor(vector) for vector in vectors)

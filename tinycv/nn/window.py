@@ -56,7 +56,7 @@ def inside(sides: Sequence[int], padding: tuple) -> tuple:
     )
 
 
-def walked(
+def output_size(
     sides: Sequence[int], window: Sequence[int], stride: tuple, dilation: tuple
 ) -> tuple[int, ...]:
     """(H', W'): how many steps a window takes over a padded image of these sides."""
@@ -74,7 +74,7 @@ def walked(
     return size
 
 
-def stamped(
+def transposed_output_size(
     size: Sequence[int],
     window: Sequence[int],
     stride: tuple,
@@ -101,7 +101,7 @@ def stamped(
     return sides
 
 
-def settled(stride: Pair, padding: Pair | str, dilation: Pair, window: Sequence[int]) -> Walk:
+def as_walk(stride: Pair, padding: Pair | str, dilation: Pair, window: Sequence[int]) -> Walk:
     """The Walk of a user's stride, padding and dilation: ints become pairs, and the words "valid"
     and "same" become numbers. ValueError for values that make no sense."""
     stride = as_pair("stride", stride, 1)

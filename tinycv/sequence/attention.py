@@ -34,7 +34,7 @@ from tinycv.engine.create import eye
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import isfinite, where
-from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
+from tinycv.engine.reduce import as_rows, dot_last, exp_rows, slices_of_examples
 from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
@@ -58,7 +58,7 @@ from tinycv.sequence.masks import (
     hidden_scores,
     known_below,
     sees_any,
-    understood,
+    split_mask,
     with_causal_mask,
     zero_hidden_tokens,
 )
@@ -260,7 +260,7 @@ def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
     if not shape[-1]:  # without keys, the result is zeros
         y = xp.zeros((*shape[:-1], v.shape[-1]), xp.result_type(q, k, v))
         return y, lambda g: tuple(xp.zeros_like(x) for x in (q, k, v))
-    may_look, added = understood(attn_mask, xp, shape)
+    may_look, added = split_mask(attn_mask, xp, shape)
     if may_look is None and not is_causal:
         return attend(xp, q, k, v, None, added, False)
     if (
@@ -300,7 +300,7 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
     upper_limits = score_limits(xp, with_causal_mask(may_look, is_causal, xp, p.shape), hidden, p)
     added_dtype = getattr(added, "dtype", None)
     added = None if added is None else xp.broadcast_to(added, p.shape)
-    batches = few(xp, len(p), prod(p.shape[1:]))
+    batches = slices_of_examples(xp, len(p), prod(p.shape[1:]))
     for at in batches:
         score = (q[at] * scale) @ k[at].swapaxes(-1, -2)
         if added is not None:

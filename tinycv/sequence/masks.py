@@ -167,7 +167,7 @@ def attention_masks(
     """
     arrays = bare(q), bare(k), bare(v)
     xp = array_module(arrays[0])
-    may_look, added = understood(attn_mask, xp, shape)
+    may_look, added = split_mask(attn_mask, xp, shape)
     if added is not None:
         added = astype(attn_mask if isinstance(attn_mask, Tensor) else added, q.dtype)
     mask = with_causal_mask(may_look, is_causal, xp, shape)
@@ -186,7 +186,7 @@ def all_finite(*xs: Array) -> bool:
         return all([isfinite_number(x.sum()) for x in xs])
 
 
-def understood(
+def split_mask(
     attn_mask: ArrayLike | None, xp: Any, shape: tuple
 ) -> tuple[Array | None, Array | None]:
     """Splits a mask into (may_look, added), each an array on the device of xp, or None. A bool mask

@@ -135,7 +135,7 @@ def _learn(
     group: parallel.Group | None,
 ) -> np.ndarray:
     """One step. Returns its loss, an array on the device; nothing here waits for the device."""
-    scheduled(optimizer, schedule, run.step)
+    set_learning_rates(optimizer, schedule, run.step)
     optimizer.zero_grad()
     if group is None:
         loss = loss_fn(run.model, *batch)
@@ -155,7 +155,7 @@ def _learn(
     return loss._data.reshape(())
 
 
-def scheduled(optimizer: Optimizer | Half, schedule: Schedule | None, step: int) -> None:
+def set_learning_rates(optimizer: Optimizer | Half, schedule: Schedule | None, step: int) -> None:
     """Set the lr of every group to its initial lr times the schedule's factor at this step."""
     if schedule is not None:
         for group in optimizer.param_groups:
