@@ -14,13 +14,13 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:invalid value", "ignore:divide by zero", "ignore:Mean of empty slice"
 )
 BAD = [np.nan, np.inf, -np.inf]
+# Winograd; taps filled up with 0; groups; few channels out or in; few out without padding
 WALKS = [
     ((32, 32), {}),
     ((3, 4), {"stride": (2, 3)}),
     ((16, 16), {"stride": 2, "groups": 2}),
     ((9, 1), {}),
     ((1, 9), {}),
-    # Winograd, taps filled up with 0, groups, thin channels
     ((20, 2), {"padding": 0}),
 ]
 

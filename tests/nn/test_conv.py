@@ -79,7 +79,7 @@ def test_conv2d_does_not_flip_the_window(device):
     )
     x[0, 0, 1, 1] = 1
     y = conv2d(Tensor(x, device=device), Tensor(weight, device=device), padding=1).numpy()
-    # what a point leaves behind is the window upside down
+    # the image of a single point is the window in reverse
     assert (y[0, 0] == weight[0, 0, ::-1, ::-1]).all()
     assert (
         conv_transpose2d(Tensor(x, device=device), Tensor(weight, device=device), padding=1).numpy()

@@ -1,4 +1,4 @@
-"""Spectral norm: divides a layer's weight by its largest singular value (Miyato et al. 2018).
+"""Spectral norm: divides a weight by an estimate of its largest singular value, σ.
 
     W_SN = W / σ(W),   σ(W) = max |W h| / |h|                    Miyato et al. 2018, eq. 6-8
     u <- W v / |W v|,   v <- Wᵀ u / |Wᵀ u|,   σ = uᵀ W v         ibid., algorithm 1: power iteration
