@@ -81,11 +81,7 @@ def test_it_runs_three_times_is_recorded_and_then_launched(graphs):
         assert len(calls) == min(i + 1, 4) and result.shape == (2,)
     assert graphs[0].launches == 3
     captured(moved([1.0]))
-<<<<<<< HEAD
     assert calls[-1] == (1,) and len(captured.recordings) == 1  # other shapes are recorded again
-=======
-    assert calls[-1] == (1,) and len(captured.recordings) == 1  # other shapes start again
->>>>>>> textnn
 
 
 def test_arguments_are_copied_to_the_recorded_ones_and_results_are_copies(graphs):

@@ -101,8 +101,8 @@ def lecture(seed: int = 0, held_out: int = 5) -> tuple[Pairs, Pairs]:
     seed, held_out = size(seed, "lecture: seed"), size(held_out, "lecture: held_out")
     if not 1 <= held_out <= len(PEOPLE) // 2:
         raise ValueError(
-            f"lecture: held_out={held_out} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people make "
-            "no more pairs"
+            f"lecture: held_out={held_out} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people "
+            "make no more pairs"
         )
     rng = np.random.default_rng(seed)
     others = [city for city in CITIES if city not in LECTURE]

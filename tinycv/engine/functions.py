@@ -104,8 +104,8 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
 def take_along_axis(x: ArrayLike, index: ArrayLike, axis: int = -1) -> Any:
     """The entries of x at ``index`` along one axis, as index comes from argmax or argsort. The
     index has as many axes as x, and broadcasts along all axes but this one."""
-    x = array_like("take_along_axis", x)
-    array, axis = bare(x), along(axis, x.ndim, "take_along_axis")
+    tensor = array_like("take_along_axis", x)
+    array, axis = bare(tensor), along(axis, tensor.ndim, "take_along_axis")
     positions = bare(array_like("take_along_axis", index, "index"))
     if positions.dtype.kind not in "iu" or positions.ndim != array.ndim:
         raise IndexError(
@@ -130,7 +130,7 @@ def take_along_axis(x: ArrayLike, index: ArrayLike, axis: int = -1) -> Any:
         for i, n in enumerate(array.shape)
     ]
     grid[axis] = positions
-    return ops.getitem(x, index=tuple(grid))
+    return ops.getitem(tensor, index=tuple(grid))
 
 
 def std(
@@ -149,22 +149,22 @@ def std(
             f"std: {errors.unknown_arguments(unknown, 'std', ['x', 'axis', 'ddof', 'keepdims'])}"
         )
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
-    x = x if isinstance(x, Tensor) else operand(x, "std: x")
-    if not is_array(x):
+    tensor = x if isinstance(x, Tensor) else operand(x, "std: x")
+    if not is_array(tensor):
         raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
     if axis is not None:
         axis = option(axis, "std", "axis")
-        problem = wrong_axes("axis", axis, x.ndim)
+        problem = wrong_axes("axis", axis, tensor.ndim)
         if problem:
-            raise ValueError(f"std: {problem} (x has shape {x.shape})")
-    if x.dtype == FLOAT16:  # x - mean may overflow in float16
-        wide = std(ops.astype(x, dtype=np.float32), axis, ddof, keepdims)
+            raise ValueError(f"std: {problem} (x has shape {tensor.shape})")
+    if tensor.dtype == FLOAT16:  # x - mean may overflow in float16
+        wide = std(ops.astype(tensor, dtype=np.float32), axis, ddof, keepdims)
         return ops.astype(wide, dtype=FLOAT16)
-    centred = x - ops.mean(x, axis, True)
-    degrees = ops.count(x.shape, axis) - ddof
+    centred = tensor - ops.mean(tensor, axis, True)
+    degrees = ops.count(tensor.shape, axis) - ddof
     if degrees <= 0:
         # NaN or infinity, with a gradient of NaN, as in PyTorch
-        return ops.sqrt(ops.var(x, axis, ddof, keepdims))
+        return ops.sqrt(ops.var(tensor, axis, ddof, keepdims))
     deviations = bare(centred)
     xp = array_module(deviations)
     largest = xp.abs(deviations).max(axis=axis, keepdims=True)

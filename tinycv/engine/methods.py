@@ -123,9 +123,9 @@ def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list:
 
     differs: in PyTorch the number is the size of each section, and the list has all sizes.
     """
-    x = array_like("split", x)
-    axis = along(axis, x.ndim, "split")
-    n = x.shape[axis]
+    tensor = array_like("split", x)
+    axis = along(axis, tensor.ndim, "split")
+    n = tensor.shape[axis]
     if (
         isinstance(sections, Iterable)
         and getattr(sections, "ndim", 1)
@@ -141,7 +141,7 @@ def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list:
         cuts = list(range(n // parts, n, n // parts)) if n else [0] * (parts - 1)
     edges = [0, *cuts, n]
     return [
-        getitem(x, ops._along(axis, x.ndim, slice(start, end)))
+        getitem(tensor, ops._along(axis, tensor.ndim, slice(start, end)))
         for start, end in zip(edges, edges[1:], strict=False)
     ]
 

@@ -156,7 +156,8 @@ class Cell(Module):
         shape = x.shape[0], self.hidden_size
         first_state = initial_state(owner, self.layer.state_names, state, shape, x)
         _, last_state = self.layer.read_sequence(x[None], first_state, layer_weights(self))
-        return last_state if len(last_state) > 1 else last_state[0]
+        h, *cell = last_state
+        return last_state if cell else h
 
 
 def state_gradients(layer: Recurrent, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
