@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from demos.lecture import LECTURE, Slide
-from demos.targets import duration, records, shown_value
+from demos.targets import duration, records, shown_value, took
 from tinycv.show.demo import ascii_only
 
 ROOT = Path(__file__).parent.parent
@@ -142,7 +142,7 @@ def slide_row(slide: Slide, name: str, coming: str, chinese: bool = False) -> st
 
 def minutes_06() -> str:
     """How long the README's first command takes."""
-    return duration(records("06_vit")["default"]["seconds"])
+    return took(records("06_vit")["default"])
 
 
 def demo_path(number: str) -> Path:

@@ -49,6 +49,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 99.5 else f"{seconds / 60:.0f} min"
 
 
+def took(record: dict) -> str:
+    """How long a run took and on what, such as "4 min on two cores", as demos' headers say it."""
+    cores = {1: "one core", 2: "two cores"}.get(record["cpu"]["cores"])
+    return f"{duration(record['seconds'])} on {cores or str(record['cpu']['cores']) + ' cores'}"
+
+
 def records(stem: str) -> dict[str, dict]:
     """The committed records of a demo, by size: default, and full where there is one."""
     read = [
