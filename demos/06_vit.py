@@ -3,7 +3,7 @@ python demos/06_vit.py      4 min on two cores
 
 A Vision Transformer, written here down to the last derivative, learns from 4,000 handwritten digits
 and is tested on 1,000 others. A convolutional stem turns 16 overlapping windows into its tokens
-(Xiao et al. 2021); it needs 30 epochs to reach what a ViT of patches reaches in 80 (demos/records).
+(Xiao et al. 2021); it needs 30 epochs to reach what a ViT of patches reaches in 80.
 The picture follows one digit through the model (flatten, project, CLS, encoder, softmax) and shows
 the most confident mistakes. Two things differ from the lecture: the softmax is outside the head, so
 that the model returns scores and the loss takes the softmax; and CLS is put in front before the

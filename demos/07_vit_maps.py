@@ -6,8 +6,8 @@ in each block? How much of each patch reached CLS in the end (attention rollout)
 learned about positions, whose embeddings start at random? Every figure has a control: untrained
 ViTs, and patches that are painted black in other orders. The ink control matters most: painting
 over the patches with the largest rollout hurts about as much as painting over the most ink (chance
-left: 0.1692, 0.1746). The map shows little that the ink does not show. There are two pictures:
-07_vit_maps.png shows where the model looks, and 07_vit_maps_control.png shows the controls.
+of the right digit: 0.1692, 0.1746). The map shows little that the ink does not show. There are
+two pictures: 07_vit_maps.png shows where the model looks, 07_vit_maps_control.png the controls.
 Read first: tinycv/vision/inside.py.
 Abnar & Zuidema 2020; Dosovitskiy et al. 2021, figures 6, 7; Petsiuk et al. 2018.
 """

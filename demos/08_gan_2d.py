@@ -5,8 +5,8 @@ A generator should fill 25 small Gaussians, the modes. The plain GAN leaves some
 fills the others unevenly; the R1 penalty on the discriminator's gradient lets it find them all. The
 picture shows both games over time, on top of what their discriminators believe, and in one
 dimension the equilibrium that theory predicts, where the discriminator answers 1/2 everywhere.
---full fills table 1 of PacGAN, and continues where it was stopped: with PacGAN's own networks, in
-1.5 % of its steps, Pac4 on the grid reaches a share of 0.019 within 3 sigma (paper: 0.936).
+--full fills table 1 of PacGAN, and continues where it was stopped: with PacGAN's own networks and
+1.5 % of the paper's steps, Pac4 on the grid reaches a share of 0.019 within 3 sigma (paper: 0.936).
 Read first: tinycv/adversarial/gan.py, adversarial/turns.py.
 Goodfellow et al. 2014; Lin et al. 2018 (PacGAN); Mescheder et al. 2018 (R1).
 """

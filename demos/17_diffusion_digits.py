@@ -6,7 +6,8 @@ starts from pure noise, and classifier-free guidance steers it to the label that
 lecture samples images by Langevin dynamics; this demo runs the diffusion process in reverse.) The
 picture shows one digit on its way to noise and another one on its way back, new digits beside the
 nearest training digits, lower halves painted by inpainting, and how many steps each sampler needs
-(DDPM after 20 steps: Frechet multiple 5.7 in one run, 4.8 in another of the same model).
+(Frechet multiple: Frechet distance to unseen digits, divided by that of the training digits; DDPM
+after 20 steps has 5.7 in one run, 4.8 in another of the same model).
 --full samples with up to 1,000 steps.
 Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
 Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Ho & Salimans 2022 (guidance).

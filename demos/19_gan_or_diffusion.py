@@ -3,7 +3,7 @@ python demos/19_gan_or_diffusion.py      4 min on two cores
 
 The table of the lecture, measured. The plain GAN, the R1 GAN of demo 08 and a diffusion model learn
 a grid of 25 small Gaussians from several seeds. A generator has 33,666 parameters, the
-network of diffusion 39,298. The picture shows the worst seed of each, the KL divergence of every
+diffusion network 39,298. The picture shows the worst seed of each, the KL divergence of every
 seed during training, the table, and digits of both kinds. The digits are not trained here: they are
 the last frames that demos 09 and 17 wrote, read from the --out folder or from demos/gallery.
 --full: ten seeds.

@@ -45,7 +45,7 @@ READING = {
         "vision",
         "stem vit convnet recipe inside layouts weights classify",
     ),
-    "Chapter 3, adversarial: the painter and the teacher": (
+    "Chapter 3, GANs: a generator against a discriminator": (
         "adversarial",
         "gan turns unrolled networks plane recipe ../show/judge ../show/metrics",
     ),

@@ -5,6 +5,7 @@ gradient of the result into one piece for each input, and each piece is added to
 gradient.  An op can only run after its inputs exist, so "newest first" is a reverse topological
 order: when a Node's turn comes, everything computed from it has already contributed.  (Without this
 order a Node would be visited once per path, and the chain x -> x + x -> ... has 2^n paths.)
+Nothing here is recursive, because Python's recursion limit would end a chain of about 1,000 ops.
 
 ``gradients`` is the definition, for reading.  What runs is ``sweep`` in backward.py: the same walk,
 but it visits only Nodes on a path to the requested inputs, adds in place, and frees memory as it

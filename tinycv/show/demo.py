@@ -5,6 +5,9 @@ is saved.
     show.measured("test accuracy", 0.987, target=">= 0.985")
     show.finish(figure)                writes out/06_vit.png and out/06_vit.json, prints the figures
 
+The record is the JSON file: the demo's name, a hash of its script, size, title of the picture, rows
+(metric, value, reference, target), seed, device, seconds, peak memory, versions, CPU and BLAS.
+
 A demo adds a flag with one more argument, whose value is the flag's help:
 
     show = Demo("06_vit", __doc__, data="folder with your IDX files")
