@@ -242,7 +242,7 @@ right.text(-0.95, 0.54, "D: how real?", color=draw.RED, fontsize=10)
 right.set(xlabel="x", ylabel="density; D", ylim=(0, 1.05))
 right.spines[["top", "right"]].set_visible(False)
 most = np.abs(belief - 0.5)[where_data_are].max()
-right.set_title(f"One dimension: |D - 1/2| <= {most:.2f}", fontsize=12)
+right.set_title(f"One dimension: |D - 1/2| up to {most:.2f}", fontsize=12)
 
 
 # %% Draw: both games as they go, each frame with its step

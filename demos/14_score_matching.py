@@ -256,10 +256,10 @@ lines = {}
 for name, errors in by_rareness.items():
     lines[name] = (tenths, errors.reshape(10, -1).mean(axis=1))
 draw.curves(left, lines, "points, from rare to frequent, %", "relative squared error", log=True)
-left.set_title("The error is where points are rare", fontsize=12)
+left.set_title("Error against how frequent points are", fontsize=12)
 
 lines = {name: (levels, line) for name, line in spread.items()}
 draw.curves(right, lines, "noise level", "spread of the objective", log=True)
 right.set_xscale("log")
-right.set_title("Denoising is noisy, unless weighted", fontsize=12)
+right.set_title("Spread against the noise level", fontsize=12)
 show.finish(figure)

@@ -232,7 +232,7 @@ fine = np.linspace(0.01, 1.55, 100)
 ula_axes.plot(fine, 1 / (1 - fine / 2), color=draw.BLUE, linewidth=1.4)
 ula_axes.plot(SIZES, list(ula_variance.values()), "o", color=draw.BLUE, markersize=8)
 ula_axes.text(0.15, 2.6, "line: 1 / (1 - step / 2)\ndots: measured", fontsize=11, color=draw.BLUE)
-ula_axes.set_title("ULA: long steps spread too far", fontsize=12)
+ula_axes.set_title("ULA: every step is accepted", fontsize=12)
 mala_axes.plot(SIZES, list(mala_variance.values()), "s", color=draw.RED, markersize=8)
 for i, (eps, share) in enumerate(acceptance.items()):
     height = (0.45, 1.3)[i % 2]  # below and above in turn, so that neighbours do not overlap
@@ -244,7 +244,7 @@ mala_axes.text(
     fontsize=11,
     color=draw.RED,
 )
-mala_axes.set_title("MALA: accept-reject removes the error", fontsize=12)
+mala_axes.set_title("MALA: accept or reject each step", fontsize=12)
 for ax in (ula_axes, mala_axes):
     ax.axhline(1, color=draw.INK, linestyle="--", linewidth=1.4)
     ax.set(xlabel="step size", xlim=(0, 1.65), ylim=(0, 4.6))

@@ -150,10 +150,10 @@ for name, sheet in SHEETS.items():
 NEIGHBOURS = 20
 
 
-def local_dimensions(points, of=slice(None)):
-    """One dimension per point of points[of], from its nearest neighbours among all points."""
+def local_dimensions(points):
+    """One dimension per point, from its nearest neighbours."""
     flat = points.reshape(len(points), -1).astype(np.float64)
-    squared = squared_distances(flat[of], flat)
+    squared = squared_distances(flat, flat)
     nearest = np.sort(squared, axis=1)[:, 1 : NEIGHBOURS + 1] ** 0.5  # column 0 is the point itself
     return 1 / np.log(nearest[:, -1:] / nearest[:, :-1]).mean(axis=1)
 
@@ -251,7 +251,7 @@ pull_axes.plot(
 lines = {name: (levels, lengths) for name, lengths in strength.items()}
 draw.curves(pull_axes, lines, "noise level", "mean length of the score", log=True)
 pull_axes.set_xscale("log")
-pull_axes.set_title("The pull grows as 1 / noise level", fontsize=12)
+pull_axes.set_title("How strong is the pull?", fontsize=12)
 show.finish(figure)
 
 # %% Draw: points on their way to the Moebius band, which then turns a while

@@ -185,7 +185,9 @@ for name, density in DATA.items():
         gap = exact_gaps[name, kind]
         measure_gap(f"{name}, {kind}, exact score: {gap_is}", gap, "within 0.01")
         gap = learned_gaps[name, kind]
-        measure_gap(f"{name}, {kind}, learned score: {gap_is}", gap, "-0.05 to 0 + 2 errors")
+        two_errors = 2 * gap.std() / many**0.5
+        target = f"-0.05 to {two_errors:.4f}"
+        measure_gap(f"{name}, {kind}, learned score: {gap_is}", gap, target)
 
 off = guess - exact
 show.measured(
