@@ -19,11 +19,11 @@ q(x_t | x_s) = N(α x_s, β I) (schedule.py), and r the standard deviation of th
     x_s = a_s D + √(σ_s² - r²) ε̂ + r z,  ε̂ = (x - a_t D) / σ_t,  r² = η² β σ_s² / σ_t²  (DDIM)
                                            Song, Meng & Ermon 2021, eq. 12 and 16
 
-(Both papers call r σ.)  DDIM reproduces q(x_s | x_0) for every r if the denoiser is exact.  DDPM
-does so only with the smaller variance, which is that of the posterior q(x_s | x_t, x_0).  DDIM with
-η = 1 is DDPM with the smaller variance.  With η = 0 no noise is added: each initial noise leads to
-one image, along a smooth path that long steps can follow.  So 50 to 100 steps give nearly the
-quality of 1,000 (Song, Meng & Ermon 2021, table 1).
+(Both papers call r σ.)  With the true image x_0 in place of D, DDIM reproduces q(x_s | x_0) for
+every r, and DDPM only with the smaller variance, which is that of the posterior q(x_s | x_t, x_0).
+DDIM with η = 1 is DDPM with the smaller variance.  With η = 0 no noise is added: each initial noise
+leads to one image, along a smooth path that long steps can follow.  So 50 to 100 steps give nearly
+the quality of 1,000 (Song, Meng & Ermon 2021, table 1).
 Ho et al. write DDPM for s = t - 1.  Here s may be any earlier time: the formulas then belong to a
 noise schedule that has only the times used.
 

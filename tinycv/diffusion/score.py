@@ -16,9 +16,9 @@ constant.  Its terms grow as 1/σ², so for training on many noise levels each i
 & Ermon 2019, eq. 6): the network then predicts the noise.
 
 The constants matter when you read a loss curve, because no objective has its minimum at 0.  With
-the exact score the first three are -½ E |∇ log p|², and denoising is ½ (D/σ² - E |∇ log p_σ|²): its
-gap to 0 is the variance of the noise given the noised point, which no model can predict
-(denoising.py).  tests/diffusion/test_score.py checks all four minima on a Gaussian.
+the exact score the first three are -½ E |∇ log p|², and denoising is ½ (D/σ² - E |∇ log p_σ|²).
+That is half the variance of z/σ given the noised point, which no model can predict (denoising.py).
+tests/diffusion/test_score.py checks all four minima on a Gaussian.
 
 Each function returns one value per point, (B,); the mean is the objective.  A score is any function
 of x, or of x and σ (B,).
