@@ -29,7 +29,8 @@ eq. 11, by which the denoising loss differs from the loss of matching the score 
 As a -> 0 the minimum tends to 0.  As σ -> 0 it tends to n for data with a smooth density, because
 so little noise cannot be distinguished from detail, and to d for data on a sheet of d dimensions.
 So a loss curve that flattens out above 0 may already be at its floor.  (``diffusion_loss`` is this
-expectation divided by n and averaged over t.  tests/diffusion/test_diffusion.py checks its minimum on a Gaussian.)
+expectation divided by n and averaged over t.  tests/diffusion/test_diffusion.py checks its minimum
+on a Gaussian.)
 
 Read before: schedule.py, tweedie.py.   Read next: samplers.py, unet.py, edm.py.
 See at work: demos/17_diffusion_digits.py.

@@ -1,4 +1,4 @@
-"""steps, for a training loop of your own; its progress bar; how Ctrl-C ends a training loop.
+"""steps, for a training loop of your own; its progress bar; Ctrl-C ends it after a whole step.
 
     for step, (x, y) in steps(loader, epochs=10, seed=0, device="cpu"):
         optimizer.zero_grad()
