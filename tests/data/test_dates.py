@@ -150,12 +150,12 @@ def test_every_sure_link_is_a_digit_and_the_whole_year_is_linked(day, target):
 
 @pytest.mark.parametrize("target", ["2026-13-05", "Marchember 5, 2026", "five", ""])
 def test_a_target_that_is_no_date_is_refused(target):
-    with pytest.raises(ValueError, match="is no date as dates"):
+    with pytest.raises(ValueError, match="is not a date as dates"):
         copies("2026年3月5日", target)
 
 
 def test_a_source_that_means_another_day_is_refused():
-    with pytest.raises(ValueError, match="is no form of 2026-03-05"):
+    with pytest.raises(ValueError, match="is not a form of 2026-03-05"):
         copies("2026年3月6日", "2026-03-05")
 
 

@@ -75,7 +75,7 @@ def test_weights_that_are_no_attention_are_refused():
     ):
         with pytest.raises((ValueError, TypeError), match=said):
             alignment_error(weights, few)
-    with pytest.raises(ValueError, match="no figure"):
+    with pytest.raises(ValueError, match="no digit"):
         alignment_error(np.ones((0, *shape[1:])), train[:0])
 
 

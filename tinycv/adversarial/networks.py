@@ -40,8 +40,8 @@ def start_small(network: Module, std: float = 0.02) -> None:
 
 
 class PointGenerator(Sequential):
-    """z (B, latent) to points (B, out): PacGAN's generator for 2-D data, four layers of 400 with
-    batch norm and ReLU.
+    """z (B, latent) to points (B, out): PacGAN's generator for 2-D data, four hidden layers of
+    400 units with batch norm and ReLU.
 
     Lin et al. 2018, section 4.1; weights from N(0, 0.02²).
     """
@@ -77,7 +77,7 @@ class Maxout(Module):
 
 class PointDiscriminator(Sequential):
     """Points (B, features) to logits (B, 1): PacGAN's discriminator for 2-D data, three maxout
-    layers of 200 with five pieces."""
+    layers of 200 units with five pieces each."""
 
     def __init__(self, features: int = 2, width: int = 200, pieces: int = 5, depth: int = 3):
         features, width, pieces = whole(
@@ -96,7 +96,8 @@ class PointMLP(Sequential):
     in the plane.
 
     Without batch norm each point depends on its own noise alone. In the trials for demo 08 these
-    networks hit sharp modes and PacGAN's did not; which of the differences matters was not tested.
+    networks hit sharp modes and PacGAN's networks did not; which of the differences matters was not
+    tested.
     slope: the slope of a leaky ReLU below 0; 0 gives a plain ReLU.
     """
 
@@ -125,7 +126,7 @@ class DCGANGenerator(Module):
     convolutions of stride 2 then double the side and halve the channels, down to ``width``
     channels; the last one makes the image. Batch norm and ReLU come before each of them. For
     side = 28 and width = 32 the sides are 4, 7, 14, 28 and the channels 128, 64, 32, 1.
-    differs: a sigmoid at the end, because images are in [0, 1] here; the paper has tanh, which is
+    differs: a sigmoid at the end, because images are in [0, 1] here; the paper uses tanh, which is
     2 sigmoid(2x) - 1. ValueError if side is less than 5.
     """
 
@@ -205,8 +206,9 @@ def _side_lengths(side: int, name: str) -> list[int]:
 
 
 def _kernel_size(larger_side: int) -> int:
-    """The kernel that halves this side, or doubles up to it, with stride 2 and padding 1: 4 for an
-    even side (14 <-> 7), 3 for an odd one (7 <-> 4).
+    """The kernel size with which a convolution of stride 2 and padding 1 halves this side, and a
+    transposed convolution doubles up to it: 4 for an even side (14 <-> 7), 3 for an odd one
+    (7 <-> 4).
 
     A transposed convolution makes 2 n - 4 + kernel pixels of n: 2 n with 4, and 2 n - 1 with 3.
     """

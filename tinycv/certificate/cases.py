@@ -68,8 +68,8 @@ def names() -> list[str]:
 
 
 def cases(name: str, function: Callable | None = None, seed: int = 0) -> list[Case]:
-    """The cases of one name. function: tried instead of the function of that name, with the same
-    arguments, such as the definition of a pair."""
+    """The cases of one name. function: what is tried in place of the function of that name, such as
+    the definition of a pair; it takes the same arguments."""
     return list(CASES[name].make(function or subject(name), np.random.default_rng(seed)))
 
 

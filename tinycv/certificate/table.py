@@ -1,5 +1,6 @@
-"""The command ``python -m tinycv.engine.check``: checks every gradient, and prints one line per op
-and pair.
+"""Gradient check of every op and pair from the command line: ``python -m tinycv.engine.check``.
+
+It prints one line per op and pair.
 """
 
 from __future__ import annotations

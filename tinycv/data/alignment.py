@@ -2,8 +2,8 @@
 
     AER = 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|)                 alignment error rate, Och & Ney 2003
 
-A link connects a target character with a source character. S is the set of sure links, P that of
-possible links (which includes all sure ones), and A that of the links that a model made. AER is 0
+A link connects a target character with a source character. S is the set of sure links. P is the set
+of possible links, which includes all sure links. A is the set of links that a model made. AER is 0
 if every link of the model is possible and no sure link is missing.
 
 In a date the links are known. A digit of the target is copied from the same digit of the same
@@ -40,7 +40,7 @@ def copies(source: str, target: str) -> tuple[Links, Links]:
     in_source, in_target = field_ranges(source, day), field_ranges(target, day)
     sure, possible = set(), set()
     for field in in_source.keys() & in_target.keys():
-        # from the right, so that units meet units even if one side has a padded 0
+        # from the right, so that units are compared with units even if one side has a padded 0
         for s, t in zip(reversed(in_source[field]), reversed(in_target[field]), strict=False):
             if target[t].isdigit() and source[s] == target[t]:
                 sure.add((t, s))
@@ -59,7 +59,7 @@ def field_ranges(text: str, day: date) -> dict[str, range]:
                 for name, piece, end in zip(names, texts, ends, strict=True)
                 if name
             }
-    raise ValueError(f"copies: {shown(text)} is no form of {day} that dates() uses")
+    raise ValueError(f"copies: {shown(text)} is not a form of {day} that dates() uses")
 
 
 def day_of(target: str) -> date:
@@ -72,8 +72,8 @@ def day_of(target: str) -> date:
         return date(int(year), months()[month], int(day))
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"day_of: target is {shown(target)}, which is no date as dates() writes it; it must be "
-            "like 2026-03-05 or March 5, 2026"
+            f"day_of: target is {shown(target)}, which is not a date as dates() writes it; it must "
+            "be like 2026-03-05 or March 5, 2026"
         ) from error
 
 
@@ -109,7 +109,7 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
         links += len(by_model) + len(sure)
     if not links:
         raise ValueError(
-            "alignment_error: no figure of these pairs was copied, so there is nothing to align"
+            "alignment_error: no digit of these pairs was copied, so there is nothing to align"
         )
     return 1 - hits / links
 

@@ -1,6 +1,6 @@
-"""Atomic writes: a file is written under another name, forced to disk, and renamed to its own.
+"""Atomic writes: a file is written under a temporary name, forced to disk, and then renamed.
 
-The other name is ".NAME.xxxxxxxx.partial" with eight hexadecimal digits. (A very long NAME is
+The temporary name is ".NAME.xxxxxxxx.partial" with eight hexadecimal digits. (A very long NAME is
 replaced by its beginning and a checksum.) The writing process holds a lock on this file. So a file
 left behind by a killed process, which is removed, can be distinguished from one that another
 process is writing.

@@ -22,7 +22,7 @@ FAR = 1e9
 
 def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) -> np.ndarray:
     """Mirror each image left to right with probability ``chance``. Not suitable for text or digits:
-    a mirrored 2 is no digit.
+    a mirrored 2 is not a digit.
 
     x (B, C, H, W) of any type. Returns the same shape and type.
     """

@@ -73,8 +73,8 @@ def _rows(path: Path, label_bytes: int) -> np.ndarray:
     row, length = label_bytes + IMAGE, path.stat().st_size
     if not length or length % row:
         raise ValueError(
-            f"{path}: cut short or another file: its {length} bytes are no whole number of "
-            f"{row}-byte rows; fetch it again"
+            f"{path}: cut short or another file: its {length} bytes are not a whole number "
+            f"of {row}-byte rows; fetch it again"
         )
     if length > MOST_ROWS * row:
         raise ValueError(

@@ -148,8 +148,9 @@ class Mixture:
         # with one σ for all components the score is that of the weighted mean of the means
         if axes is None:
             return (share @ means - x) / deviations[:, 0] / deviations[:, 0]
-        # C_k⁻¹ (x - m_k) is computed times ``least``, the least standard deviation, and divided by
-        # it at the end: so no element is infinite, and the product with axes has no 0 * inf.
+        # C_k⁻¹ (x - m_k) is multiplied by ``least``, the smallest standard deviation, and divided
+        # by it again at the end. So no element is infinite, and the product with axes never
+        # computes 0 * inf.
         scaled = along / deviations * (least[:, None, None] / deviations)
         scaled = within_range(scaled, -float(np.finfo(scaled.dtype).max))
         pulls = axes @ scaled[..., None]  # (N, K, D, 1)
@@ -157,7 +158,7 @@ class Mixture:
 
     def _parts(self, x: Values, noise: float | Values) -> tuple:
         """The parts of w_k N(x; m_k, C_k + σ² I): the log of its peak, (N or 1, K); x - m_k along
-        the axes of C_k, (N, K, D); the standard deviations along these axes; the least of them,
+        the axes of C_k, (N, K, D); the standard deviations along these axes; the smallest one,
         (N or 1,); the means and the axes as arrays like x."""
         used = self.weights > 0
         means = array_like(x, self.means[used])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 READ = ("L", "RGB", "F")
 WHITE = 65535  # the value of white in 16 bits
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 3 and 19: tags
-WHITE_IS_ZERO, SIGNED = 0, 2  # a value of the second, and one of the third
+WHITE_IS_ZERO, SIGNED = 0, 2  # values of PHOTOMETRIC and of SAMPLE_FORMAT
 
 
 class Unreadable(ValueError):
@@ -36,9 +36,9 @@ def in_mode(photo: Image, channels: int | None = None) -> Image:
     keeps the number that its mode has.
 
     A grey image of more than 8 bits is reduced to 8 bits if it is converted to RGB, because Pillow
-    has no deeper colour. Alpha is dropped. Unreadable if it is not known which value is white:
-    floats outside 0 to 1, integers that are signed or have 32 bits, and deep images that Pillow has
-    cut out of a TIFF, which loses the tags.
+    has no deeper colour. Alpha is dropped. Raises Unreadable if it is not known which value is
+    white. This happens for floats outside 0 to 1, for integers that are signed or have 32 bits, and
+    for deep images that Pillow has cut out of a TIFF, which loses the tags.
     """
     formats = _tags(photo).get(SAMPLE_FORMAT, ())
     if SIGNED in (formats if isinstance(formats, tuple) else (formats,)):
@@ -53,7 +53,7 @@ def in_mode(photo: Image, channels: int | None = None) -> Image:
     if photo.mode in ("La", "RGBa"):
         photo = photo.convert(photo.mode.upper())
     if photo.mode == "LAB":
-        photo = photo.convert("RGB")  # the only mode to which Pillow brings it
+        photo = photo.convert("RGB")  # the only mode that Pillow converts LAB to
     return photo.convert("L" if channels == 1 else "RGB")
 
 

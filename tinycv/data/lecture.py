@@ -1,4 +1,4 @@
-"""The lecture's translation examples: sentences of the same characters, whose order is the meaning.
+"""The lecture's Chinese-English translation data: the order of the characters decides the meaning.
 
     我要离开北京去天津。     I am leaving Beijing for Tianjin .
     我要离开天津去北京。     I am leaving Tianjin for Beijing .
@@ -13,8 +13,8 @@ order can translate all of them.
 
 The test set has new combinations of known words. A few pairs of cities and a few pairs of people
 never occur together in a training sentence, in either order, and the three sentences about water
-never occur at all. But each of these words occurs at each of its positions, with other partners.
-Beijing and Tianjin are always one of the test pairs.
+never occur at all. But each of these words occurs in training, at each of its positions, with other
+partners. Beijing and Tianjin are always one of the test pairs.
 
 Chinese is read character by character, English is written word by word.   Read before: text.py.
 """
@@ -82,14 +82,14 @@ THINGS = {
 TASTES = {"很好喝": "tastes good", "很贵": "is expensive", "很干净": "is clean"}
 
 # (Chinese, English, words for {a} and {b}, words for {x}, words for {y}). {a} and {b} are the two
-# words whose order is the meaning; {x} and {y} complete the sentence.
+# words whose order decides the meaning; {x} and {y} complete the sentence.
 SENTENCES = [
     ("{x}要离开{a}去{b}。", "{x} leaving {a} for {b} .", CITIES, TRAVELLERS, {"": ""}),
     ("从{a}到{b}的{x}{y}。", "the {x} from {a} to {b} {y} .", CITIES, VEHICLES, PRAISE),
     ("{a}{x}{b}。", "{a} {x} {b} .", PEOPLE, VERBS, {"": ""}),
     ("{a}比{b}{x}。", "{a} is {x} than {b} .", PEOPLE, QUALITIES, {"": ""}),
 ]
-# always in the test set: this pair of cities, and three sentences of the characters 上 海 自 来 水
+# always in the test set: this pair of cities, and three sentences made of 上, 海, 自, 来 and 水
 LECTURE = {"北京", "天津"}
 WATER = ["上海自来水", "水来自海上", "水来自上海"]
 
@@ -97,12 +97,13 @@ WATER = ["上海自来水", "水来自海上", "水来自上海"]
 def lecture(seed: int = 0, held_out: int = 5) -> tuple[Pairs, Pairs]:
     """(train, test). The test set has all sentences with one of ``held_out`` pairs of cities
     (Beijing and Tianjin are one of them) or one of ``held_out`` pairs of people, and the three
-    about water. No word is in two such pairs, so in training it occurs with all words but one."""
+    about water. No word is in two such pairs, so in training each word still occurs with all
+    others of its kind but one."""
     seed, held_out = size(seed, "lecture: seed"), size(held_out, "lecture: held_out")
     if not 1 <= held_out <= len(PEOPLE) // 2:
         raise ValueError(
             f"lecture: held_out={held_out} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people "
-            "make no more pairs"
+            "make no more pairs in which nobody occurs twice"
         )
     rng = np.random.default_rng(seed)
     others = [city for city in CITIES if city not in LECTURE]
@@ -120,8 +121,8 @@ def lecture(seed: int = 0, held_out: int = 5) -> tuple[Pairs, Pairs]:
 
 def bag_ceiling(pairs: Pairs) -> float:
     """The largest share of ``pairs`` that a bag-of-words model, which only counts the symbols of
-    the source, can translate: among sentences with the same bag it is right about those that have
-    the most frequent translation."""
+    the source, can translate: among sentences with the same bag, such a model is right at most
+    about those that have the most frequent translation."""
     if not isinstance(pairs, Pairs):
         raise TypeError(f"bag_ceiling: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
     if not len(pairs):
@@ -139,7 +140,7 @@ def disjoint_pairs(words: list[str], count: int, rng: np.random.Generator) -> li
 
 
 def sentences() -> Iterator[tuple[str, str, set[str]]]:
-    """All sentences: (Chinese, English, the words {a} and {b} of it)."""
+    """All sentences: (Chinese, English, the words that stand for {a} and {b})."""
     for chinese, english, words, xs, ys in SENTENCES:
         for (a, b), x, y in product(permutations(words, 2), xs, ys):
             yield (

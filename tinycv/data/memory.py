@@ -1,4 +1,4 @@
-"""Adding and copying problems: two tests of memory for RNNs, with answers from long before.
+"""Adding and copying problems: can an RNN use what it read many steps before?
 
     adding     0.31 0.82 0.47 ... 0.65 0.12      two of the numbers are marked with 1:
                  0    1    0  ...   1    0       what is their sum?

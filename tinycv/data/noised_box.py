@@ -1,9 +1,9 @@
 """Gaussian mass of an interval, log [Φ(z + b) - Φ(z - b)], and its slope, without cancellation.
 
 A uniform density with Gaussian noise added is such a difference (``Boxes`` in densities.py). Where
-the interval is narrow, or far out, the two values of Φ are nearly equal, and their difference would
-lose all digits. So there are two formulas, one for narrow and one for wide intervals, and both keep
-full precision.
+the interval is narrow, or far from 0, the two values of Φ are nearly equal, and their difference
+would lose all digits. So there are two formulas, one for narrow and one for wide intervals, and
+both keep full precision.
 
 Runs on NumPy and CuPy arrays and on Tensors. Φ and φ are the distribution function and the density
 of the standard Gaussian.
@@ -31,8 +31,9 @@ def noised_box(z: Values, b: Values, log_width: Values) -> tuple[Values, ...]:
     """log f + max(0, z - b)² / 2 and the slope of log f, for f(z) = Φ(z + b) - Φ(z - b), z >= 0,
     b > 0.
 
-    f / 2b is a box of half width b after noise of standard deviation 1 was added. "Narrow" means
-    that the box is narrow compared with the noise, and that φ changes little over its width.
+    f / 2b is the density of a box of half width b after noise of standard deviation 1 was added.
+    "Narrow" means that the box is narrow compared with the noise, and that φ changes little over
+    its width.
     log_width: log 2b, passed in because b may be too small or too large for a float.
     """
     narrow = (bare(b) < 1) & (bare(z) * bare(b) < 1)

@@ -1,8 +1,8 @@
 """RandAugment: a few random changes to each image, from a list, all with the same strength.
 
-Cubuk et al. 2020.  Its point is that one number, the strength, is enough, and that the choice of
-changes need not be learned.  A change is a function of a batch and of one strength per image, from
--1 to 1; the sign chooses the direction of a change that has two.
+Cubuk et al. 2020 find that one number, the strength, is enough, and that the choice of changes need
+not be learned.  A change is a function of a batch and of one strength per image, from -1 to 1; the
+sign chooses the direction of a change that has two.
 differs: no equalize; strengths follow torchvision's RandAugment, with images in [0, 1] instead of
 bytes.
 """

@@ -21,13 +21,16 @@ images of n pixels,
     E |ε - E[ε | x_t]|²  =  n - σ² E |∇ log p_t(x_t)|²                     (exact for any data)
                          =  Σ_i a² λ_i / (a² λ_i + σ²)                     for Gaussian data
 
-with λ_i the variances of the data along their principal axes.  It follows from E[ε | x_t] =
--σ ∇ log p_t(x_t) (tweedie.py) and E |ε|² = n.  Vincent 2011, eq. 11, has it as the constant by
-which denoising differs from matching the score of the noised data (score.py).  As a -> 0 the
-minimum tends to 0.  As σ -> 0 it tends to n for data with a smooth density, because so little noise
-cannot be distinguished from detail, and to d for data on a sheet of d dimensions.  So a loss curve
-that flattens out above 0 may already be at its floor.  (``diffusion_loss`` is this divided by n and
-averaged over t.  tests/diffusion/test_diffusion.py checks its minimum on a Gaussian.)
+with λ_i the variances of the data along their principal axes.  This follows from
+E[ε | x_t] = -σ ∇ log p_t(x_t) (tweedie.py) and E |ε|² = n.  It is the constant in Vincent 2011,
+eq. 11, by which the denoising loss differs from the loss of matching the score of the noised data
+(score.py).
+
+As a -> 0 the minimum tends to 0.  As σ -> 0 it tends to n for data with a smooth density, because
+so little noise cannot be distinguished from detail, and to d for data on a sheet of d dimensions.
+So a loss curve that flattens out above 0 may already be at its floor.  (``diffusion_loss`` is this
+expectation divided by n and averaged over t.  tests/diffusion/test_diffusion.py checks its minimum
+on a Gaussian.)
 
 Read before: schedule.py, tweedie.py.   Read next: samplers.py, unet.py, edm.py.
 See at work: demos/17_diffusion_digits.py.

@@ -1,10 +1,10 @@
-"""Langevin dynamics (ULA, MALA, annealed): climb log p with noise of a size that makes p the goal.
+"""Langevin dynamics (ULA, MALA, annealed): samples of p from steps along its score, plus noise.
 
     x <- x + δ ∇ log p(x) + √(2δ) z,   z ~ N(0, I)   unadjusted (ULA); Roberts & Tweedie 1996
 
-A finite step size δ gives a slightly wrong distribution: for N(0, σ²) one with the variance
-σ² / (1 - δ / (2σ²)).  The Metropolis adjustment (MALA, ibid.) accepts a step from x to y only with
-the probability
+A finite step size δ gives a slightly wrong distribution: for p = N(0, σ²), its variance is
+σ² / (1 - δ / (2σ²)) instead of σ².  The Metropolis adjustment (MALA, ibid.) accepts a step from x
+to y only with the probability
 
     min(1, p(y) q(x|y) / (p(x) q(y|x))),   q(y|x) = N(y; x + δ ∇ log p(x), 2δ I)
 
@@ -54,14 +54,14 @@ from tinycv.nn.inputs import (
     per_example,
 )
 
-MOST_LEVELS = 10**6  # of noise, in one fall
+MOST_LEVELS = 10**6  # the most noise levels of one sequence
 
 
 @dataclass
 class Chain:
     """The N points of a Markov chain, and a record of its steps.
 
-    x: the present points (N, D), an array. path: the points before each step that was kept.
+    x: the current points (N, D), an array. path: the points before each step that was kept.
     acceptance: for each step, the share of points whose step was accepted (MALA). drift: for each
     step, the length of the move by the score divided by that of the move by the noise (root mean
     square over the points): far above 1 the points only climb, far below 1 they only diffuse.

@@ -4,7 +4,9 @@
 
 Diffusion adds noise to the data until the noise dominates.  The noise schedule says how much of
 each there is at a time t.  It is one object, which the loss, the denoiser and the sampler all take.
-A sampler step refuses a denoiser that was made for another noise schedule.  There are six:
+A sampler step refuses a denoiser that was made for another noise schedule.
+
+There are six noise schedules:
 
     schedule      a(t)            σ(t)                     times          made by
     DDPM linear   √ᾱ_t            √(1 - ᾱ_t)               0, 1 ... T     linear_schedule (below)
@@ -76,8 +78,8 @@ class Schedule:
         raise NotImplementedError
 
     def time(self, t: Any, what: str) -> float:
-        """One time as a number; an error, which calls it ``what``, if the schedule has no such
-        time."""
+        """One time as a number. Raises an error, which names it ``what``, if the schedule has no
+        such time."""
         raise NotImplementedError
 
     def is_same_as(self, other: Schedule) -> bool:
@@ -151,7 +153,7 @@ class Schedule:
         return [self.last * (steps - i) / steps for i in range(steps + 1)]
 
     def prior(self, shape: int | Sequence[int], like: Examples | ModuleType) -> Array:
-        """Points of the noise at the last time, N(0, σ² I), for a sampler to start from. They are
+        """Samples of the noise at the last time, N(0, σ² I), for a sampler to start from. They are
         drawn on the device of ``like``: an array, a Tensor, numpy or cupy."""
         what = f"{type(self).__name__}.prior"
         if not (is_array(like) or isinstance(like, ModuleType)):
@@ -266,7 +268,7 @@ class DDPM(Schedule):
             )
         self.alpha_bar = alpha_bar
         self.last = len(alpha_bar) - 1
-        # one entry more, T + 1: a time that the schedule does not have reads it on a GPU (_row)
+        # one more entry, at T + 1: on a GPU, a time outside the schedule reads this NaN (_row)
         ends_in_nan = np.append(alpha_bar, np.nan)
         self._table = np.stack([ends_in_nan, 1 - ends_in_nan]) ** 0.5  # (2, T + 2)
 
@@ -324,7 +326,7 @@ class DDPM(Schedule):
         """steps + 1 whole numbers from T down to 0, as evenly spaced as possible; by default all of
         T ... 0.
 
-        differs: Song, Meng & Ermon 2021 count ⌊c i⌋ from below, and begin a little before T.
+        differs: Song, Meng & Ermon 2021 take the times ⌊c i⌋, which start a little before T.
         """
         count = self.last if steps is None else size(steps, "DDPM.times: steps", -self.last)
         if not 1 <= count <= self.last:

@@ -25,8 +25,8 @@ Score = Callable[..., Examples]
 
 
 def score_of(denoiser: Denoiser, schedule: Schedule) -> Score:
-    """The score of the noised data, (x, t) -> (B, ...), from a denoiser. t: above 0, because the
-    noise level, which divides, is 0 there."""
+    """The score of the noised data, (x, t) -> (B, ...), from a denoiser. t must be above 0: at time
+    0 the noise level, by which the formula divides, is 0."""
     schedule = schedule_in(schedule, "score_of")
     refuse_another(denoiser, schedule, "score_of", "denoiser")
     denoiser = answering(denoiser, "score_of: denoiser")

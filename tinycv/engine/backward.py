@@ -1,4 +1,4 @@
-"""``backward`` and ``grad``, and the backward pass that they run: walk.py, made fast.
+"""Backpropagation: ``backward`` and ``grad``, and the fast form of the backward pass that they run.
 
 ``sweep``, below the ruled line, computes the same gradients as walk.py, but it visits only Nodes on
 a path to the requested inputs, adds pieces in place, and frees what each Node has saved as soon as

@@ -1,4 +1,4 @@
-"""Fused ops: a pair of a definition, which you read, and a kernel, which runs.
+"""Fused ops: each is a pair of functions, a definition to read and a fused kernel that runs.
 
     @fused
     def softmax(x, axis=-1):      # the definition: differentiable ops, numerically stable, no state
@@ -29,7 +29,8 @@ On a GPU.  A pair may have a third member, a CUDA kernel: ``softmax`` in gpu/sof
 same interface as the kernel and runs in place of it (dispatch.py).  It receives float16 inputs as
 they are, and computes in float32 inside.
 
-A pull may return a function instead of an array; it is called only if that gradient is needed.
+A pull may return a function in place of an array.  The function is called only if that gradient is
+needed.
 
 Several results.  If the kernel returns a tuple as y, the pair has several results, as the LSTM has.
 Its pull then receives a tuple of gradients, with None for each result that the loss does not depend
@@ -245,10 +246,11 @@ class Fused:
 
         ``grad`` has to stop at the inputs of this op: the outer walk carries the gradient on from
         there. But an input is usually the result of earlier ops, and may itself depend on another
-        input (as in f(x, exp(x))); asked for d/dx, ``grad`` would follow that path as well and
-        count it twice. So each input is replaced by an alias: a Tensor with the same array and a
-        new Node, ``ops.alias``, which no other input depends on. The gradient with respect to the
-        alias takes only the path through the definition.
+        input (as in f(x, exp(x))). The gradient with respect to x would then follow that path as
+        well, and the outer walk would count it a second time. So each input is replaced by an
+        alias: a Tensor with the same array and a new Node, ``ops.alias``, which no other input
+        depends on. The gradient with respect to the alias takes only the path through the
+        definition.
         """
         aliases = [ops.alias(a) if used else a for a, used in zip(args, is_needed, strict=True)]
         y = self.definition(*aliases)
@@ -300,7 +302,7 @@ def _cast(value: Any, dtype: str) -> Any:
 
 
 def wrap_one(y: Array, node: Node | None) -> Tensor:
-    """The Tensor of a function with one result; ``node`` is the function's."""
+    """The Tensor of a function with one result. ``node`` is the Node of the function."""
     if node is not None:
         y = np.asarray(y) if isinstance(y, np.generic) else y
         node.shape, node.dtype = y.shape, y.dtype
@@ -309,7 +311,7 @@ def wrap_one(y: Array, node: Node | None) -> Tensor:
 
 def wrap_several(ys: tuple, node: Node | None) -> tuple:
     """The Tensors of a function with several results. Each gets a Node of its own, whose only
-    parent is ``node``, the function's."""
+    parent is ``node``, the Node of the function."""
     if node is None:
         return tuple(wrap(y, None) for y in ys)
     count = len(ys)
@@ -320,8 +322,9 @@ def wrap_several(ys: tuple, node: Node | None) -> tuple:
 
 
 class OneOf:
-    """The row of a Node for one result of a function with several. To the function's Node it sends
-    a list with its own gradient at ``index``, and None for the other results; see ``Parts``."""
+    """The row of a Node for one result of a function with several results. It sends the function's
+    Node a list with the gradient of this result at ``index``, and None for the other results; see
+    ``Parts``."""
 
     name = "one of several results"
 

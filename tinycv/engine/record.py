@@ -15,10 +15,10 @@ the input's shape and converts it.  Inputs without a pull (a mask, indices) get 
 input is a Tensor, an op just runs its forward function.  So a pull may use the ops of the table
 itself: on arrays they compute, on Tensors they compute and record.
 
-What a row may say besides:
+Further settings of a row:
     real(...)    in place of op(...): the result is a real number, so integers go in as float32
-    wide=True    for float16: the pulls compute in float32, and the forward function does so too if
-                 a Python number goes in that float16 cannot represent exactly. The result is
+    wide=True    for float16: the pulls compute in float32, and so does the forward function if an
+                 input is a Python number that float16 cannot represent exactly. The result is
                  rounded once, at the end. (operands.py has the rules for dtypes.)
     into={...}   for an input whose gradient is mostly zeros, a second form of its pull, which adds
                  its piece in place: into(buffer, parent, g, ...) -> buffer, with the saved values
@@ -103,8 +103,8 @@ class Row:
         several = sum(p is not None for p in self.pulls) > 1 or wide and len(self.inputs) > 1
         # Does the op need the dtype rules of operands.py?
         self.mixes = bool(real or self.variadic or self.numbers or several)
-        # Has it a mask, as ``where`` has: an input without a pull, while other inputs have one?
-        # The mask's dtype does not influence that of the result.
+        # Does the op have a mask, as ``where`` does: an input without a pull, while other inputs
+        # have one? The dtype of a mask does not influence the dtype of the result.
         self.masked = any(self.pulls) and not all(self.pulls)
         # Pulls that need g alone do not calculate with anything, so they can stay in float16.
         self.widens = wide and any(self.needs)
@@ -123,9 +123,9 @@ class Row:
             mask 0b10    only b does                     saver(...) = (None, (a,))
             mask 0b11    both do                         saver(...) = ((b,), (a,))
 
-        To look at the pulls' parameter names whenever an op is recorded would be slow. So each mask
-        gets its own saver, which is put together from small functions (``getter``) once, when the
-        mask first occurs, and then kept in ``savers``.
+        It would be slow to look at the parameter names of the pulls each time an op is recorded. So
+        each mask gets its own saver, which is put together from small functions (``getter``) once,
+        when the mask first occurs, and then kept in ``savers``.
         """
         savers = []
         for i, names in enumerate(self.needs):
@@ -197,7 +197,8 @@ class Row:
 
     def save_all(self, inputs: tuple, options: dict) -> tuple:
         """What to save for an op with any number of inputs, such as concatenate. Such a row has one
-        pull for all of them, pull(g, i, options..., *inputs), where i says for which input."""
+        pull for all of them, pull(g, i, options..., *inputs), which returns the gradient of input
+        i."""
         values = {**options, f"{self.inputs[0]}_shapes": Shapes(x.shape for x in inputs)}
         common = tuple(values[n] for n in self.needs[0][1:] if n in values)
         xs = inputs if self.inputs[0] in self.needs[0] else ()
@@ -235,8 +236,8 @@ class Row:
 
 
 def have_one_float(arrays: list) -> bool:
-    """Are these NumPy arrays of one dtype, float32 or float64, beside nothing but Python numbers?
-    Then the rules of operands.py would change nothing."""
+    """Are the inputs NumPy arrays of one dtype, float32 or float64, and Python numbers, and nothing
+    else? Then the rules of operands.py would change nothing."""
     dtype = None
     for a in arrays:
         if type(a) is ndarray:
@@ -311,15 +312,11 @@ def op(  # noqa: C901  one long function, because further calls would cost 4 % o
     wide: bool = False,
     **pulls: Callable,
 ) -> Callable:
-    """Make the function that users call from a row of the table; see the top of this file."""
+    """Turn a row of the table into the function that users call; see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
     n: Any = None if row.variadic else len(row.inputs)
-    all_options, checked, differentiable, masked = (
-        row.options,
-        row.checked,
-        any(row.pulls),
-        row.masked,
-    )
+    all_options, checked = row.options, row.checked
+    differentiable, masked = any(row.pulls), row.masked
 
     def call(*args: Any, **options: Any) -> Any:  # noqa: C901
         if all_options:
@@ -333,7 +330,7 @@ def op(  # noqa: C901  one long function, because further calls would cost 4 % o
         #                        is that of the current input: 1, 2, 4, ...
         #     any_tensor         is any of them a Tensor?
         #     check_dtypes       may the dtypes need conversion: is an input neither a Tensor of
-        #                        float32 nor a Python int or float, or has the op a mask?
+        #                        float32 nor a Python int or float, or does the op have a mask?
         #     check_types        is any of them neither a number nor an array of numbers?
         arrays, parents = [], []
         mask, bit = 0, 1
@@ -402,7 +399,7 @@ def module_of(arrays: list) -> Any:
 
 def number_of(y: Array, args: tuple) -> Any:
     """The result of an op as a Python number if all its inputs were numbers. A NumPy number would
-    promote a float32 array that it meets next to float64."""
+    later promote float32 arrays to float64."""
     return (
         y.item()
         if getattr(y, "ndim", None) == 0 and not any(hasattr(a, "shape") for a in args)

@@ -4,7 +4,7 @@
 gradient of the result into one piece for each input, and each piece is added to that input's
 gradient.  An op can only run after its inputs exist, so "newest first" is a reverse topological
 order: when a Node's turn comes, everything computed from it has already contributed.  (Without this
-order a Node would be visited once per path, and the chain x -> x + x -> ... has 2^n paths.)
+order a Node would be visited once per path, and n doublings, x -> x + x -> ..., have 2^n paths.)
 Nothing here is recursive, because Python's recursion limit would end a chain of about 1,000 ops.
 
 ``gradients`` is the definition, for reading.  What runs is ``sweep`` in backward.py: the same walk,
@@ -97,9 +97,12 @@ class Parts(list):
     adds the two like arrays, which gives Parts([dL/dy, dL/dh]).
     """
 
-    # As for the Node of the function: they are equal, so the walk converts neither shape nor dtype.
+    # The Node of the function has None here too, so ``add`` finds both equal and converts neither.
     shape = dtype = None
 
     def __add__(self, other: list) -> Parts:
-        pairs = zip(self, other, strict=True)
-        return Parts(a if b is None else b if a is None else a + b for a, b in pairs)
+        total = Parts(self)
+        for i, part in enumerate(other):
+            if part is not None:
+                total[i] = part if total[i] is None else total[i] + part
+        return total

@@ -8,7 +8,7 @@ In reading order:
 
     cuda.py                 how a kernel is written and launched; read this first
     activation.py           GELU, SiLU, leaky ReLU: one launch each way
-    softmax.py              softmax, log-softmax: a row for each warp
+    softmax.py              softmax, log-softmax: one warp per row
     losses.py               cross-entropy
     norm.py                 layer norm, group norm
     norm_strips.py          how group norm and batch norm pass over images

@@ -1,4 +1,4 @@
-"""Layer norm and group norm on a GPU: a warp for each row, or strips of images, in few launches.
+"""Layer norm and group norm on a GPU: one warp per row, or strips of images, in few launches.
 
     launches       forward    backward for x    backward for weight and bias
     layer norm           1                 1                               2

@@ -44,7 +44,7 @@ Symbols:
     kH, kW       height and width of a convolution's window, the taps
     D            features of a vector; (..., D) has any number of axes before them
     s, p, d      stride, padding and dilation of a window (only in formulas)
-    W, b         a linear layer's weight and bias in formulas; ``weight`` and ``bias`` in code
+    W, b         in formulas of the linear layer, its weight and bias; ``weight``, ``bias`` in code
     γ, β, ε      weight and bias of a norm; ``eps``, which keeps a divisor from being 0
     p, q         in losses: predicted probabilities and target probabilities, (N, C)
     xp, pull     in kernels: numpy or cupy; the function from g to the inputs' gradients

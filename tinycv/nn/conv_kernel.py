@@ -2,7 +2,7 @@
 
 Convolution needs three linear maps on bare arrays: ``forward`` (y from x), ``to_input`` (dL/dx from
 g = dL/dy) and ``to_weight`` (dL/dw from g and x).  The kernels of conv2d and conv_transpose2d in
-conv.py are both made of these.
+conv.py are both built from these maps.
 
 im2col: the pixels that the window sees at one step, kH kW C numbers, are copied into one row of a
 matrix called ``columns``, so that the sum over taps and channels becomes a single matrix product
@@ -13,11 +13,11 @@ matrix called ``columns``, so that the sum over taps and channels becomes a sing
     a few images at a time  the columns of the whole batch would be k² times as large as the batch;
                             those of one or two images stay in the cache
 
-Two other ways are faster in their cases, and are chosen by shape:
+Two other methods are faster for some shapes:
 
     winograd.py             3 x 3 windows with many channels: fewer multiplications
-    ``stamp``               few output channels beside many input channels: no columns at all. Every
-                            pixel adds its multiple of the window to the result
+    ``stamp``               many input channels, few output channels: no columns at all. Every pixel
+                            adds its multiple of the window to the result
 
 Results have the axes (N, C, H, W) as everywhere, but lie channels last in memory (layout.py).
 NumPy's elementwise ops keep that order, so nothing has to be transposed between convolutions.
@@ -80,7 +80,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     plan = None
     if xp is np:
         plan = gather_plan(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation)
-    # In this case ``reversed_taps`` fills up with taps of 0.
+    # Where the stride does not divide the window, ``reversed_taps`` adds taps of 0.
     zero_taps = any(k % s for k, s in zip(w.shape[2:], stride, strict=True))
     for ins, outs in group_slices(w.shape[1], w.shape[0] // groups, groups):
         if plan is None:
@@ -100,15 +100,15 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
 
 
 def gather_plan(w_shape, size, sides, stride, padding, dilation):
-    """How ``gather`` computes dL/dx: (reach, cells, cut, around), a pair (down, across) each. None
+    """How ``gather`` computes dL/dx: (reach, cells, cut, around), each a pair (down, across). None
     where ``stamp`` is faster.
 
     Along one axis, step q of the window sees pixel h through tap t if q s + t d = h + p. So with
-    stride s and dilation 1, tap t sees only the pixels whose h + p leaves the remainder t mod s.
-    The padded image is therefore divided into cells of s neighbouring pixels. Pixel a of a cell is
-    seen through the taps a, a + s, a + 2 s, ...; but all pixels of a cell are seen by the same ⌈k /
-    s⌉ steps, their neighbours in g. So a convolution of g with stride 1 and ⌈k / s⌉ taps computes
-    all pixels of a cell at once, s x s x C output channels:
+    stride s and dilation 1, tap t sees only the pixels for which h + p = t (mod s). The padded
+    image is therefore divided into cells of s neighbouring pixels. Pixel a of a cell is seen
+    through the taps a, a + s, a + 2 s, ...; but all pixels of a cell are seen by the same ⌈k / s⌉
+    steps, their neighbours in g. So a convolution of g with stride 1 and ⌈k / s⌉ taps computes all
+    pixels of a cell at once, s x s x C output channels:
 
         reach     ⌈k / s⌉, its number of taps
         cells     how many cells it computes
@@ -169,8 +169,8 @@ def stamp(xp, x, g, w, stride, padding, dilation):
     matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c), top_left(padding)
     for at in slices_of_examples(xp, len(g), prod(size) * prod(window) * c):
         rows, n = as_rows(g[at]), len(g[at])
-        # The order of axes that leaves the longest runs in memory for the additions below: with few
-        # channels C whole images, else the channels.
+        # The order of axes that gives the additions below the longest runs in memory: runs over
+        # whole images if there are few channels C, otherwise runs over the channels.
         if is_thin(o, c):
             stamps = (matrix.T @ rows.T).reshape(*window, c, n, *size).transpose(0, 1, 3, 4, 5, 2)
             canvas = xp.zeros((c, n, *sides), g.dtype).transpose(1, 2, 3, 0)
@@ -201,8 +201,8 @@ def convolve(xp, y, x, taps, stride, padding, dilation):
         for at, part in winograd.convolved(xp, x, taps, top_left(padding), size):
             y[at] = part
             # Winograd computes tiles of 4 x 4 pixels from sums and differences of inputs, so one
-            # NaN or infinity would reach the whole tile. Columns keep it to the windows that see
-            # it.
+            # NaN or infinity would spread over the whole tile. With columns it reaches only the
+            # windows that see it.
             if not is_finite(xp, part):
                 for _ in convolve_by_columns(xp, y[at], x[at], taps, stride, padding, dilation):
                     pass
@@ -261,7 +261,7 @@ def taps_gradient(xp, g, x, window, stride, padding, dilation):
         for at, columns in unfolded(xp, g, window, x.shape[1:3], stride, around, dilation, c):
             total += columns.T @ as_rows(x[at])
         # If it is not finite, an infinite pixel of x may have met a 0 of g's padding, which makes
-        # NaN at taps that never see this pixel. Then go on with the columns of x.
+        # NaN at taps that never see this pixel. In that case the columns of x are used, below.
         if is_finite(xp, total):
             return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
     total = xp.zeros((prod(window) * c, o), g.dtype)
@@ -279,7 +279,8 @@ def top_left(padding):
 
 
 def group_slices(c, o, groups):
-    """(input channels, output channels) of each group, as slices. A group has c and o of them."""
+    """(input channels, output channels) of each group, as slices. Each group has c input channels
+    and o output channels."""
     return [(slice(i * c, i * c + c), slice(i * o, i * o + o)) for i in range(groups)]
 
 
@@ -301,12 +302,13 @@ def unfolded(xp, x, window, size, stride, padding, dilation, out_channels):
     steps, (n H' W', kH kW C).
 
     columns is the same memory each time, so use it before the next step of the loop. out_channels:
-    how many the columns are multiplied with. If these are few, reading the columns takes as long as
-    the product, so fewer images are taken at a time, to keep the columns in the cache.
+    the number of output channels, for which the columns will be multiplied. If there are few,
+    reading the columns takes as long as the product, so fewer images are taken at a time, to keep
+    the columns in the cache.
     """
     (n, h, w, c), (top, left) = x.shape, (padding[0][0], padding[1][0])
-    # Two orders in memory, the one with longer runs to copy. Rows: for each step the pixels of its
-    # window. Transposed: for each tap and channel its pixels at all steps.
+    # The columns lie in one of two orders, whichever has the longer runs to copy. By rows: for each
+    # step, the pixels of its window. Transposed: for each tap and channel, its pixels at all steps.
     transposed = window[1] * c < size[1]
     slices = blocks(
         xp, n, prod(size) * prod(window) * c, (4 if transposed or out_channels < 32 else 16) * BLOCK
@@ -318,7 +320,7 @@ def unfolded(xp, x, window, size, stride, padding, dilation, out_channels):
     image_stride, row_stride, column_stride, channel_stride = pixels.strides
     # A view of the padded images in which every step has its window: pixels appear once for each
     # window that sees them, without a copy. (as_strided checks no bounds. The last step ends within
-    # the padded image, because ``size`` comes from ``walked``.)
+    # the padded image, because ``size`` fits it: see ``output_size``.)
     windows = xp.lib.stride_tricks.as_strided(
         pixels,
         (most, *size, *window, c),

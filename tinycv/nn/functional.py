@@ -4,8 +4,8 @@ Each function is explained in the file that it is imported from.
 
 differs, in all of them: the first argument is called x (ids for an embedding, input for a loss),
 and an axis is called axis, not dim. There is no argument inplace. Arguments that PyTorch has after
-our last one (ceil_mode, max_norm, beta, dtype, ...) are refused with a TypeError. Differences of a
-single function are stated in its docstring.
+the last one here (ceil_mode, max_norm, beta, dtype, ...) are refused with a TypeError. Differences
+of a single function are stated in its docstring.
 """
 
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh

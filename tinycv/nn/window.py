@@ -1,9 +1,10 @@
 """Convolution arithmetic: which pixels a sliding window covers, and how large the result is.
 
-    result of a convolution               ⌊(side + 2p - d (k - 1) - 1) / s⌋ + 1           ``walked``
-    result of a transposed convolution    s (side - 1) + d (k - 1) + 1 - 2p + extra      ``stamped``
+    convolution               ⌊(side + 2p - d (k - 1) - 1) / s⌋ + 1      ``output_size``
+    transposed convolution    s (side - 1) + d (k - 1) + 1 - 2p + extra  ``transposed_output_size``
 
-with a window of k taps, stride s, dilation d, padding p, and output_padding extra.
+is the side of the result, for a window of k taps, stride s, dilation d, padding p, and
+output_padding extra.
 Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationships 15 and
 14 (here with dilation too).
 

@@ -1,8 +1,8 @@
 """Winograd convolution: 4x fewer multiplications for 3 x 3 kernels (Lavin & Gray 2016).
 
 The file computes F(4 x 4, 3 x 3): tiles of m x m = 4 x 4 pixels of the result, with r x r = 3 x 3
-taps. For each pair of channels a tile takes (m r)² = 144 multiplications directly, and
-n² = (m + r - 1)² = 36 here. (F(2 x 2, 3 x 3) takes 16 instead of 36, 2.25x fewer.)
+taps. For each pair of channels, a tile takes (m r)² = 144 multiplications if it is computed
+directly, and n² = (m + r - 1)² = 36 here. (F(2 x 2, 3 x 3) takes 16 instead of 36, 2.25x fewer.)
 
 The saving in one dimension: to multiply two polynomials with m and r coefficients, coefficient by
 coefficient, takes m r products. Instead, evaluate both at n = m + r - 1 points and multiply the
@@ -23,8 +23,8 @@ is the Kronecker product of the matrix with itself. Each of the 36 products is s
 so for all tiles together it is a matrix product, (T, C) @ (C, O). The three transforms are matrix
 products as well.
 
-differs: Lavin & Gray take the points 0, ±1, ±2 and ∞. The points here lie closer together, which in
-float32 has a third of the rounding error.
+differs: Lavin & Gray take the points 0, ±1, ±2 and ∞. The points here lie closer together; in
+float32 the rounding error is then a third as large.
 
 Arrays lie channels last, as in conv_kernel.py, which calls this file.
 Shapes: T tiles, ``down`` x ``across`` in each image; C channels in, O channels out.
@@ -43,13 +43,13 @@ from tinycv.engine.reduce import BLOCK, blocks
 # along each axis
 R, M = 3, 4  # taps of the window; pixels of y in a tile
 N = M + R - 1  # pixels of x that a tile of y depends on
-# and infinity. Of many sets that were tried, this one has the smallest rounding error.
+# The points besides ∞. Of many sets that were tried, this one has the smallest rounding error.
 POINTS = (-1.5, -0.75, 0, 0.75, 1.5)
 
 
 def pays(xp, window, stride, dilation, channels, out, size):
-    """Is this faster than columns (im2col) for a result of ``size`` pixels? On CuPy it never is,
-    because it would take many launches.
+    """Is Winograd convolution faster than columns (im2col) for a result of ``size`` pixels? On CuPy
+    it never is, because it would take many launches.
 
     The estimate counts multiplications. As measured on a Zen 5, copying a number takes as long as 8
     multiplications, or 16 where the columns of an image do not stay in the cache. Two other windows

@@ -1,5 +1,5 @@
-"""LSTM kernel on bare arrays: all steps forward, then all steps backward. It must equal the
-definition in lstm.py.
+"""LSTM kernel on bare arrays: all steps forward, then all steps backward. It computes the same
+function as the definition in lstm.py.
 
 Everything is stored as columns: (4H, B) instead of (B, 4H).  Then all gates of a step come from one
 product, and each gate is one contiguous piece of memory, which NumPy processes several times faster
@@ -10,16 +10,16 @@ add, neither forward nor backward.
     blocks    (T + 1, 5, H, B)        o, i, f, g, c of step t: the gates, the candidate g, and the
                                       cell c *before* the step. Step t writes c' into block t + 1
 
-PyTorch orders the gates i, f, g, o.  Rolled on by one they are o, i, f, g, and c follows.  In this
-order [i; f] lies beside [g; c], so one multiplication of two slices gives both i g and f c, whose
-sum is c'.  The three sigmoids o, i and f are neighbours too.
+PyTorch orders the gates i, f, g, o.  Rotated by one place they are o, i, f, g, and c follows.  In
+this order [i; f] lies beside [g; c], so one multiplication of two slices gives both i g and f c,
+whose sum is c'.  The three sigmoids o, i and f are neighbours too.
 
 One tanh computes all gates, since σ(z) = (1 + tanh(z / 2)) / 2: the weights of o, i and f are
 halved.
 
 After a sequence has ended, o, i and g are set to 0 and f to 1, so that the cell stays as it is.
-h is not computed from the h before it, so it has to be copied, forward and backward.  There x
-counts as 0, and so does every gradient of the gates.
+The formula of h does not contain the h before it, so h (and dL/dh, in the backward pass) has to be
+copied.  In these steps x counts as 0, and so does every gradient of the gates.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def backward_steps(xp, g, blocks, tanh_cells, ended, weight_hh):
     dc_through_h = xp.empty((hidden, batch), d_gates.dtype)
     dc = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy()
     weight_to_h = xp.roll(weight_hh, hidden, axis=0).T.copy()
-    # A few steps at once: what the steps of a chunk do not need from each other is computed for
-    # all of them by ``local_slopes``, in arrays that are small enough to stay in the cache.
+    # A few steps at once: ``local_slopes`` computes, for a whole chunk of steps, the factors that
+    # do not depend on other steps, in arrays that are small enough to stay in the cache.
     for chunk in reversed(slices_of_steps(xp, steps, 4 * hidden * batch, 4 * BLOCK)):
         d, dh_dc = local_slopes(xp, blocks[:-1][chunk], tanh_cells[chunk])
         if ended is not None:
@@ -134,8 +134,8 @@ def backward_steps(xp, g, blocks, tanh_cells, ended, weight_hh):
 
 def steps_with_gradient(xp, dy, steps):
     """For each step, False if its dy is known to be all zeros. A loss on the last step alone is
-    common, and then the other steps need no addition. A GPU would have to be waited for, so there
-    every step counts."""
+    common, and then the other steps need no addition. On a GPU this check would have to wait for
+    the device, so the answer there is True for every step."""
     if dy is None:
         return [False] * steps
     if xp is np:

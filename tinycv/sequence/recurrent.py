@@ -166,7 +166,7 @@ def state_gradients(layer: Recurrent, x: Tensor, loss: Callable[[Tensor], Tensor
 
     x (T, B, I), or (B, T, I) if batch_first. loss: a function that takes the hidden state of the
     last layer at the last step, (B, H), and returns L. The norm covers the whole state: h and c of
-    an LSTM, and all layers. Raises ValueError for a layer of two directions.
+    an LSTM, and all layers. Raises ValueError for a bidirectional layer.
     """
     if not isinstance(layer, Recurrent):
         raise TypeError(

@@ -2,7 +2,7 @@
 
 16-bit weights and activations need half the memory, and a GPU multiplies them on its tensor cores.
 But float16 has only 10 bits of fraction, and its positive numbers range from 6e-8 to 65504. Three
-measures make a training in float16 behave like one in float32 (Micikevicius et al. 2018, "Mixed
+measures make training in float16 behave like training in float32 (Micikevicius et al. 2018, "Mixed
 Precision Training", section 3):
 
     master weights    the weights are kept in float32: a step is often less than a thousandth of a
@@ -16,7 +16,7 @@ S starts large. When gradients overflow, the step is skipped and S is halved; af
 S is doubled.
 
     half = Half(model, partial(AdamW, lr=1e-3))     # from here on the model is in float16
-    loss = cross_entropy(model(x), labels)          # it takes any floats, and returns float32
+    loss = cross_entropy(model(x), labels)          # the model takes any floats, returns float32
     half.zero_grad()                                # half takes the optimiser's role,
     half.backward(loss)                             # also in fit(model, half, ...)
     half.step()
@@ -69,7 +69,7 @@ class Half:
     """``model`` in float16, trained by the optimiser ``make(named master weights)``, which updates
     the float32 master weights.
 
-    Create it when the model has its weights and is on its device. From then on the model casts the
+    Create it once the model has its weights and is on its device. From then on the model casts the
     floats that it receives to the dtype of its weights, and its result to float32.
     scale: the initial S, which doubles after ``interval`` good steps.
     ``parameters()`` returns the master weights; after ``backward`` they hold the gradients, already
@@ -135,9 +135,9 @@ class Half:
         """Compute the gradients of S · loss, divide them by S in float32, and store them as the
         gradients of the master weights.
 
-        If they overflowed, the master weights get no gradients. Finding that out waits for the
-        device, once per step. The host must know: optimisers count their steps there (Adam's bias
-        corrections need the number), and a skipped step does not count.
+        If they overflowed, the master weights get no gradients. To find that out, the host waits
+        for the device once per step. It has to know, because optimisers count their steps on the
+        host (Adam's bias corrections need the number), and a skipped step does not count.
         FloatingPointError if they still overflow when S is so small that S cannot be the reason.
         """
         if not isinstance(loss, Tensor):

@@ -1,4 +1,4 @@
-"""steps, for a training loop of your own; the progress bar of a training, and Ctrl-C.
+"""steps, for a training loop of your own; its progress bar; Ctrl-C ends it after a whole step.
 
     for step, (x, y) in steps(loader, epochs=10, seed=0, device="cpu"):
         optimizer.zero_grad()

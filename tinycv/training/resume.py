@@ -1,4 +1,4 @@
-"""Saving a training to a checkpoint, and resuming it with the same bits.
+"""Resuming training: what a checkpoint saves, so that training continues bit for bit.
 
 A checkpoint holds the model, the EMA, the optimisers, the state of the random generators, and how
 far the training had got. Weights that are not finite are never saved, so they cannot replace a good
