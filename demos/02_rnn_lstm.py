@@ -1,5 +1,5 @@
 """02 · Why do RNNs forget (vanishing gradients), and how do the gates of an LSTM remember?
-python demos/02_rnn_lstm.py      5 min on two cores
+python demos/02_rnn_lstm.py      6 min on one core
 
 The adding problem: the network reads a hundred numbers, two of them marked, and after the last one
 it answers with the sum of the two. Always answering 1 has a mean squared error of 1/6. A plain

@@ -1,5 +1,5 @@
 """03 · How much can one vector hold, in sequence-to-sequence (seq2seq) learning?
-python demos/03_seq2seq.py      4 min on two cores
+python demos/03_seq2seq.py      11 min on one core
 
 An encoder LSTM reads a sum such as 23+59 symbol by symbol and passes on one vector, its last state;
 a decoder LSTM writes the answer from it. The test uses sums that are in no training pair. The

@@ -1,5 +1,5 @@
 """04 · What does attention (Bahdanau, Luong) look at?
-python demos/04_attention.py      2 min on two cores
+python demos/04_attention.py      11 min on one core
 
 A sequence-to-sequence decoder with attention can look back at every symbol that was read. Here it
 translates the lecture's sentences, which use the same Chinese characters in different orders, and

@@ -1,5 +1,5 @@
 """05 · How does a Transformer translate a date?
-python demos/05_transformer.py      5 min on two cores
+python demos/05_transformer.py      5 min on one core
 
 The encoder of a Transformer reads a date in Chinese. The decoder writes it in English, and for
 every letter it attends to all that was read (cross-attention) and to what it has written so far.

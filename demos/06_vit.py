@@ -1,5 +1,5 @@
 """06 · How does a Vision Transformer (ViT) read a digit?
-python demos/06_vit.py      4 min on two cores
+python demos/06_vit.py      3 min on one core
 
 A Vision Transformer, written here down to the last derivative, learns from 4,000 handwritten digits
 and is tested on 1,000 others. A convolutional stem turns 16 overlapping windows into its tokens

@@ -1,12 +1,12 @@
 """07 · Where does a Vision Transformer look (attention maps, rollout), and does it matter?
-python demos/07_vit_maps.py      10 min on two cores
+python demos/07_vit_maps.py      13 min on one core
 
 A small ViT learns 4,000 digits, each cut into 49 patches. Then we look inside. Where does CLS look
 in each block? How much of each patch reached CLS in the end (attention rollout)? What has the model
 learned about positions, whose embeddings start at random? Every figure has a control: untrained
 ViTs, and patches that are painted black in other orders. The ink control matters most: painting
 over the patches with the largest rollout hurts about as much as painting over the most ink (chance
-of the right digit: 0.1692, 0.1746). The map shows little that the ink does not show. There are
+of the right digit: 0.1690, 0.1697). The map shows little that the ink does not show. There are
 two pictures: 07_vit_maps.png shows where the model looks, 07_vit_maps_control.png the controls.
 Read first: tinycv/vision/inside.py.
 Abnar & Zuidema 2020; Dosovitskiy et al. 2021, figures 6, 7; Petsiuk et al. 2018.

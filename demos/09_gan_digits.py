@@ -1,5 +1,5 @@
 """09 · Can a DCGAN, a GAN of convolutions, learn to write digits?
-python demos/09_gan_digits.py      9 min on two cores
+python demos/09_gan_digits.py      10 min on one core
 
 The generator learns from 4,000 real digits. The picture shows what it makes of the same ten noise
 vectors during training, walks from one noise vector to another, and the nearest training digits of

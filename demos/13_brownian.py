@@ -1,5 +1,5 @@
 """13 · Brownian motion: what does noise do to a picture, and can a reverse SDE undo it?
-python demos/13_brownian.py      2 min on two cores
+python demos/13_brownian.py      2 min on one core
 
 A drop of dye spreads in water because every particle is pushed at random: its variance grows as
 2Dt. The same happens to the ink of a photograph: order becomes a Gaussian. The reverse SDE then

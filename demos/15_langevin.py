@@ -1,5 +1,5 @@
 """15 · Why must Langevin dynamics be annealed?
-python demos/15_langevin.py      75 s on two cores
+python demos/15_langevin.py      67 s on one core
 
 Langevin dynamics moves walkers up the score and adds noise, so that in the end they are distributed
 as the density is. But where two modes have nothing between them, each walker takes the nearer one:

@@ -1,5 +1,5 @@
 """17 · How does a diffusion model (DDPM, DDIM) turn noise into digits?
-python demos/17_diffusion_digits.py      5 min on two cores
+python demos/17_diffusion_digits.py      20 min on two cores
 
 The forward process adds noise to 4,000 digits, and a small U-Net learns to remove it. Sampling then
 starts from pure noise, and classifier-free guidance steers it to the label that was asked for. (The
@@ -7,7 +7,7 @@ lecture samples images by Langevin dynamics; this demo runs the diffusion proces
 picture shows one digit on its way to noise and another one on its way back, new digits beside the
 nearest training digits, lower halves painted by inpainting, and how many steps each sampler needs
 (Frechet multiple: Frechet distance to unseen digits, divided by that of the training digits; DDPM
-after 20 steps has 5.7 in one run, 4.8 in another of the same model).
+after 20 steps has 5.5 in one run, 4.8 in another of the same model).
 --full samples with up to 1,000 steps.
 Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
 Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Ho & Salimans 2022 (guidance).

@@ -65,7 +65,43 @@ READING = {
 
 # The three figures that a demo's section shows. A demo that is not listed shows the first three of
 # its figures that have a target.
-HEADLINES: dict[str, tuple[str, ...]] = {}
+HEADLINES: dict[str, tuple[str, ...]] = {
+    "02_rnn_lstm": (
+        "adding, 100 steps, LSTM: mean squared error",
+        "adding, 100 steps, RNN: mean squared error",
+        "gradient at first state / at last, LSTM, trained",
+    ),
+    "04_attention": (
+        "the lecture's sentences, held-out combinations, share right",
+        "unseen dates, share right",
+        "copied digits of dates, alignment error",
+    ),
+    "07_vit_maps": (
+        "rollout: its share on ink, over ink's share of the image",
+        "chance of the right answer, mean while patches go, first: rollout says most",
+        "chance of the right answer, mean while patches go, first: most ink",
+    ),
+    "09_gan_digits": (
+        "Frechet distance to held-out digits, as a multiple of the training digits'",
+        "precision: share of generated digits that look real (k = 3)",
+        "recall: share of real digits that could have been generated (k = 3)",
+    ),
+    "13_brownian": (
+        "growth of the dye's variance per unit of time, divided by 2D",
+        "log-likelihood of the ink that came back, minus that of the ink itself, nats",
+        "the first distance divided by the second (0: particles return; 1: nothing is remembered)",
+    ),
+    "15_langevin": (
+        "share in the heavy mode, plain, mean of 5 seeds (truth: 0.80)",
+        "share in the heavy mode, annealed, mean of 5 seeds (truth: 0.80)",
+        "share in the heavy mode, annealed, learned score, mean of 5 seeds (truth: 0.80)",
+    ),
+    "17_diffusion_digits": (
+        "guidance w = 1: share that the judge names as labelled",
+        "no guidance: Frechet multiple",
+        "distance to the nearest training digit, divided by that of unseen real digits (medians)",
+    ),
+}
 
 
 def reading() -> str:
