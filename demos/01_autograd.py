@@ -1,5 +1,5 @@
 """01 · How does autograd differentiate a program?
-python demos/01_autograd.py      under 1 s on two cores
+python demos/01_autograd.py      under 1 s on one core
 
 A coin shows heads in 3 of 10 throws. If we believe that heads has probability sigmoid(x), a throw
 surprises us by f(x) = softplus(x) - 0.3 x on average, in nats. This cross-entropy is smallest where

@@ -1,5 +1,5 @@
 """16 · The manifold hypothesis: do images fill the space of pixels, or a thin sheet in it?
-python demos/16_manifold.py      41 s on two cores
+python demos/16_manifold.py      64 s on one core
 
 Images are few among all arrays of pixels. The manifold hypothesis says that they lie on a sheet of
 low dimension. In three dimensions such a sheet can be seen: a Moebius band and a Swiss roll. A
