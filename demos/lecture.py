@@ -182,7 +182,7 @@ LECTURE = (
         ("diffusion/ode.py",),
         "18",
         "tests/diffusion/test_ode.py",
-        "The probability flow ODE gives log p of every point: with the exact score, right to 0.01 nats.",
+        "The probability flow ODE gives log p of every point (exact score: right to 0.01 nats).",
         "扩散模型能算出每个点的概率密度。",
     ),
     Slide(
