@@ -169,11 +169,20 @@ def slide_row(slide: Slide, name: str, coming: str, chinese: bool = False) -> st
     stem = demo_path(slide.demo).stem
     record = records(stem)["default"]
     files = ", ".join(f"[{Path(file).stem}](tinycv/{file})" for file in slide.files)
-    proves = slide.proves_chinese if chinese else slide.proves or record.get("title", "")
-    took = duration(record["seconds"])
-    run = f"[{slide.demo}](demos/README.md#{anchor(stem)}), {took}"
+    proves = slide.proves_chinese if chinese else slide.proves or finding(name, record["title"])
+    seconds = duration(record["seconds"]).replace(" ", "&nbsp;")
+    run = f"[{slide.demo}](demos/README.md#{anchor(stem)}), {seconds}"
     test = f"[test]({slide.test})"
     return f"| **{name}**: {proves} | {files} | {run} | {test} |"
+
+
+def finding(name: str, title: str) -> str:
+    """The title of a demo's picture without a short first part that the slide's name has already:
+    "Attention: 4 of 4 city names ..." on the slide "Attention (Bahdanau, Luong)".
+    """
+    term, colon, rest = title.partition(": ")
+    is_said = colon and len(term) < 30 and term.split()[0].lower() in name.lower()
+    return rest[:1].upper() + rest[1:] if is_said else title
 
 
 def minutes_06() -> str:
