@@ -1,5 +1,5 @@
 """14 · Score matching: can the score of an unknown density be learned from its points?
-python demos/14_score_matching.py      6 min on one core
+python demos/14_score_matching.py      2 min on one core
 
 The score is the gradient of log p: arrows that point to where points are more frequent. A network
 sees points of a density and nothing else, and learns its score. Here the density is known, so the
