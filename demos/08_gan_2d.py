@@ -1,5 +1,5 @@
 """08 · What is GAN mode collapse, and what prevents it?
-python demos/08_gan_2d.py      6 min on one core
+python demos/08_gan_2d.py      4 min on one core
 
 A generator should fill 25 small Gaussians, the modes. The plain GAN leaves some of them out and
 fills the others unevenly; the R1 penalty on the discriminator's gradient lets it find them all. The
