@@ -243,7 +243,7 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "take_turns",
     "both_losses",
     "descend",
-    "held",
+    "restore_buffers",
     "fit_gan",
     "train_dcgan",
     "judge_of",

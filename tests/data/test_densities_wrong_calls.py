@@ -36,7 +36,7 @@ CALLS = {
     "Surface.distance": (BAND.distance, {"x": POINTS}),
     "Surface.cell": (BAND.cell, {"x": POINTS, "along": 4, "across": 2}),
     "Surface.cell_shares": (BAND.cell_shares, {"along": 4, "across": 2, "finer": 3}),
-    "lecture": (lecture, {"seed": 0, "held": 5}),
+    "lecture": (lecture, {"seed": 0, "held_out": 5}),
 }
 
 

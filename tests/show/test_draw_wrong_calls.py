@@ -172,7 +172,7 @@ GOOD = {
     "steps": (progress.steps, {"loader": LOADER, "epochs": 2, "seed": 0, "device": "cpu"}),
     "say": (progress.say, {"text": "a"}),
     "read_loss": (progress.read_loss, {"loss": RESULT, "step": 3}),
-    "not_finite": (progress.not_finite, {"loss": float("nan"), "place": "at step 3"}),
+    "not_finite": (progress.not_finite, {"loss": float("nan"), "when": "at step 3"}),
 }
 GOOD["Progress"] = (
     lambda total, done: progress.Progress(total, done, False),

@@ -59,9 +59,9 @@ class Transformer(Module):
     source_words, target_words: the number of words of each vocabulary, including PAD (id 0), SOS
     and EOS (data/text.py). The other arguments, and the names ``encoder.*`` and ``decoder.*``,
     follow torch.nn.Transformer, so its weights load by name.
-    differs from PyTorch: torch.nn.Transformer maps vectors to vectors, while this class includes
-    embeddings, positions and scores. differs from the paper: embeddings and output layer share no
-    weights, and, as in PyTorch, each stack ends with a norm, also with post-norm.
+    differs: torch.nn.Transformer maps vectors to vectors, while this class includes embeddings,
+    positions and scores. In the paper, embeddings and output layer share their weights; here they
+    do not, and, as in PyTorch, each stack ends with a norm, also with post-norm.
     """
 
     def __init__(

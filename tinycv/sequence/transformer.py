@@ -132,8 +132,9 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
     """One decoder block: self-attention, then cross-attention to the encoder output
     (``multihead_attn``), then the MLP.
 
-    The arguments, and the differences from PyTorch, are those of TransformerEncoderLayer. As in
-    PyTorch, norm1, norm2 and norm3 belong to self-attention, cross-attention and the MLP.
+    The arguments are those of TransformerEncoderLayer. As in PyTorch, norm1, norm2 and norm3 belong
+    to self-attention, cross-attention and the MLP. differs: from PyTorch as TransformerEncoderLayer
+    does; pass norm_first and layer_norm_eps by name.
     """
 
     def __init__(
