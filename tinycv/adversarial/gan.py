@@ -27,7 +27,7 @@ explodes, and G learns nothing.  Gradient penalties (WGAN-GP and R1, below) and 
 (nn/spectral_norm.py) limit the slope.  A G that always makes the same image can fool a D that sees
 one image at a time (mode collapse); packing (PacGAN) shows D several at once.
 
-Read before: nn/losses.py.   Then: turns.py, unrolled.py, networks.py.
+Read first: nn/losses.py.   Then: turns.py, unrolled.py, networks.py.
 See at work: demos/08_gan_2d.py.
 """
 

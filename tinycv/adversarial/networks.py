@@ -3,7 +3,7 @@
     noise z (B, latent)  ->  generator  ->  x  ->  discriminator  ->  logit (B, 1)
 
 A generator has an attribute ``latent``, the size of the noise that it takes.
-Read before: nn/conv.py, nn/batch_norm.py.
+Read first: nn/conv.py, nn/batch_norm.py.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 The batch size counts packs, as in PacGAN: where D sees four points at once, a batch has four times
 as many points.
 Lin et al. 2018, section 4.1; 2,500 samples are judged.
-Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
+Read first: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
 With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in
 the paper) Pac4 puts a share of 0.019 of its points within 3 sigma, where the paper has 0.936
 (demos/gallery/08_gan_2d_full.json).

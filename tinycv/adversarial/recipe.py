@@ -5,7 +5,7 @@
     averaged weights                   EMA with decay 0.99, of the generator
 
 differs: Radford et al. 2016, section 4, use lr 2e-4 and beta1 0.5, and no average.
-Read before: turns.py, networks.py.   See at work: demos/09_gan_digits.py.
+Read first: turns.py, networks.py.   See at work: demos/09_gan_digits.py.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Bugs in such a loop raise no error, so here the code rules them out:
 
 Goodfellow et al. 2014, algorithm 1.
 Two time scales (Heusel et al. 2017): give the optimisers different rates.
-Read before: gan.py, training/loop.py.
+Read first: gan.py, training/loop.py.
 Test: tests/adversarial/test_turns.py plants these bugs in a loop and checks that they are caught.
 """
 

@@ -7,7 +7,7 @@
 A generator that moves all its samples to one mode may fool the present discriminator, but not the
 one that has had K steps to respond.  Its gradient therefore no longer points towards collapse.  The
 price: each step of the generator costs K steps of the discriminator and their second derivatives.
-differs: plain gradient steps, where the paper unrolls Adam.   Read before: gan.py.
+differs: plain gradient steps, where the paper unrolls Adam.   Read first: gan.py.
 """
 
 from __future__ import annotations

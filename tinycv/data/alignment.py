@@ -11,7 +11,7 @@ field: in the year 2026 the 0 comes from the 0. A link from one 2 of 2026 to the
 possible, because a model that looked there has read the same digit. Characters that are not copied
 have no link: a padded 0, the letters of March, a hyphen.
 
-Read before: dates.py.   Seen at work: demos/04_attention.py.
+Read first: dates.py.   Seen at work: demos/04_attention.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 Each task makes sure that no test question was seen in training. For addition, 23+7 and 7+23 count
 as one question: both are in the training set, or both in the test set.
 
-Read before: text.py.
+Read first: text.py.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ no text means two days.
 The days of the test set never occur in training, in any form. Needs Babel; other versions of Babel
 may spell some days differently.
 
-Read before: text.py.   Read next: alignment.py, which computes what was copied from where.
+Read first: text.py.   Read next: alignment.py, which computes what was copied from where.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ never occur together in a training sentence, in either order, and the three sent
 never occur at all. But each of these words occurs in training, at each of its positions, with other
 partners. Beijing and Tianjin are always one of the test pairs.
 
-Chinese is read character by character, English is written word by word.   Read before: text.py.
+Chinese is read character by character, English is written word by word.   Read first: text.py.
 """
 
 from __future__ import annotations

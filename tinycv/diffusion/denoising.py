@@ -32,7 +32,7 @@ So a loss curve that flattens out above 0 may already be at its floor.  (``diffu
 expectation divided by n and averaged over t.  tests/diffusion/test_diffusion.py checks its minimum
 on a Gaussian.)
 
-Read before: schedule.py, tweedie.py.   Read next: samplers.py, unet.py, edm.py.
+Read first: schedule.py, tweedie.py.   Read next: samplers.py, unet.py, edm.py.
 See at work: demos/17_diffusion_digits.py.
 Shapes: B images, of any shape (B, ...); times (B,).
 """

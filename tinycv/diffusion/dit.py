@@ -13,7 +13,7 @@ As in ViT, the image is cut into patches, each of which becomes a token with a p
 output token becomes a patch again.
 differs: positions are learned, as in ViT (in the paper they are fixed sines and cosines).
 
-Read before: vision/vit.py, embedding.py.   See at work: tests/diffusion/test_unet_and_dit.py.
+Read first: vision/vit.py, embedding.py.   See at work: tests/diffusion/test_unet_and_dit.py.
 Shapes: B images, C channels, P patch side, N patches, D width.
 """
 

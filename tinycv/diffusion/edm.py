@@ -22,7 +22,7 @@ twice per step.  The noise levels σ_i make large steps at much noise and small 
 Variance preserving diffusion (VP, DDPM) is the same thing in other units: x/√(1 + σ²) has the
 signal level 1/√(1 + σ²) and the noise level σ/√(1 + σ²), and for σ_d = 1 the target of F is -v.
 
-Read before: schedule.py, denoising.py, samplers.py.   See at work: demos/19_gan_or_diffusion.py.
+Read first: schedule.py, denoising.py, samplers.py.   See at work: demos/19_gan_or_diffusion.py.
 Shapes: x, x0 (B, ...); σ (B,).
 """
 

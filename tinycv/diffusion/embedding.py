@@ -7,7 +7,7 @@ little influence among hundreds of features.  From its sines and cosines at many
 linear map can tell neighbouring times apart.
 Ho et al. 2020, appendix B;   Peebles & Xie 2023, section 3.2 (the table of labels).
 
-Read before: sequence/positions.py.   Read next: unet.py, dit.py.   Shapes: B images, E width.
+Read first: sequence/positions.py.   Read next: unet.py, dit.py.   Shapes: B images, E width.
 """
 
 from __future__ import annotations

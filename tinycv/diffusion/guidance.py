@@ -12,7 +12,7 @@ w = 0 is the plain conditional model, as in the paper.  (In Imagen and Stable Di
 scale is 1 + w.)  Because x_t = a x_0 + σ ε is known, the same formula holds for the images D(x, c)
 and D(x), and the code here mixes those.
 
-Read before: denoising.py, samplers.py.   See at work: demos/17_diffusion_digits.py.
+Read first: denoising.py, samplers.py.   See at work: demos/17_diffusion_digits.py.
 Shapes: x (B, ...), labels and times (B,).
 """
 

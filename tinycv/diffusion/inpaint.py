@@ -9,7 +9,7 @@ does not see what the known pixels will be at time s, so the two parts do not qu
 therefore adds noise to go back to time t, x_t ~ q(x_t | x_s), and repeats the step; each repetition
 lets the unknown part adapt to the known one (ibid., algorithm 1, with jumps of one step).
 
-Read before: samplers.py.   See at work: demos/17_diffusion_digits.py.
+Read first: samplers.py.   See at work: demos/17_diffusion_digits.py.
 Shapes: x, image, known (B, ...).
 """
 

@@ -21,7 +21,7 @@ exact or learned; the code is the same.
 The lecture samples images by Langevin dynamics.  The demos of images (13 and 17) run the reverse of
 the noising process instead (samplers.py, sde.py), whose step sizes follow from the noise schedule.
 Langevin dynamics is shown in the plane, in demo 15, where its errors can be seen.
-Read before: score.py, samplers.py.   Read next: sde.py.   See at work: demos/15_langevin.py.
+Read first: score.py, samplers.py.   Read next: sde.py.   See at work: demos/15_langevin.py.
 Shapes: N points, D axes.
 """
 

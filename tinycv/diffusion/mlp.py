@@ -10,7 +10,7 @@ units.  φ(x) are waves of the coordinates, for densities with very fine detail:
 functions that vary slowly with its inputs first, and the fast waves give it fast ones to start from
 (Tancik et al. 2020).
 
-Read before: nn/linear.py, nn/activation.py.   Read next: score.py.   Shapes: B points, D axes.
+Read first: nn/linear.py, nn/activation.py.   Read next: score.py.   Shapes: B points, D axes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ for the whole way (Hutchinson; Grathwohl et al. 2019, eq. 7).
 
 There are three methods with fixed steps.  Euler evaluates v once per step, Heun twice, Runge-Kutta
 four times; their errors fall with the first, second and fourth power of the step size.
-Read before: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.
+Read first: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.
 Shapes: B points, D axes.  t and ``then`` are numbers: a step goes from the time t to ``then``,
 which is later on the way to the noise and earlier on the way back.
 """

@@ -30,7 +30,7 @@ noise schedule that has only the times used.
     step = partial(ddim_step, clipped(denoiser(model, schedule, "v")), schedule)
     images = sample(step, tinycv.randn(64, 1, 28, 28), schedule.times(50))
 
-Read before: schedule.py, denoising.py.   Read next: guidance.py, inpaint.py, edm.py, langevin.py.
+Read first: schedule.py, denoising.py.   Read next: guidance.py, inpaint.py, edm.py, langevin.py.
 Shapes: x (B, ...); t and s are numbers; a denoiser receives t (B,).
 """
 

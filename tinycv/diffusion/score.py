@@ -22,7 +22,7 @@ tests/diffusion/test_score.py checks all four minima on a Gaussian.
 
 Each function returns one value per point, (B,); the mean is the objective.  A score is any function
 of x, or of x and σ (B,).
-Read before: engine/backward.py (grad).   Read next: langevin.py.
+Read first: engine/backward.py (grad).   Read next: langevin.py.
 See at work: demos/14_score_matching.py.
 Shapes: B points, D axes.
 """

@@ -24,7 +24,7 @@ is again a process, and ``sde.flow(score)`` is a velocity for ode.py.
 differs: VE has the exact noise level σ(t) = √(r(t)² - σ_min²), which is 0 at t = 0; the code of the
 paper takes r(t), which it calls σ(t).
 
-Read before: schedule.py, samplers.py, langevin.py.   Read next: ode.py.
+Read first: schedule.py, samplers.py, langevin.py.   Read next: ode.py.
 See at work: demos/13_brownian.py, demos/18_sde_likelihood.py.
 Shapes: B points, of any shape; t a number, or (B,).  A score takes x (B, ...) and t (B,).
 """

@@ -8,7 +8,7 @@ A network that predicts the image, the noise or the score therefore learns the s
 trained as in denoising.py can drive the reverse SDE (sde.py), and an exact score can drive DDPM
 (samplers.py).
 
-Read before: schedule.py.   Read next: denoising.py, score.py.   Shapes: x (B, ...), times (B,).
+Read first: schedule.py.   Read next: denoising.py, score.py.   Shapes: x (B, ...), times (B,).
 """
 
 from __future__ import annotations

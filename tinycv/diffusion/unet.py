@@ -13,7 +13,7 @@ patches, as for the large images of Hoogeboom et al. 2023 ("simple diffusion"). 
 convolutions is at the full resolution, and patches of 2 x 2 pixels reduce it to a quarter.  Halving
 and doubling are convolutions whose windows do not overlap.  There is one block per level.
 
-Read before: nn/conv.py, nn/norm.py, sequence/attention.py, embedding.py.   Read next: dit.py.
+Read first: nn/conv.py, nn/norm.py, sequence/attention.py, embedding.py.   Read next: dit.py.
 See at work: demos/17_diffusion_digits.py.
 Shapes: B images, C channels, H x W pixels, E width of the embedding.
 """

@@ -2,7 +2,7 @@
 
 ``sweep``, below the ruled line, computes the same gradients as walk.py, but it visits only Nodes on
 a path to the requested inputs, adds pieces in place, and frees what each Node has saved as soon as
-the Node has been visited.  Read before: walk.py, which is its definition.
+the Node has been visited.  Read first: walk.py, which is its definition.
 """
 
 from __future__ import annotations

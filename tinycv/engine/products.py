@@ -2,7 +2,7 @@
 
 A backward pass computes vᵀ J, the product of a row vector with the Jacobian.  The gradient of
 (dL/dx · v) is H v, the product of the Hessian with a vector (Pearlmutter 1994).
-Read before: walk.py.
+Read first: walk.py.
 """
 
 from __future__ import annotations

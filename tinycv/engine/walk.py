@@ -27,7 +27,7 @@ each parent that needs one.  A piece is one of these:
 
 First derivatives are computed on bare arrays.  If the backward pass is itself to be differentiated,
 the same pulls run on Tensors, and are recorded like any other op.
-Read before: tensor.py.   Read next: backward.py, ops.py, record.py.
+Read first: tensor.py.   Read next: backward.py, ops.py, record.py.
 """
 
 from __future__ import annotations

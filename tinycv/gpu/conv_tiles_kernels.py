@@ -13,7 +13,7 @@ slab, the next is being fetched.
 This division into tiles of blocks, of warps and of threads is explained in "Efficient GEMM in
 CUDA", in the documentation of NVIDIA's CUTLASS.
 
-Read before: conv_tiles.py, what is computed and when; cuda.py, how kernels are written.
+Read first: conv_tiles.py, what is computed and when; cuda.py, how kernels are written.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     Recording    Notes together with the graph; ``launched`` replays it for new arguments
     finished     what the step returns, as copies without a history
 
-Read before: capture.py.   Read next: CUDA C++ Programming Guide, section "CUDA Graphs".
+Read first: capture.py.   Read next: CUDA C++ Programming Guide, section "CUDA Graphs".
 """
 
 from __future__ import annotations

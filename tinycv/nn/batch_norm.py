@@ -9,7 +9,7 @@ In data-parallel training each shard holds a part of the batch, but E and Var ar
 whole batch: the shards exchange the count, the mean and the variance in the forward pass, and their
 gradients once in the backward pass (all_reduce).
 
-Read before: norm.py, engine/shards.py.
+Read first: norm.py, engine/shards.py.
 Shapes: N examples, C channels, and any spatial axes: (H, W), others, or none.
 """
 

@@ -5,7 +5,7 @@
     -log p = softplus(-score) and -log (1 - p) = softplus(score), which never take the logarithm of
     a p that was rounded to 0 or 1.
 
-Read before: losses.py.
+Read first: losses.py.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ degrees first. Since K is learned, it makes no difference, and deep learning lea
 
 LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition"; LeCun et al. 1998,
 section II.A.
-Read before: window.py, the sizes.   The fast version: conv_kernel.py.
+Read first: window.py, the sizes.   The fast version: conv_kernel.py.
 Shapes: N images, C channels in, O channels out, H x W pixels in, H' x W' pixels out.
 """
 

@@ -9,7 +9,7 @@ at values, but on the host only, because reading values on a GPU would mean wait
 There a value out of range becomes NaN, as in cross_entropy, so that the result is NaN and the
 mistake cannot go unnoticed.  A check takes a few microseconds.
 
-Read before: engine/arguments.py.   Shapes: B examples.
+Read first: engine/arguments.py.   Shapes: B examples.
 """
 
 from __future__ import annotations

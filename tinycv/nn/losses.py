@@ -5,7 +5,7 @@
     squared error      L = mean (x - y)²
 
 Shapes: N rows (examples), C classes; scores, p and q are (N, C).
-Read before: softmax.py.   Read next: binary_cross_entropy.py, for two outcomes.
+Read first: softmax.py.   Read next: binary_cross_entropy.py, for two outcomes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     softmax(x)_i     = exp(x_i) / Σ_j exp(x_j)
     log softmax(x)_i = x_i - log Σ_j exp(x_j)
 
-Read before: engine/fused.py.   Read next: losses.py, where cross-entropy uses log-softmax.
+Read first: engine/fused.py.   Read next: losses.py, where cross-entropy uses log-softmax.
 Used in: sequence/attention.py.
 """
 

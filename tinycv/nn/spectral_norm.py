@@ -17,7 +17,7 @@ GAN needs.
 W changes little from one training step to the next.  So u and v are kept, and a single iteration
 per step is enough for the estimate to follow σ.
 
-Read before: linear.py, conv.py; engine/state.py, which updates u and v.
+Read first: linear.py, conv.py; engine/state.py, which updates u and v.
 """
 
 from __future__ import annotations

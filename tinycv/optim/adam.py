@@ -7,7 +7,7 @@
 Where the gradient is steady, the step is lr, whatever the size of the gradient. Each optimiser is a
 pair, as in engine/fused.py: a definition, which returns new arrays, and a kernel, which changes the
 arrays in place.
-Read before: sgd.py.   Read next: optimizer.py (groups, state), averaged.py (averaged weights).
+Read first: sgd.py.   Read next: optimizer.py (groups, state), averaged.py (averaged weights).
 """
 
 from __future__ import annotations

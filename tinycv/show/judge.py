@@ -12,7 +12,7 @@ sets of real images:
 
 The judge saw the training images while it learned, but never the held-out ones. Both distances
 have the held-out images on one side.
-Read before: metrics.py, vision/convnet.py.   See at work: demos/09_gan_digits.py.
+Read first: metrics.py, vision/convnet.py.   See at work: demos/09_gan_digits.py.
 """
 
 from __future__ import annotations

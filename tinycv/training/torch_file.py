@@ -14,7 +14,7 @@ differs from torch.load(path, weights_only=True): bfloat16 becomes float32, whic
 numbers; a view that repeats its numbers (``expand``) is refused, and so is one that PyTorch negates
 only when it is read (``x.conj().imag``). As in PyTorch, tensors that shared a storage share memory.
 
-Read before: torch_pickle.py, which explains why this is safe.
+Read first: torch_pickle.py, which explains why this is safe.
 Used by checkpoint.load, which recognises a .pt file by its first bytes.
 """
 
