@@ -165,3 +165,13 @@ def test_a_short_logarithmic_axis_labels_numbers_without_exponents(top, in_full)
     assert ({"6", "10", "20"} <= labels) == in_full and any(
         "10^" in label for label in labels
     ) != in_full
+
+
+def test_a_line_that_leaves_the_panel_is_labelled_at_its_edge():
+    ax = draw.figure("a logarithmic axis has no 0").subplots()
+    ax.plot([1, 2], [1, 0], label="ends at 0")
+    ax.plot([1, 2], [1, 50], label="ends above")
+    ax.set(yscale="log", ylim=(0.1, 10))
+    draw.label_lines(ax)
+    heights = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert heights == {"ends at 0": 0, "ends above": 1}

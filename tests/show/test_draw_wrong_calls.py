@@ -168,6 +168,7 @@ GOOD = {
         {"metric": "a", "value": 1.0, "reference": "b", "target": "c"},
     ),
     "ascii_only": (demo.ascii_only, {"text": "a"}),
+    "script_hash": (demo.script_hash, {"path": __file__}),
     "Progress": (progress.Progress, {"total": 3, "done": 1}),
     "steps": (progress.steps, {"loader": LOADER, "epochs": 2, "seed": 0, "device": "cpu"}),
     "say": (progress.say, {"text": "a"}),
@@ -178,7 +179,7 @@ GOOD["Progress"] = (
     lambda total, done: progress.Progress(total, done, False),
     {"total": 3, "done": 1},
 )
-WITHOUT_ARGUMENTS = {"chinese_font", "peak_memory_mib", "CtrlC", "shared_palette", "script_hash"}
+WITHOUT_ARGUMENTS = {"chinese_font", "peak_memory_mib", "CtrlC", "shared_palette"}
 ALSO = {
     "pixels": ("save_gif",),
     "captioned": ("save_gif",),

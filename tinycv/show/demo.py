@@ -313,16 +313,20 @@ def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any, full: Any) 
         )
 
 
-def script_hash(path: Path) -> str:
+def script_hash(path: Path | str) -> str:
     """A short hash of what a script does: of its lines without docstrings, comment lines and empty
     lines. A test compares it with the record of each committed picture, so that no picture is older
     than its script.
     """
-    source = Path(path).read_text(encoding="utf-8")
+    path = inputs.path(path, "script_hash: path")
+    if not path.is_file():
+        raise ValueError(f"script_hash: path is {str(path)!r}; it must be a Python file")
+    source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
-        is_scope = isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
-        if is_scope and ast.get_docstring(node) is not None:
+        if not isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if ast.get_docstring(node) is not None:
             docstring = node.body[0]
             end = docstring.end_lineno or docstring.lineno
             lines[docstring.lineno - 1 : end] = [""] * (end - docstring.lineno + 1)

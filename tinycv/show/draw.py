@@ -135,7 +135,8 @@ def label_lines(ax: Axes, gap: float = 0.075) -> None:
             _, height = ax.transAxes.inverted().transform(
                 ax.transData.transform((x[last], y[last]))
             )
-            ends.append((height, line))
+            # A line may leave the panel, and on a logarithmic axis 0 has no height at all.
+            ends.append((min(max(np.nan_to_num(height), 0), 1), line))
     ends.sort(key=lambda end: end[0])
     heights = _spread_labels([height for height, _ in ends], gap)
     for height, (_, line) in zip(heights, ends, strict=True):
