@@ -73,9 +73,8 @@ def test_a_long_header_needs_only_a_few_times_its_length_in_memory(name, tmp_pat
 def ours(state):
     """A tinycv file with this text as its state, and the correct checksum."""
     crc = checkpoint._checksum({}, state)
-    return safetensors_file(
-        json.dumps({"__metadata__": {"tinycv": "1", "state": state, "crc32": str(crc)}}).encode()
-    )
+    notes = zip(checkpoint.METADATA_KEYS, (checkpoint.VERSION, state, str(crc)), strict=True)
+    return safetensors_file(json.dumps({"__metadata__": dict(notes)}).encode())
 
 
 @pytest.mark.parametrize("part", ["[],", "{},", '"",', "1,", "[[]],"])

@@ -43,8 +43,10 @@ KNOWN = {
     b"{": "JSON text",
     b"<": "an HTML or XML page",
 }
-# the keys that ``save`` writes into the metadata; a file of another program may use one of them too
-METADATA_KEYS = ("tinycv", "state", "crc32")
+# The keys that ``save`` writes into the metadata. Whatever begins like them marks a file of ours:
+# where deleted bytes have run two keys together, the rest still begins so.
+OUR_PREFIX = "tinycv_"
+METADATA_KEYS = ("tinycv_version", "tinycv_state", "tinycv_crc32")
 # safetensors' names of dtypes -> NumPy's
 DTYPES = {
     "F64": "<f8",
@@ -61,7 +63,7 @@ DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-VERSION = "1"
+VERSION = "2"
 
 
 class CheckpointError(ValueError):
@@ -255,24 +257,23 @@ def _why_not_safetensors(data: bytes) -> str:
 
 
 def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    found = [key for key in METADATA_KEYS if key in metadata]
-    # A file of another program, which has no checksum. One flipped bit can spoil only one of the
-    # three keys, so a damaged file of ours still has two.
-    if len(found) < 2:
-        return {}
-    if len(found) < len(METADATA_KEYS) or metadata["crc32"] != str(
-        _checksum(arrays, metadata["state"])
-    ):
+    if not any(key.startswith(OUR_PREFIX) for key in metadata):
+        return {}  # a file of another program, which has no checksum
+    missing = [key for key in METADATA_KEYS if key not in metadata]
+    if missing:
+        raise CheckpointError(f"{path}: damaged: its metadata have no {listed(missing)}")
+    version, text, checksum = (metadata[key] for key in METADATA_KEYS)
+    if checksum != str(_checksum(arrays, text)):
         raise CheckpointError(f"{path}: damaged: its checksum does not match its contents")
-    if metadata["tinycv"] != VERSION:
+    if version != VERSION:
         raise CheckpointError(
-            f"{path}: written by another version of tinycv (format {shown(metadata['tinycv'])})"
+            f"{path}: written by another version of tinycv (format {shown(version)})"
         )
-    problem = too_many_values(metadata["state"])
+    problem = too_many_values(text)
     if problem:
         raise CheckpointError(f"{path}: refused: {problem}")
     try:
-        state = json.loads(metadata["state"])
+        state = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its state is not JSON") from error
     if not isinstance(state, dict):
