@@ -43,10 +43,12 @@ KNOWN = {
     b"{": "JSON text",
     b"<": "an HTML or XML page",
 }
-# The keys that ``save`` writes into the metadata. Whatever begins like them marks a file of ours:
-# where deleted bytes have run two keys together, the rest still begins so.
+# The keys that ``save`` writes into the metadata: of the version, the state and the checksum.
+# Any key that begins like them marks a file of ours: where deleted bytes ran two keys together, the
+# rest still begins so. In version 1 they had no prefix; there, two of the three are the mark.
 OUR_PREFIX = "tinycv_"
 METADATA_KEYS = ("tinycv_version", "tinycv_state", "tinycv_crc32")
+KEYS_OF_VERSION_1 = ("tinycv", "state", "crc32")
 # safetensors' names of dtypes -> NumPy's
 DTYPES = {
     "F64": "<f8",
@@ -63,7 +65,7 @@ DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-VERSION = "2"
+VERSION, VERSION_1 = "2", "1"
 
 
 class CheckpointError(ValueError):
@@ -257,15 +259,19 @@ def _why_not_safetensors(data: bytes) -> str:
 
 
 def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    if not any(key.startswith(OUR_PREFIX) for key in metadata):
+    if any(key.startswith(OUR_PREFIX) for key in metadata):
+        keys, known = METADATA_KEYS, VERSION
+    elif sum(key in metadata for key in KEYS_OF_VERSION_1) >= 2:
+        keys, known = KEYS_OF_VERSION_1, VERSION_1
+    else:
         return {}  # a file of another program, which has no checksum
-    missing = [key for key in METADATA_KEYS if key not in metadata]
+    missing = [key for key in keys if key not in metadata]
     if missing:
         raise CheckpointError(f"{path}: damaged: its metadata have no {listed(missing)}")
-    version, text, checksum = (metadata[key] for key in METADATA_KEYS)
+    version, text, checksum = (metadata[key] for key in keys)
     if checksum != str(_checksum(arrays, text)):
         raise CheckpointError(f"{path}: damaged: its checksum does not match its contents")
-    if version != VERSION:
+    if version != known:
         raise CheckpointError(
             f"{path}: written by another version of tinycv (format {shown(version)})"
         )
