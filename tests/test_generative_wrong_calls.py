@@ -518,7 +518,7 @@ TWO = POINTS[:2]
             ),
             "inpainting: known is MaskedArray",
         ),
-        (lambda: SCHEDULE.beside(TWO, MASKED), "DDPM.marginal: t is "),
+        (lambda: SCHEDULE.marginal_for(TWO, MASKED), "DDPM.marginal: t is "),
         (lambda: sde.VP().marginal(MASKED / 2), "VP.marginal: t is MaskedArray"),
         (lambda: sde.VP().drift(None, 0.5), "SDE.drift: x is None"),
         (lambda: sde.VP().prior((2,), "abc"), "VP.prior: like is 'abc'"),

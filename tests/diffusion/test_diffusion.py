@@ -68,10 +68,16 @@ def test_no_beta_of_the_cosine_schedule_exceeds_the_largest():
     assert betas.max() == pytest.approx(0.999, rel=1e-6)
 
 
-@pytest.mark.parametrize("betas", [[], [0.1, 1.0], [0.0], [0.1, np.nan], [-0.1]])
-def test_betas_outside_0_to_1_are_refused(betas):
-    with pytest.raises(ValueError, match="must be above 0 and below 1"):
+@pytest.mark.parametrize("betas", [[0.1, 1.0], [0.0], [0.1, np.nan], [-0.1], [1.5]])
+def test_betas_outside_0_to_1_are_refused_with_the_range_that_they_have(betas):
+    said = f"from {np.min(betas)} to {np.max(betas)}; all must be above 0 and below 1"
+    with pytest.raises(ValueError, match=said):
         alpha_bar_of(betas)
+
+
+def test_an_empty_list_of_betas_is_refused():
+    with pytest.raises(ValueError, match="betas is empty"):
+        alpha_bar_of([])
 
 
 # ── the forward process ──────────────────────────────────────────────────────────────────────────
@@ -106,7 +112,7 @@ def test_perturb_noises_each_image_to_its_own_time(device):
 @pytest.mark.parametrize("t", [1, 2, np.array([1, 3, 2])], ids=["early", "late", "each its own"])
 def test_every_target_determines_the_image_and_the_noise(device, predicts, t):
     x0, noise = (Tensor(RNG.normal(size=(3, 4)), device=device) for _ in range(2))
-    a, sigma = STEPS.beside(x0, t if isinstance(t, int) else Tensor(t, device=device))
+    a, sigma = STEPS.marginal_for(x0, t if isinstance(t, int) else Tensor(t, device=device))
     x = a * x0 + sigma * noise
     found = to_x0(predicts, target_for(predicts, x0, noise, a, sigma), x, a, sigma)
     np.testing.assert_allclose(found.numpy(), x0.numpy(), atol=1e-12)
@@ -137,7 +143,7 @@ def answering(predicts, error=0.0):
     """A model that makes the best prediction for data N(MEAN, VAR), plus a constant error."""
 
     def model(x, t):
-        a, sigma = STEPS.beside(x, t)
+        a, sigma = STEPS.marginal_for(x, t)
         x0 = best(x, a, sigma)
         return target_for(predicts, x0, to_noise(x0, x, a, sigma), a, sigma) + error
 
@@ -204,7 +210,7 @@ def test_v_prediction_works_on_vp_as_on_ddpm(device):
     x0 = Tensor(np.full((5, 2), 0.3), device=device)
 
     def model(x, t):
-        a, sigma = VP().beside(x, t)
+        a, sigma = VP().marginal_for(x, t)
         return target_for("v", x0, (x - a * x0) / sigma, a, sigma)
 
     assert diffusion_loss(model, x0, schedule=VP(), predicts="v").item() < 1e-12

@@ -29,7 +29,7 @@ STEPS = {
 
 def best(x, t, var=VAR):
     """E[x_0 | x_t = x] for data N(MEAN, var)."""
-    a, sigma = SCHEDULE.beside(x, t)
+    a, sigma = SCHEDULE.marginal_for(x, t)
     return MEAN + a * var / (a * a * var + sigma * sigma) * (x - a * MEAN)
 
 

@@ -73,7 +73,7 @@ def test_the_denoiser_of_the_exact_score_is_the_exact_denoiser(schedule, kind):
 
 def test_converting_a_denoiser_to_a_score_and_back_changes_nothing(schedule, device):
     x = Tensor(np.random.default_rng(SEED).normal(size=(4, 3)), device=device)
-    t = schedule.each(x, middle(schedule))
+    t = schedule.times_for(x, middle(schedule))
     again = score_of(denoiser_of(lambda x, t: -0.7 * x, schedule), schedule)(x, t)
     np.testing.assert_allclose(again.numpy(), -0.7 * x.numpy(), rtol=1e-9)
 
@@ -103,8 +103,8 @@ def test_the_times_of_edm_are_edm_sigmas():
 
 def test_signal_and_noise_are_the_same_for_a_number_and_for_a_batch(schedule, device):
     x, t = Tensor(np.zeros((3, 1, 2)), device=device), middle(schedule)
-    for given in (t, schedule.each(x, t)):
-        a, sigma = (Tensor(part).numpy() for part in schedule.beside(x, given))
+    for given in (t, schedule.times_for(x, t)):
+        a, sigma = (Tensor(part).numpy() for part in schedule.marginal_for(x, given))
         assert a.shape == sigma.shape == (3, 1, 1)
         np.testing.assert_allclose(a.ravel(), schedule.signal(t), rtol=1e-12)
         np.testing.assert_allclose(sigma.ravel(), schedule.noise(t), rtol=1e-12)
@@ -134,7 +134,7 @@ def test_the_loss_and_the_denoiser_use_the_same_signal_and_noise(schedule, devic
     x0 = Tensor(np.random.default_rng(SEED).normal(size=(1, 4)) * np.ones((8, 1)), device=device)
 
     def model(x, t):
-        a, sigma = schedule.beside(x, t)
+        a, sigma = schedule.marginal_for(x, t)
         return (x - a * x0) / sigma
 
     assert diffusion_loss(model, x0, schedule=schedule).item() < 1e-10

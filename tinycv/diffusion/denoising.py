@@ -102,7 +102,7 @@ def diffusion_loss(
     batch(x0, "diffusion_loss: x0")
     model = answering(model, "diffusion_loss: model")
     t = schedule.random_times(x0)  # (B,)
-    a, sigma = schedule.beside(x0, t)  # (B, 1, ...)
+    a, sigma = schedule.marginal_for(x0, t)  # (B, 1, ...)
     noise = randn_like(Tensor(x0))
     answer = model(a * x0 + sigma * noise, Tensor(t), *condition)
     return mse_loss(answer, target_for(predicts, x0, noise, a, sigma))
@@ -118,10 +118,10 @@ def denoiser(model: Network, schedule: Schedule, predicts: str = "eps") -> Denoi
     ends_without_signal = predicts == "eps" and schedule.signal(schedule.last) == 0
 
     def denoise(x: Examples, t: Times, *condition: Any) -> Examples:
-        a, sigma = schedule.beside(x, t)
+        a, sigma = schedule.marginal_for(x, t)
         if ends_without_signal:
             a = _refuse_no_signal(a, t)
-        times = schedule.each(x, t)
+        times = schedule.times_for(x, t)
         answer = model(x, times if isinstance(times, Tensor) else Tensor(times), *condition)
         if predicts == "x0" and not isinstance(a, np.ndarray):
             # On a GPU, a is NaN for a time that the schedule does not have. An "x0" answer is not

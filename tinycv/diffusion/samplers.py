@@ -146,7 +146,7 @@ def ddpm_step(
     choice(variance, "ddpm_step: variance", ("large", "small"))
     t, s = checked_step("ddpm_step", schedule, x, t, s)
     refuse_another(denoise, schedule, "ddpm_step", "denoise")
-    x0 = answering(denoise, "ddpm_step: denoise")(x, schedule.each(x, t))
+    x0 = answering(denoise, "ddpm_step: denoise")(x, schedule.times_for(x, t))
     a_s, sigma_s = schedule.marginal(s)
     if sigma_s == 0:
         # time 0: in the mean x has the weight 0 and x0 the weight 1, and no noise is added
@@ -170,7 +170,7 @@ def ddim_step(
     eta = number(eta, "ddim_step: eta", 0, 1)
     t, s = checked_step("ddim_step", schedule, x, t, s)
     refuse_another(denoise, schedule, "ddim_step", "denoise")
-    x0 = answering(denoise, "ddim_step: denoise")(x, schedule.each(x, t))
+    x0 = answering(denoise, "ddim_step: denoise")(x, schedule.times_for(x, t))
     a_t, sigma_t = schedule.marginal(t)
     a_s, sigma_s = schedule.marginal(s)
     _, beta = schedule.between(t, s)

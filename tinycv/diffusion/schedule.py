@@ -57,12 +57,12 @@ Times = float | Examples  # one time for all examples, or one per example (B,)
 
 
 class Scored(Protocol):
-    """A density that can compute its score with noise added: one of data/densities.py, or a learned
-    one."""
+    """A density that can compute the score of itself with Gaussian noise added: one of
+    data/densities.py, or a learned one."""
 
     def score(self, x: Any, sigma: Any, /) -> Examples:
-        """∇ log p_σ at x (N, D), (N, D): p_σ is the density with noise of standard deviation sigma
-        added, one number or (N,)."""
+        """∇ log p_σ at the points x (N, D). Returns (N, D). p_σ is the density with noise of
+        standard deviation sigma added, one number or (N,)."""
         ...
 
 
@@ -83,7 +83,8 @@ class Schedule:
         raise NotImplementedError
 
     def is_same_as(self, other: Schedule) -> bool:
-        """Does the other noise schedule have the same signal and noise at the same times?"""
+        """Does the other noise schedule have the same signal and noise at the same times? (Five
+        times are compared.)"""
         if self is other:
             return True
         if type(self) is not type(other) or self.last != other.last:
@@ -98,10 +99,10 @@ class Schedule:
         """σ(t): a float for a number t, (B,) for times (B,)."""
         return self.marginal(t)[1]
 
-    def beside(self, x: Examples, t: Times) -> tuple[Examples, Examples]:
+    def marginal_for(self, x: Examples, t: Times) -> tuple[Examples, Examples]:
         """a(t) and σ(t) in the shape (B, 1, ...), so that they multiply x (B, ...); they have the
         dtype of x and are on its device. t: a number, or times (B,)."""
-        what = f"{type(self).__name__}.beside"
+        what = f"{type(self).__name__}.marginal_for"
         fitting(t, batch(x, f"{what}: x"), f"{what}: t")
         has_history = isinstance(t, Tensor) and t.requires_grad
         a, sigma = self.marginal(t if has_history else bare(t))
@@ -109,10 +110,10 @@ class Schedule:
         a, sigma = per_example(a, x, f"{what}: t"), per_example(sigma, x, f"{what}: t")
         return a.reshape(shape), sigma.reshape(shape)
 
-    def each(self, x: Examples, t: Times) -> Examples:
+    def times_for(self, x: Examples, t: Times) -> Examples:
         """One time per example of x (B, ...): (B,), in the dtype of x and on its device. t: one
         number, or times (B,)."""
-        what = f"{type(self).__name__}.each"
+        what = f"{type(self).__name__}.times_for"
         fitting(t, batch(x, f"{what}: x"), f"{what}: t")
         return like(x, per_example(t, x, f"{what}: t"))
 
@@ -129,7 +130,7 @@ class Schedule:
             raise ValueError(
                 f"{what}: z has shape {tuple(z.shape)} and x0 {tuple(x0.shape)}; they must be equal"
             )
-        a, sigma = self.beside(x0, t)
+        a, sigma = self.marginal_for(x0, t)
         return in_dtype_of(x0, weighted(a, x0) + weighted(sigma, z))
 
     def between(self, t: float, s: float) -> tuple[float, float]:
@@ -183,7 +184,7 @@ class Schedule:
             )
 
         def score(x: Examples, t: Times) -> Examples:
-            a, sigma = self.beside(x, self.each(x, t) if is_number(t) else t)
+            a, sigma = self.marginal_for(x, self.times_for(x, t) if is_number(t) else t)
             return density.score(x / a, (sigma / a).reshape((len(x),))) / a
 
         return made_for(score, self)
@@ -262,7 +263,7 @@ class DDPM(Schedule):
         falls = (np.diff(alpha_bar) <= 0).all()
         if len(alpha_bar) < 2 or alpha_bar[0] != 1 or not alpha_bar[-1] >= 0 or not falls:
             raise ValueError(
-                f"DDPM: alpha_bar holds {len(alpha_bar)} numbers that are no noise schedule: it "
+                f"DDPM: alpha_bar, with {len(alpha_bar)} numbers, is not a noise schedule: it "
                 "must begin with 1, never rise, and stay at or above 0; linear_schedule and "
                 "cosine_schedule make one"
             )
@@ -307,13 +308,13 @@ class DDPM(Schedule):
             )
         return row
 
-    def each(self, x: Examples, t: Times) -> Examples:
+    def times_for(self, x: Examples, t: Times) -> Examples:
         """One time per example of x (B, ...): int64 (B,), on the device of x. t: a number, or
         (B,)."""
-        fitting(t, batch(x, "DDPM.each: x"), "DDPM.each: t")
+        fitting(t, batch(x, "DDPM.times_for: x"), "DDPM.times_for: t")
         xp = array_module(bare(x))
         if number_kind(t) is None or is_number(t):
-            return like(x, xp.full(len(x), self.time(t, "DDPM.each: t")))
+            return like(x, xp.full(len(x), self.time(t, "DDPM.times_for: t")))
         return like(x, xp.broadcast_to(from_host(xp, bare(t)), (len(x),)))
 
     def random_times(self, x: Examples) -> Examples:
@@ -367,11 +368,12 @@ def cosine_schedule(steps: int = 1000, offset: float = 0.008, largest: float = 0
 def alpha_bar_of(betas: Sequence[float] | np.ndarray) -> np.ndarray:
     """ᾱ_0 ... ᾱ_T (T + 1,) of β_1 ... β_T (T,): ᾱ_0 = 1, ᾱ_t = (1 - β_t) ᾱ_{t-1}."""
     betas = real_row(betas, "alpha_bar_of: betas")
-    if not len(betas) or not ((betas > 0) & (betas < 1)).all():
+    if not len(betas):
+        raise ValueError("alpha_bar_of: betas is empty; there must be at least one number")
+    if not ((betas > 0) & (betas < 1)).all():
         raise ValueError(
-            f"alpha_bar_of: betas has shape {betas.shape} and holds numbers from "
-            f"{betas.min(initial=1)} to {betas.max(initial=0)}; there must be at least one, and "
-            "all must be above 0 and below 1"
+            f"alpha_bar_of: betas holds numbers from {betas.min()} to {betas.max()}; all must be "
+            "above 0 and below 1"
         )
     return np.concatenate([[1.0], np.cumprod(1 - betas)])
 

@@ -89,7 +89,7 @@ class SDE(Schedule):
         score = answering(score, "SDE.flow: score")
 
         def velocity(x: Examples, t: float) -> Examples:
-            slope = score(x, self.each(x, t))
+            slope = score(x, self.times_for(x, t))
             return self.drift(x, t) - 0.5 * self.diffusion(t) ** 2 * slope
 
         return velocity
@@ -107,7 +107,7 @@ class Reverse:
 
     def drift(self, x: Examples, t: float) -> Examples:
         """f(t) x - g(t)² score(x, t)."""
-        slope = self.score(x, self.sde.each(x, t))
+        slope = self.score(x, self.sde.times_for(x, t))
         return self.sde.drift(x, t) - self.diffusion(t) ** 2 * slope
 
 
@@ -238,7 +238,7 @@ def corrector_step(sde: SDE, score: Score, snr: float, x: Array, t: float) -> Ar
 
     If the score is 0, δ would be infinite, and no correction is made.
     """
-    slope = score(x, sde.each(x, t))
+    slope = score(x, sde.times_for(x, t))
     z = standard_normal(x.shape, x, x.dtype)
     with np.errstate(divide="ignore", over="ignore"):
         step = 2 * (snr * _length(z) / _length(slope)) ** 2

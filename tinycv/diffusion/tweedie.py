@@ -32,9 +32,9 @@ def score_of(denoiser: Denoiser, schedule: Schedule) -> Score:
     denoiser = answering(denoiser, "score_of: denoiser")
 
     def score(x: Examples, t: Times, *condition: Any) -> Examples:
-        a, sigma = schedule.beside(x, t)
+        a, sigma = schedule.marginal_for(x, t)
         # two divisions: the square of a small sigma could underflow
-        return (a * denoiser(x, schedule.each(x, t), *condition) - x) / sigma / sigma
+        return (a * denoiser(x, schedule.times_for(x, t), *condition) - x) / sigma / sigma
 
     return made_for(score, schedule)
 
@@ -46,7 +46,7 @@ def denoiser_of(score: Score, schedule: Schedule) -> Denoiser:
     score = answering(score, "denoiser_of: score")
 
     def denoise(x: Examples, t: Times, *condition: Any) -> Examples:
-        a, sigma = schedule.beside(x, t)
-        return (x + sigma * (sigma * score(x, schedule.each(x, t), *condition))) / a
+        a, sigma = schedule.marginal_for(x, t)
+        return (x + sigma * (sigma * score(x, schedule.times_for(x, t), *condition))) / a
 
     return made_for(denoise, schedule)
