@@ -1,5 +1,5 @@
 """04 · What does attention (Bahdanau, Luong) look at?
-python demos/04_attention.py      11 min on one core
+python demos/04_attention.py      9 min on one core
 
 A sequence-to-sequence decoder with attention can look back at every symbol that was read. Here it
 translates the lecture's sentences, which use the same Chinese characters in different orders, and
@@ -217,7 +217,8 @@ for ax, words in zip(above.subplots(1, 2), (FROM_BEIJING, FROM_TIANJIN), strict=
         column = sentence.index(word)
         cities_found += weights[row].argmax() in (column, column + 1)
 figure.suptitle(
-    f"Attention: {cities_found} of 4 city names look most at their own characters", fontsize=16
+    f"Attention: {cities_found} of 4 English city names look most at their own Chinese characters",
+    fontsize=16,
 )
 
 

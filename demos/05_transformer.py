@@ -165,11 +165,11 @@ def best_head(name, cells):
 
 # %% Draw: the best head for each of these sets
 figure = draw.figure(
-    f"Transformer: {100 * right:.1f} % of unseen dates right; four of its 24 heads\n"
-    "(orange: the cells that each caption names)",
+    f"Transformer: {100 * right:.1f} % of unseen dates right; its heads look at different things",
     11,
     12.5,
 )
+figure.supxlabel("Four of its 24 heads. Orange: the cells that the caption names", fontsize=13)
 (first, second), (third, fourth) = figure.subplots(2, 2)
 meanings = []  # of the Chinese characters
 for symbol in read[: read.index("星")]:
@@ -179,7 +179,8 @@ meanings.append(("weekday", 3))
 
 def draw_head(ax, name, cells, looks_at, columns=read, rows=written):
     block, head, share = best_head(name, cells)
-    caption = f"{name}, block {block + 1}, head {head + 1}:\n{100 * share:.0f} % on {looks_at}"
+    kind = {"cross": "cross-attention"}.get(name, f"self-attention of the {name}")
+    caption = f"{kind}, block {block + 1}, head {head + 1}:\n{100 * share:.0f} % on {looks_at}"
     draw.alignment(ax, maps[name][block, head], columns, rows, caption, size=12)
     if columns is read:
         draw.glosses(ax, meanings)

@@ -1,9 +1,9 @@
 """07 · Where does a Vision Transformer look (attention maps, rollout), and does it matter?
-python demos/07_vit_maps.py      13 min on one core
+python demos/07_vit_maps.py      11 min on one core
 
 A small ViT learns 4,000 digits, each cut into 49 patches. Then we look inside. Where does CLS look
 in each block? How much of each patch reached CLS in the end (attention rollout)? What has the model
-learned about positions, whose embeddings start at random? Every figure has a control: untrained
+learned about positions, whose embeddings start at random? The main figures have controls: untrained
 ViTs, and patches that are painted black in other orders. The ink control matters most: painting
 over the patches with the largest rollout hurts about as much as painting over the most ink (chance
 of the right digit: 0.1690, 0.1697). The map shows little that the ink does not show. There are
@@ -174,7 +174,9 @@ for name, vit in {"with positions": model, "without positions": no_positions}.it
 
 # %% Draw: where it looks
 figure = draw.figure(
-    f"Attention rollout of a ViT: {on_ink:.2f} times as much on ink as an even spread", 10, 11
+    f"Attention rollout of a ViT puts {on_ink:.2f} times as much on ink as an even spread would",
+    10,
+    11,
 )
 above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
 
@@ -219,9 +221,9 @@ right.suptitle(
 
 # %% Draw: the controls
 control = draw.figure(
-    "Ink control: the mean chance of the right answer is "
-    f"{chance_left['most ink'].mean():.3f}\nwhile the most ink is painted over first, "
-    f"{chance_left['rollout says most'].mean():.3f} while the most rollout is",
+    "Ink control: with the inkiest patches painted black first, the mean chance of the right\n"
+    f"answer is {chance_left['most ink'].mean():.3f}; with those that rollout names, "
+    f"{chance_left['rollout says most'].mean():.3f}",
     10,
     5.6,
 )

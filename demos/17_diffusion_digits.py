@@ -7,7 +7,7 @@ lecture samples images by Langevin dynamics; this demo runs the diffusion proces
 picture shows one digit on its way to noise and another one on its way back, new digits beside the
 nearest training digits, lower halves painted by inpainting, and how many steps each sampler needs
 (Frechet multiple: Frechet distance to unseen digits, divided by that of the training digits; DDPM
-after 20 steps has 5.5 in one run, 4.8 in another of the same model).
+after 20 steps has 5.5 in one run, 4.8 in another training from the same seed).
 --full samples with up to 1,000 steps.
 Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
 Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Ho & Salimans 2022 (guidance).

@@ -1,5 +1,5 @@
 """18 · Score SDE: what is the likelihood of a point under a diffusion model?
-python demos/18_sde_likelihood.py      5 min on one core
+python demos/18_sde_likelihood.py      10 min on one core
 
 A diffusion model draws samples, and it can also tell how probable each point is. Its noisy process
 has the same densities as a process without noise, the probability flow ODE, along which the

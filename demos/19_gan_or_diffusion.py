@@ -1,5 +1,5 @@
 """19 · GAN vs diffusion: which is stable, which covers all modes, which is fast?
-python demos/19_gan_or_diffusion.py      4 min on one core
+python demos/19_gan_or_diffusion.py      17 min on one core
 
 The table of the lecture, measured. The plain GAN, the R1 GAN of demo 08 and a diffusion model learn
 a grid of 25 small Gaussians from several seeds. A generator has 33,666 parameters, the

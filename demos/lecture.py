@@ -182,7 +182,7 @@ LECTURE = (
         ("diffusion/ode.py",),
         "18",
         "tests/diffusion/test_ode.py",
-        "The probability flow ODE gives log p of every point (exact score: right to 0.01 nats).",
+        "",
         "扩散模型能算出每个点的概率密度。",
     ),
     Slide(
@@ -191,7 +191,7 @@ LECTURE = (
         ("adversarial/plane.py", "diffusion/edm.py"),
         "19",
         "tests/adversarial/test_plane.py",
-        "Which is stable, which covers all modes, which is fast: measured for three seeds.",
+        "",
         "谁更稳定，谁不遗漏模式，谁更快：三项实测。",
     ),
     Slide("Latent score models (LSGM)", "隐空间得分模型（LSGM）", coming="23"),

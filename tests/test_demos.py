@@ -171,19 +171,14 @@ def test_the_minutes_in_a_demos_header_are_those_of_its_record(demo):
     assert command.endswith(f" {took(record)}")
 
 
-# Pictures that are older than their scripts: these two have to be drawn again
-OLDER = {"18_sde_likelihood", "19_gan_or_diffusion"}
-
-
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
-def test_no_committed_picture_is_older_than_its_script_except_those_listed(demo):
+def test_no_committed_picture_is_older_than_its_script(demo):
     from tinycv.show.demo import script_hash
 
     record = json.loads((ROOT / f"demos/gallery/{demo.stem}.json").read_text(encoding="utf-8"))
-    is_older = record.get("script") != script_hash(demo)
-    said = f"run  python demos/{demo.name} --out demos/gallery"
-    assert is_older == (demo.stem in OLDER), said
-    assert is_older or record["title"]
+    run_it = f"run  python demos/{demo.name} --out demos/gallery"
+    assert record["script"] == script_hash(demo), run_it
+    assert record["title"]
 
 
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
