@@ -167,6 +167,12 @@ def test_grad_names_the_input_that_requires_no_gradient(device):
         grad(x.sum(), (x, tensor(3, device, requires_grad=False)))
 
 
+def test_grad_says_that_an_integer_can_have_no_gradient(device):
+    whole = Tensor(np.arange(3), device=device)
+    with pytest.raises(ValueError, match="only floats can, and it is int64"):
+        grad(tensor((2,), device).sum(), whole)
+
+
 def test_grad_needs_one_weight_for_each_output():
     x = tensor((2,))
     with pytest.raises(ValueError, match="2 outputs but 1 grad_outputs"):

@@ -20,7 +20,7 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.sequential import Flatten, Sequential
 
-MOST_SIDE = 1024  # of an image: each halving doubles the channels
+MOST_SIDE = 1024  # the largest side of an image: each halving of it doubles the channels
 
 
 def start_small(network: Module, std: float = 0.02) -> None:

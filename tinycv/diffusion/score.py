@@ -11,9 +11,9 @@ The first three equal the Fisher divergence up to a constant that does not depen
 
 The explicit objective needs one backward pass per axis for the trace; the sliced ones need one
 backward pass in total, along a random direction v.  Denoising needs no derivative of ψ, but it
-learns something else: the score of the *noised* density p_σ, from which it differs by such a
-constant.  Its terms grow as 1/σ², so for training on many noise levels each is weighted by σ² (Song
-& Ermon 2019, eq. 6): the network then predicts the noise.
+learns something else, the score of the *noised* density p_σ: the objective equals
+½ E |ψ - ∇ log p_σ|² up to such a constant.  Its terms grow as 1/σ², so for training on many noise
+levels each is weighted by σ² (Song & Ermon 2019, eq. 6): the network then predicts the noise.
 
 The constants matter when you read a loss curve, because no objective has its minimum at 0.  With
 the exact score the first three are -½ E |∇ log p|², and denoising is ½ (D/σ² - E |∇ log p_σ|²).
@@ -88,8 +88,8 @@ def denoising(score: Score, x: Examples, sigma: Times, z: Examples | None = None
 
 
 def with_divergence(field: Field, x: Examples) -> tuple[Tensor, Tensor]:
-    """The field at x (B, D), (B, D), and its divergence tr ∇field there, (B,): exact, by one
-    backward pass per axis.
+    """The vectors (B, D) of the field at the points x (B, D), and its divergence tr ∇field there,
+    (B,): exact, by one backward pass per axis.
 
     The vector at each point must depend on that point alone. The result is differentiable if ops
     are being recorded.
@@ -104,7 +104,8 @@ def with_divergence(field: Field, x: Examples) -> tuple[Tensor, Tensor]:
 
 
 def with_slope_along(field: Field, x: Examples, v: Examples) -> tuple[Tensor, Tensor]:
-    """The field at x (B, D), (B, D), and vᵀ ∇field v, (B,), for directions v (B, D).
+    """The vectors (B, D) of the field at the points x (B, D), and vᵀ ∇field v, (B,), for directions
+    v (B, D).
 
     The mean of the second over v ~ N(0, I), or over random signs, is the divergence (Hutchinson
     1990). It takes one backward pass, however large D is.

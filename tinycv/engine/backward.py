@@ -109,9 +109,13 @@ def grad_for(
         )
     for i, x in enumerate(inputs):
         if x._node is None:
+            cure = (
+                "set its requires_grad = True before you compute the outputs"
+                if x.dtype.kind == "f"
+                else f"only floats can, and it is {x.dtype}"
+            )
             raise ValueError(
-                f"{caller}: input {i}, of shape {x.shape}, does not require a gradient; set its "
-                "requires_grad = True before you compute the outputs"
+                f"{caller}: input {i}, of shape {x.shape}, does not require a gradient; {cure}"
             )
     targets = [graph_key(x) for x in inputs]
     keep = keeps_graph(retain_graph, create_graph, caller)
@@ -136,7 +140,8 @@ def keeps_graph(retain_graph: bool | None, create_graph: bool, caller: str) -> b
 
 
 def list_of_tensors(value: object, what: str) -> list[Tensor]:
-    """One Tensor or several, as a list. TypeError, which calls the value ``what``, for others."""
+    """A Tensor, or several, as a list. Anything else is a TypeError, in which the value is called
+    ``what``."""
     values = [value] if isinstance(value, Tensor) else value
     if (
         not isinstance(values, Iterable)
@@ -214,8 +219,8 @@ def accumulate(gradients: dict[Tensor, Tensor]) -> None:
 
 
 def _new_lock() -> None:
-    """Also runs in a forked process: if another thread held the lock at the fork, that thread does
-    not exist in the child, and so could never release it."""
+    """Make the lock of ``accumulate``. A forked process makes its own: if another thread held the
+    lock at the fork, that thread does not exist in the child, and could never release it."""
     global _accumulating
     _accumulating = RLock()
 
@@ -242,7 +247,8 @@ def sweep(
     targets: Nodes and leaves whose gradients are returned; None for all leaves.
     keep: do not free what the graph has saved, so that it can be walked again.
     record: record the walk, so that the gradients can be differentiated.
-    floor: the walk ends at Nodes created up to this tick, and treats them as leaves (recompute.py).
+    floor: the walk ends at Nodes whose ``seq`` is at most this number, and treats them as leaves
+        (recompute.py).
     caller: the public function that error messages name.
     """
     # In a set, keys are compared by identity. In a list, ``in`` would call Tensor.__eq__, which
@@ -323,7 +329,7 @@ def add_piece(
     old = grads.get(parent)
     if old is None and parent.seq > floor:
         heappush(heap, (-parent.seq, parent))
-    if callable(piece):
+    if callable(piece):  # a function that adds itself to an array: see walk.py
         # ``old + 0`` is a copy, for an array that is not owned.
         buffer = old if old is None or parent in owned else old + 0
         if buffer is not None and parent.dtype == FLOAT16:

@@ -72,8 +72,8 @@ def split(shards: int) -> list[_Streams]:
 
 
 def _new_lock() -> None:
-    """Also runs in a forked process: if another thread held the lock at the fork, that thread does
-    not exist in the child, and so could never release it."""
+    """Make the lock of ``split``. A forked process makes its own: if another thread held the lock
+    at the fork, that thread does not exist in the child, and could never release it."""
     global _splitting
     _splitting = Lock()
 

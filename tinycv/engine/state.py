@@ -7,7 +7,7 @@ If the forward pass simply wrote to them, two things would go wrong:
                                        once per shard, while other shards compute with it
     in nn.checkpoint                   the function runs again in the backward pass, so the state
                                        would be updated twice, and the second run would compute
-                                       something else than the first
+                                       something different from the first
 
 So a layer passes a function that computes its new state, and uses the arrays that it gets back:
 
@@ -128,10 +128,12 @@ def _write(tensor: Tensor, array: Any) -> None:
 
 
 class Journal:
-    """The state values that a checkpoint's function read in its first run, in that order.
+    """The state values that a checkpoint's function read in its first run, in the order in which it
+    read them.
 
-    Checkpoints may be nested. The inner one then has its first run in both runs of the outer one,
-    so it takes its values from the outer one, which knows whether they are new or replayed.
+    Checkpoints may be nested. Each run of the outer function is a first run for the inner
+    checkpoint, so the inner one takes its values from the outer one, which knows whether they are
+    new or replayed.
     """
 
     def __init__(self) -> None:

@@ -101,8 +101,7 @@ class Parts(list):
     shape = dtype = None
 
     def __add__(self, other: list) -> Parts:
-        total = Parts(self)
-        for i, part in enumerate(other):
-            if part is not None:
-                total[i] = part if total[i] is None else total[i] + part
+        total = Parts()
+        for mine, part in zip(self, other, strict=True):
+            total.append(part if mine is None else mine if part is None else mine + part)
         return total

@@ -265,7 +265,7 @@ def flat(xp, x):
     channels_first = x.transpose(0, 3, 1, 2)
     if not channels_first.flags.c_contiguous:
         return x.copy(order="C")
-    # contiguous as (N, C, H, W), the usual layout of an array that no convolution has classes
+    # contiguous as (N, C, H, W), the usual layout of an array that no convolution has made
     y = xp.empty(x.shape, x.dtype)
     launch(xp, 128, "turn", (n * -(-c // 32) * -(-(h * w) // 32),), c, h * w, channels_first, y)
     return y

@@ -61,7 +61,7 @@ def tf32_allowed() -> bool:
 def matrix_product(
     xp: Any, a: Array, b: Array, scale: float = 1.0, out: Array | None = None, add: bool = False
 ) -> Array:
-    """scale * a @ b, the function ``times`` of engine/gemm.py, by one call of cuBLAS.
+    """scale * a @ b, the function ``matrix_product`` of engine/gemm.py, by one call of cuBLAS.
 
     cuBLAS reads each matrix where it lies. out: where to write the result; with ``add`` it is added
     to what is there.

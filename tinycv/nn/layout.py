@@ -65,7 +65,7 @@ def axes_back(xp: Any, x: Array, last: bool) -> Array:
 
 def flattened(x: Array, order: tuple[int, ...]) -> Array:
     """All values of x in one row, with its axes taken in this order. A view, without a copy, if
-    ``order`` is the order in memory (``lie`` in engine/reduce.py) and x has no gaps."""
+    ``order`` is the order in memory (``axes_by_stride`` in engine/reduce.py) and x has no gaps."""
     return x.transpose(order).reshape(-1)
 
 

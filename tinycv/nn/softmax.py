@@ -78,9 +78,11 @@ def _softmax(xp, x, axis=-1):
     if not x.size:
         return y.reshape(x.shape).swapaxes(axis, -1), lambda g: g
     for at in blocks(xp, *rows.shape):
+        # exp_rows writes exp(x - max x) into y[at] first, and returns its sums
         y[at] /= exp_rows(xp, rows[at], out=y[at])[0]
 
     def pull(g):
+        # dL/dx = y (g - Σ g y)
         g, gx = as_rows(g.swapaxes(axis, -1)), xp.empty_like(rows)
         for at in blocks(xp, *rows.shape):
             part = xp.multiply(g[at], y[at], out=gx[at])

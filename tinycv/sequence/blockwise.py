@@ -15,8 +15,8 @@ by exp(m - m').
 Here m is the maximum so far, p are the unnormalised weights of a block, and l is their sum so far.
 The backward pass computes the weights exp(score - m) / l again (Dao et al. 2022, FlashAttention,
 algorithms 1 and 4; FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with
-T + S, not with T S.  On a CPU this takes about as long as storing all weights, once they no longer
-fit into the cache.
+T + S, not with T S.  On a CPU, once all weights no longer fit into the cache, this takes about as
+long as attention that stores them.
 
 Read first: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D width of q and k, Dv width of v.
@@ -106,8 +106,8 @@ def slices(n: int, step: int) -> Iterator[slice]:
 
 
 def batch_parts(lead: tuple, most: int) -> Iterator[tuple]:
-    """Indices that divide the leading axes into parts of at most ``most`` matrices, but at least
-    one."""
+    """Indices that divide the leading axes into parts of ``most`` matrices or fewer; each part has
+    at least one."""
     steps = []
     for n in reversed(lead):
         steps.insert(0, max(1, min(n, most)))
@@ -140,8 +140,8 @@ def blockwise(
 
 
 def forward(xp: Any, blocks: Blocks) -> tuple[Array, Array, Array]:
-    """y (..., T, Dv), and of each query its largest score m and its sum l of exp(score - m), (...,
-    T, 1) each."""
+    """y (..., T, Dv), and for each query the largest score m and the sum l of exp(score - m), both
+    (..., T, 1). If all keys of a query are hidden, its m is 0 and its l is 1."""
     q, k, v, scratch = blocks.q, blocks.k, blocks.v, blocks.scratch()
     lead = q.shape[:-1]  # (..., T)
     y = xp.empty((*lead, v.shape[-1]), blocks.dtype)
@@ -173,8 +173,9 @@ def forward(xp: Any, blocks: Blocks) -> tuple[Array, Array, Array]:
 def backward(xp: Any, blocks: Blocks, y: Array, maxima: Array, sums: Array, g: Array) -> tuple:
     """dq, dk, dv, and a function that returns the gradient of the additive mask.
 
-    Dividing p by l is the same as dividing g by l, which is smaller.  Two subtractions cost nothing
-    extra if they are part of products that are needed anyway, of vectors one element longer:
+    The gradients need the weights p / l.  Dividing g by l has the same effect, and g is smaller.
+    With dp = g · v, dL/d(weights), two subtractions are needed; each becomes part of a matrix
+    product, whose vectors are one element longer:
 
         score - m = [q, -m] · [k, 1]      dp - Σ g y = [g, -Σ g y] · [v, 1]
     """

@@ -58,10 +58,10 @@ class Transformer(Module):
 
     source_words, target_words: the number of words of each vocabulary, including PAD (id 0), SOS
     and EOS (data/text.py). The other arguments, and the names ``encoder.*`` and ``decoder.*``,
-    follow torch.nn.Transformer, so its weights load by name.
+    follow torch.nn.Transformer, so the weights of its encoder and decoder load by name.
     differs: torch.nn.Transformer maps vectors to vectors, while this class includes embeddings,
     positions and scores. In the paper, embeddings and output layer share their weights; here they
-    do not, and, as in PyTorch, each stack ends with a norm, also with post-norm.
+    are separate. As in PyTorch, each stack ends with a norm, even with post-norm.
     """
 
     def __init__(

@@ -16,10 +16,11 @@ A demo adds a flag with one more argument, whose value is the flag's help:
 --half selects float16 (training/half.py). Only a demo that passes half=True can train in float16;
 every other demo refuses the flag.
 
-A demo runs in one of three sizes: quick (a test of seconds), full (the whole protocol, at most an
-hour) and the default between them (a few minutes). If demos/full has a script of the same name,
-that script is the protocol: it makes its Demo with full=True, and the demo's ``--full`` runs it.
-The protocol runs the demo to get its figures from several seeds and to use its functions:
+A demo runs in one of three sizes: quick (a test of seconds), full (the whole protocol, up to two
+hours; the default where the demo has no other) and the default between them (minutes). If
+demos/full has a script of the same name, that script is the protocol: it makes its Demo with
+full=True, and the demo's ``--full`` runs it. The protocol runs the demo to get its figures from
+several seeds and to use its functions:
 
     demo, *_ = show.repeat_demo(seeds=range(3))
     model = demo.train(...)
@@ -244,7 +245,7 @@ def _parser(
         help="seconds, to see that it works; the figures mean nothing",
     )
     size.add_argument(
-        "--full", action="store_true", help="the whole protocol: up to an hour on two cores"
+        "--full", action="store_true", help="the whole protocol: up to two hours on two cores"
     )
     parser.add_argument("--device", default="cpu", help="cpu, gpu, gpu:1 or auto (default: cpu)")
     in_halves = "train in float16, with float32 master weights: for a GPU"
@@ -319,8 +320,8 @@ def script_hash(path: Path | str) -> str:
     than its script.
     """
     path = inputs.path(path, "script_hash: path")
-    if not path.is_file():
-        raise ValueError(f"script_hash: path is {str(path)!r}; it must be a Python file")
+    if path.is_dir():
+        raise ValueError(f"script_hash: path is the folder {str(path)!r}; it must be a Python file")
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):

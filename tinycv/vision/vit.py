@@ -12,7 +12,8 @@ CLS stands for no patch: it learns to collect from all patches what the class de
 class can also be read from the mean of all patch outputs: ibid., appendix D.3.)  The first three
 steps can be replaced by a convolutional stem (stem.py), which helps if there are few images.
 
-differs from the lecture: the softmax on C0 is outside the model; the scores go to cross entropy.
+differs from the lecture: the model returns scores (logits) of the classes; their softmax is in the
+cross-entropy loss.
 differs from the lecture: CLS is prepended before positions are added, so CLS has a position too.
 
 Read first: sequence/attention.py, sequence/transformer.py.   Read next: inside.py.
@@ -76,8 +77,9 @@ class ViT(Module):
     """Takes images (B, C, H, W) and returns class scores (B, num_classes).
 
     image_size, patch_size: sides in pixels. dim: D. depth: number of encoder blocks. mlp_dim: 4 D
-    by default, as in the paper. dropout: applied after each branch. The blocks are pre-norm with
-    GELU, as in the paper.
+    by default, as in the paper. The blocks are pre-norm with GELU, as in the paper.
+    dropout: applied to the output of each branch and to the hidden units of each MLP.
+    differs: the paper also applies dropout after the positions are added.
     pool: what the class is read from, "cls" for C0, or "mean" for the mean of the patch outputs.
     The CLS token exists in both cases.
     layer_norm_eps: the ε of every norm. For pretrained weights, use the value they were trained
