@@ -322,6 +322,8 @@ def script_hash(path: Path | str) -> str:
     path = inputs.path(path, "script_hash: path")
     if path.is_dir():
         raise ValueError(f"script_hash: path is the folder {str(path)!r}; it must be a Python file")
+    if not path.exists():
+        raise FileNotFoundError(f"script_hash: there is no file {str(path)!r}")
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
