@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     compare.set_defaults(call=compare_files)
 
     bounds = commands.add_parser("bounds", help="what limits the speed of LSTM and convolution")
-    bounds.add_argument("--out", type=Path, default=Path("out/bounds.json"), metavar="FILE.json")
+    bounds.add_argument("--out", type=new_file, default="out/bounds.json", metavar="FILE.json")
     bounds.set_defaults(call=find_bounds)
 
     session = commands.add_parser("session", help="the most useful measurements on a GPU")
@@ -80,10 +80,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def new_file(text: str) -> Path:
+    """The path of a file to write; refused before anything is measured, if it cannot be written."""
+    from tinycv.data.atomic import obstacle
+
+    file = Path(text)
+    problem = obstacle(file)
+    if problem:
+        raise argparse.ArgumentTypeError(f"cannot be written: {problem}")
+    return file
+
+
 # ── The command "run" ─────────────────────────────────────────────────────────────────────────────
 
 
 def run_suite(options: argparse.Namespace) -> int:
+    from tinycv.data.atomic import obstacle
+
     suite = importlib.import_module(f"benchmarks.{options.suite}")
     rows = [row for row in suite.rows(options.quick) if has_word(row, options.only)]
     if not rows:
@@ -98,14 +111,14 @@ def run_suite(options: argparse.Namespace) -> int:
         "environment": machine.environment(),
         "rows": [],
     }
-    refusal = double_problem(record)
+    out = options.out or Path("out") / f"{options.suite}.json"
+    refusal = double_problem(record) or obstacle(out)
     if refusal:
         print(refusal, file=sys.stderr)
         return 2
     print("\n".join(report.head(record)), flush=True)
     if any(row.flops for row in rows):
         record["environment"]["peaks"] = peaks_for(rows, options.quick)
-    out = options.out or Path("out") / f"{options.suite}.json"
     for row in rows:
         record["rows"].append(measure.measure(row, effort))
         print("\n".join(report.row_lines(record["rows"][-1])), flush=True)

@@ -137,10 +137,12 @@ def same(entry: dict[str, Any], row: Row) -> bool:
 def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
     """Run a session. Returns 2 without a GPU or for a part that does not exist, 1 if a part failed,
     else 0, even if the time was too short for some parts."""
+    from tinycv.data.atomic import obstacle
     from tinycv.engine import backend
 
-    if folder.exists() and not folder.is_dir():
-        return refused(f"--out {folder} is a file: name a folder for the record")
+    in_the_way = obstacle(folder / "record.json")
+    if in_the_way:
+        return refused(f"--out {folder}: name a folder for the record: {in_the_way}")
     problem = backend.gpu_problem()
     if problem is not None:
         return refused(f"GPU: not measured. {problem}")

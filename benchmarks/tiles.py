@@ -11,6 +11,7 @@ tiles give the same bits.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -93,12 +94,14 @@ def milliseconds(call: Callable[[], Any], calls: int) -> float:
 
 
 def main(file: Path) -> int:
-    """Measure and write the record. Returns 2 without a GPU, or if ``file`` is a folder."""
+    """Measure and write the record. Returns 2 without a GPU, or if ``file`` cannot be written."""
+    from tinycv.data.atomic import obstacle
     from tinycv.engine import backend
     from tinycv.show import doctor
 
-    if file.is_dir():
-        print(f"{file} is a folder: name a file for the record", file=sys.stderr)
+    in_the_way = obstacle(file)
+    if in_the_way:
+        print(f"name a file for the record: {in_the_way}", file=sys.stderr)
         return 2
     problem = backend.gpu_problem()
     if problem is not None:
@@ -121,4 +124,6 @@ def main(file: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if sys.argv[1:] else "out/conv_tiles.json")))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiles")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("out/conv_tiles.json"))
+    sys.exit(main(parser.parse_args().file))

@@ -9,7 +9,7 @@ adversarial/turns.py; the lecture calls the generator a painter, and the discrim
 teacher and connoisseur.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -218,4 +218,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else GALLERY)
+    parser = argparse.ArgumentParser(prog="python -m demos.diagrams")
+    parser.add_argument("folder", nargs="?", type=Path, default=GALLERY)
+    main(parser.parse_args().folder)

@@ -6,6 +6,7 @@ reading order from the source, figures and minutes from demos/gallery/*.json and
 benchmarks/results/*.json. Nothing there is typed. The pages in demos/figures are made as a whole.
 """
 
+import argparse
 import ast
 import json
 import posixpath
@@ -447,15 +448,20 @@ def wanted_pages() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m demos.readme")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if a page is out of date"
+    )
+    check = parser.parse_args(arguments).check
     stale = []
     for page, text in wanted_pages().items():
         path = ROOT / page
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(page)
-            if "--check" not in arguments:
+            if not check:
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(text, encoding="utf-8")
-    if "--check" in arguments and stale:
+    if check and stale:
         sys.exit(f"{', '.join(stale)}: out of date; run  python -m demos.readme")
     print(ascii_only(f"written: {', '.join(stale) or 'nothing, every page is up to date'}"))
 

@@ -236,12 +236,18 @@ def test_convolution_by_tiles_agrees_with_convolution_by_columns(double):
 
 
 def test_a_wrong_output_path_is_refused_before_anything_is_measured(tmp_path, capsys):
-    (tmp_path / "file").touch()
-    assert (
-        session.session(tmp_path / "file") == 2
-        and "is a file: name a folder" in capsys.readouterr().err
-    )
-    assert tiles.main(tmp_path) == 2 and "is a folder: name a file" in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "below"):
+        assert session.session(folder) == 2
+        assert f"name a folder for the record: {file} is a file" in capsys.readouterr().err
+    assert tiles.main(tmp_path) == 2
+    assert f"name a file for the record: {tmp_path} is a folder" in capsys.readouterr().err
+    assert command.main(["run", "ops", "--quick", "--out", str(tmp_path)]) == 2
+    assert f"{tmp_path} is a folder, not a file" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["bounds", "--out", str(file / "bounds.json")])
+    assert f"cannot be written: {file} is a file" in capsys.readouterr().err
 
 
 def test_without_a_gpu_no_tiles_are_timed(monkeypatch, tmp_path, capsys):

@@ -2,6 +2,7 @@
 the files."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -98,6 +99,19 @@ def test_its_tables_are_up_to_date():
         [sys.executable, "-m", "demos.readme", "--check"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["demos.readme", "demos.diagrams", "benchmarks.tiles"])
+def test_an_unknown_flag_is_refused_and_nothing_is_written(command, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", command, "--chek"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "unrecognized arguments: --chek" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_there_is_is_there():

@@ -121,6 +121,15 @@ def test_a_path_that_names_no_file_is_refused(name, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("below", ["a", "new/a"])
+def test_a_path_below_a_file_is_refused_and_the_file_stays(below, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(NotADirectoryError, match=f"cannot be written, {file} is a file, not a"):
+        save(file / below, GOOD)
+    assert file.read_text() == "mine"
+
+
 def test_a_folder_is_refused_and_stays(tmp_path):
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     for place in (tmp_path / "folder", tmp_path / "folder" / ".", str(tmp_path)):

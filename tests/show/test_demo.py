@@ -138,11 +138,13 @@ def test_a_protocol_runs_its_demo_from_every_seed_and_gets_its_figures_and_funct
         show.repeat_demo([1])
 
 
-def test_a_file_given_as_the_output_folder_is_refused_before_the_run(tmp_path, capsys):
+@pytest.mark.parametrize("below", ["", "/new", "/new/newer"])
+def test_an_output_folder_that_a_file_prevents_is_refused_before_the_run(below, tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(SystemExit) as left:
-        Demo("06_vit", "story?", ["--out", str(tmp_path / "out")])
-    assert left.value.code == 2 and "it is a file; it must be a folder" in capsys.readouterr().err
+        Demo("06_vit", "story?", ["--out", str(tmp_path / "out") + below])
+    said = f"nothing can be written there: {tmp_path / 'out'} is a file, not a folder"
+    assert left.value.code == 2 and said in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
 
 

@@ -20,6 +20,16 @@ def test_a_picture_is_written_without_a_screen_or_pyplot(tmp_path, monkeypatch):
     assert sorted(words(figure)) == ["a", "b"]
 
 
+@pytest.mark.parametrize("below", ["picture.png", "new/picture.png"])
+def test_a_picture_below_a_file_is_refused_in_one_sentence_and_the_file_stays(below, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    said = f"save: path: .*{below} cannot be written: {file} is a file, not a folder"
+    with pytest.raises(NotADirectoryError, match=said):
+        draw.save(draw.figure("title", 1, 1), file / below)
+    assert file.read_text() == "mine"
+
+
 def test_a_large_picture_is_stored_with_fewer_colours_and_looks_the_same(tmp_path, monkeypatch):
     from matplotlib.image import imread
 

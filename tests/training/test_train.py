@@ -251,6 +251,16 @@ def test_weights_that_are_not_finite_are_not_saved(path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("below", ["a", "new/a"])
+def test_a_checkpoint_below_a_file_is_refused_before_the_first_step(below, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    model = Line()
+    with pytest.raises(NotADirectoryError, match=f"fit: checkpoint: .*: {file} is a file"):
+        train(model=model, checkpoint=file / below)
+    assert file.read_text() == "mine" and not model.weight._data.any()
+
+
 def test_a_loss_that_is_not_a_tensor_is_refused():
     with pytest.raises(TypeError, match="not float"):
         train(loss_fn=lambda model, x, y: 1.0)

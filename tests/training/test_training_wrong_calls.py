@@ -299,6 +299,7 @@ INNER = {
     "from_bfloat16",
     "positive",
     "with_nan",
+    "obstacle",
     "refuse_unspeakable",
 }
 

@@ -33,6 +33,7 @@ from tinycv.adversarial.gan import HINGE, R1, WASSERSTEIN, GradientPenalty, Pack
 from tinycv.adversarial.networks import PointDiscriminator, PointGenerator, PointMLP
 from tinycv.adversarial.turns import fit_gan
 from tinycv.data.densities import Mixture
+from tinycv.data.inputs import make_folder_of
 from tinycv.data.loader import DrawnLoader
 from tinycv.data.shapes import grid, ring
 from tinycv.engine.arguments import choice, shown, size
@@ -166,7 +167,7 @@ def tournament(
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"tournament: path is {shown(path)}; it must be the path of a JSON file")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(path, "tournament: path")
     results = json.loads(path.read_text()) if path.exists() else {}
     rows = list(product((grid, ring), METHODS))
     sizes = "PacGAN's networks" if pacgan else "small networks"

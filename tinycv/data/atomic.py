@@ -62,6 +62,15 @@ def refuse_unspeakable(path: str | os.PathLike, what: str) -> None:
             ) from None
 
 
+def obstacle(path: Path) -> str:
+    """Why this file cannot be written: it is a folder, or one of the folders above it is a file. ""
+    if neither is so."""
+    if path.is_dir():
+        return f"{path} is a folder, not a file"
+    files = [above for above in path.parents if above.exists() and not above.is_dir()]
+    return f"{files[0]} is a file, not a folder" if files else ""
+
+
 def write(path: Path, data: bytes) -> None:
     """Write the file. If path is a symbolic link, its target is written and the link stays. The new
     file has the permissions of the old one. (A hard link is separated: the other names keep the old
@@ -101,6 +110,9 @@ def _target(path: Path) -> tuple[Path, int | None]:
         old = os.lstat(target)
     except FileNotFoundError:
         return target, None
+    except NotADirectoryError:
+        why = f"cannot be written, {obstacle(path)}"
+        raise NotADirectoryError(errno.ENOTDIR, why, str(path)) from None
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(errno.EISDIR, "cannot be written, it is a folder", str(path))
     if stat.S_ISLNK(old.st_mode):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.atomic import refuse_unspeakable
+from tinycv.data.atomic import obstacle, refuse_unspeakable
 from tinycv.engine.arguments import (  # noqa: F401  flag: for the files of data
     NOT_PLAIN,
     flag,
@@ -195,6 +195,14 @@ def folder(value: Any, what: str) -> Path:
             )
         )
     return folder_path
+
+
+def make_folder_of(file_path: Path, what: str) -> None:
+    """Create the folder in which this file is to be written, if it does not exist."""
+    problem = obstacle(file_path)
+    if problem:
+        raise NotADirectoryError(f"{what}: {file_path} cannot be written: {problem}")
+    file_path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def function(value: Any, what: str, takes: str) -> Any:

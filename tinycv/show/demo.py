@@ -46,6 +46,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinycv.data import inputs
+from tinycv.data.atomic import obstacle
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import ArrayLike
@@ -90,8 +91,9 @@ class Demo:
         if given.half and not half:
             can = " and ".join(WITH_HALF)
             parser.exit(2, f"demos/{name}.py trains in float32 alone; --half is a flag of {can}\n")
-        if given.out.exists() and not given.out.is_dir():
-            parser.exit(2, f"--out {given.out}: it is a file; it must be a folder, or be new\n")
+        problem = obstacle(given.out / f"{name}.json")
+        if problem:
+            parser.exit(2, f"--out {given.out}: nothing can be written there: {problem}\n")
         try:
             self.device = backend.resolve(given.device)
         except (backend.GpuUnavailable, ValueError) as error:

@@ -72,7 +72,7 @@ def save(fig: Figure, path: Path | str, dpi: float = 110) -> Path:
         raise TypeError(f"save: fig is {shown(fig)}; it must be a figure, as draw.figure makes it")
     path, dpi = given.path(path, "save: path"), number(dpi, "save: dpi", 10, MOST_DPI)
     _expect_ending(fig, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    given.make_folder_of(path, "save: path")
     fig.savefig(path, dpi=dpi, facecolor="white")
     if path.suffix == ".png" and path.stat().st_size > LARGE:
         with Image.open(path) as picture:

@@ -49,7 +49,7 @@ def save_gif(
         raise ValueError(
             f"save_gif: seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    given.make_folder_of(path, "save_gif: path")
     palette = shared_palette(pictures, colours)
     flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     times = [round(1000 * seconds_per_frame)] * len(flat)

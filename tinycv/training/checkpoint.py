@@ -47,8 +47,8 @@ KNOWN = {
 # Any key that begins like them marks a file of ours: where deleted bytes ran two keys together, the
 # rest still begins so. In version 1 they had no prefix; there, two of the three are the mark.
 OUR_PREFIX = "tinycv_"
-METADATA_KEYS = ("tinycv_version", "tinycv_state", "tinycv_crc32")
-KEYS_OF_VERSION_1 = ("tinycv", "state", "crc32")
+VERSION, METADATA_KEYS = "2", ("tinycv_version", "tinycv_state", "tinycv_crc32")
+VERSION_1, KEYS_OF_VERSION_1 = "1", ("tinycv", "state", "crc32")
 # safetensors' names of dtypes -> NumPy's
 DTYPES = {
     "F64": "<f8",
@@ -65,7 +65,6 @@ DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-VERSION, VERSION_1 = "2", "1"
 
 
 class CheckpointError(ValueError):

@@ -126,8 +126,15 @@ def checked_pace(
 
 
 def checkpoint_path(caller: str, path: str | os.PathLike | None) -> Path | None:
-    """The path of the checkpoint file, or None."""
-    return None if path is None else atomic.file_path(path, f"{caller}: checkpoint")
+    """The path of the checkpoint file, or None. NotADirectoryError if it can never be written,
+    before a step is taken."""
+    if path is None:
+        return None
+    path = atomic.file_path(path, f"{caller}: checkpoint")
+    problem = atomic.obstacle(path)
+    if problem and not path.is_dir():  # a folder is refused where it is read
+        raise NotADirectoryError(f"{caller}: checkpoint: {path} cannot be written: {problem}")
+    return path
 
 
 def device_name(caller: str, device: Any) -> str | None:
