@@ -82,7 +82,7 @@ LECTURE = (
         "05",
         "tests/sequence/test_transformer.py",
         "",
-        "不同的头看不同的地方。",
+        "没见过的日期也能译对；有一个头主要看着正被抄写的那个数字。",
     ),
     Slide(
         "Vision Transformer (ViT)",
