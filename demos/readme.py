@@ -29,8 +29,8 @@ READING = {
     ),
     "What networks share": (
         "nn",
-        "module linear activation softmax norm batch_norm losses conv winograd pool spectral_norm "
-        "inputs",
+        "module linear activation softmax norm batch_norm losses conv winograd pool "
+        "instance_norm upsample padding spectral_norm inputs",
     ),
     "How they learn": (
         "optim",

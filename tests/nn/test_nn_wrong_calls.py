@@ -27,6 +27,11 @@ WALK = {"stride": 1, "padding": 1, "dilation": 1}
 # A good call of each: all of its arguments, by name. A layer has two: how it is made, and what it
 # is called with.
 FUNCTIONS = {
+    "adaptive_instance_norm": {
+        "content": floats(2, 4, 3, 3),
+        "style": floats(2, 4, 2, 5),
+        "eps": 1e-5,
+    },
     "avg_pool2d": {"x": floats(*IMAGE), "kernel_size": 2, "stride": 2, "padding": 1},
     "batch_norm": {
         "x": floats(4, 3),
@@ -78,12 +83,26 @@ FUNCTIONS = {
         "bias": floats(4),
         "eps": 1e-5,
     },
+    "instance_norm": {
+        "x": floats(2, 4, 3),
+        "weight": floats(4),
+        "bias": floats(4),
+        "eps": 1e-5,
+    },
+    "interpolate": {
+        "x": floats(*IMAGE),
+        "size": (3, 4),
+        "scale_factor": None,
+        "mode": "bilinear",
+        "align_corners": True,
+    },
     "layer_norm": {"x": floats(2, 4), "weight": floats(4), "bias": floats(4), "eps": 1e-5},
     "leaky_relu": {"x": floats(3), "negative_slope": 0.1},
     "linear": {"x": floats(2, 4), "weight": floats(3, 4), "bias": floats(3)},
     "log_softmax": {"x": floats(2, 3), "axis": -1},
     "max_pool2d": {"x": floats(*IMAGE), "kernel_size": 2, "stride": 2, "padding": 1},
     "mse_loss": {"input": floats(3, 2), "target": floats(3, 2), "reduction": "mean"},
+    "pad": {"x": floats(*IMAGE), "pad": (1, 2, 0, 1), "mode": "constant", "value": 0.5},
     "relu": {"x": floats(3)},
     "sigmoid": {"x": floats(3)},
     "silu": {"x": floats(3)},
@@ -127,18 +146,35 @@ LAYERS = {
     "GELU": ({"approximate": "none"}, [(3,)]),
     "GroupNorm": ({"num_groups": 2, "num_channels": 4, "eps": 1e-5, "affine": True}, [IMAGE]),
     "Identity": ({}, [(3,)]),
+    "InstanceNorm2d": (
+        {
+            "num_features": 4,
+            "eps": 1e-5,
+            "momentum": 0.1,
+            "affine": True,
+            "track_running_stats": False,
+        },
+        [IMAGE],
+    ),
     "LayerNorm": ({"normalized_shape": (6, 6), "eps": 1e-5, "bias": True}, [IMAGE]),
     "LeakyReLU": ({"negative_slope": 0.1}, [(3,)]),
     "Linear": ({"in_features": 4, "out_features": 3, "bias": True}, [(2, 4)]),
     "MSELoss": ({"reduction": "sum"}, [(3, 2), (3, 2)]),
     "MaxPool2d": ({"kernel_size": 2, "stride": 2, "padding": 1}, [IMAGE]),
     "ReLU": ({}, [(3,)]),
+    "ReflectionPad2d": ({"padding": (1, 2, 0, 1)}, [IMAGE]),
+    "ReplicationPad2d": ({"padding": 2}, [IMAGE]),
     "SiLU": ({}, [(3,)]),
     "Sigmoid": ({}, [(3,)]),
     "Softmax": ({"axis": 1}, [(2, 3)]),
     "Softplus": ({}, [(3,)]),
     "SpectralNorm": ({"layer": nn.Linear(4, 3)}, [(2, 4)]),
     "Tanh": ({}, [(3,)]),
+    "Upsample": (
+        {"size": None, "scale_factor": 2.0, "mode": "bilinear", "align_corners": False},
+        [IMAGE],
+    ),
+    "ZeroPad2d": ({"padding": 1}, [IMAGE]),
 }
 STARTS = {
     "fans": {"shape": (3, 4)},
@@ -220,6 +256,11 @@ def test_a_wrong_input_of_a_layer_is_named_in_the_error(name):
         "ConvTranspose2d": "conv_transpose2d",
         "MaxPool2d": "max_pool2d",
         "AvgPool2d": "avg_pool2d",
+        "InstanceNorm2d": "instance_norm",
+        "Upsample": "interpolate",
+        "ReflectionPad2d": "pad",
+        "ReplicationPad2d": "pad",
+        "ZeroPad2d": "pad",
     }.get(name, name.lower())
     found = riddles(layer, dict(zip(names, inputs, strict=True)), function, name)
     assert not found, "\n".join(found)

@@ -20,6 +20,9 @@ In reading order:
     window.py                 how a window moves over an image, and how large the result is
     conv.py                   convolution, transposed convolution
     pool.py                   max pooling, average pooling
+    instance_norm.py          instance norm, adaptive instance norm (AdaIN)
+    upsample.py               upsampling and resizing: nearest, bilinear
+    padding.py                padding by a constant, by reflection, by repeating the edge
     spectral_norm.py          spectral norm
     functional.py             all functions of this folder under PyTorch's names
 
@@ -58,14 +61,17 @@ from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.binary_cross_entropy import BCEWithLogitsLoss
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.dropout import Dropout
+from tinycv.nn.instance_norm import InstanceNorm2d
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import CrossEntropyLoss, MSELoss
 from tinycv.nn.module import Module
 from tinycv.nn.norm import GroupNorm, LayerNorm
+from tinycv.nn.padding import ReflectionPad2d, ReplicationPad2d, ZeroPad2d
 from tinycv.nn.pool import AvgPool2d, MaxPool2d
 from tinycv.nn.sequential import Flatten, Identity, Sequential
 from tinycv.nn.softmax import Softmax
 from tinycv.nn.spectral_norm import SpectralNorm
+from tinycv.nn.upsample import Upsample
 
 __all__ = [
     "AvgPool2d",
@@ -81,6 +87,7 @@ __all__ = [
     "GELU",
     "GroupNorm",
     "Identity",
+    "InstanceNorm2d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -89,6 +96,8 @@ __all__ = [
     "Module",
     "Parameter",
     "ReLU",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -96,6 +105,8 @@ __all__ = [
     "Softplus",
     "SpectralNorm",
     "Tanh",
+    "Upsample",
+    "ZeroPad2d",
     "checkpoint",
     "functional",
     "init",

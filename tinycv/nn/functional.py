@@ -1,4 +1,4 @@
-"""torch.nn.functional in tinycv: every function of nn, under PyTorch's name for it.
+"""torch.nn.functional in tinycv: every function of nn, under PyTorch's name for it if it has one.
 
 Each function is explained in the file that it is imported from.
 
@@ -14,13 +14,17 @@ from tinycv.nn.batch_norm import batch_norm
 from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
 from tinycv.nn.conv import conv2d, conv_transpose2d
 from tinycv.nn.dropout import dropout
+from tinycv.nn.instance_norm import adaptive_instance_norm, instance_norm
 from tinycv.nn.linear import embedding, linear
 from tinycv.nn.losses import cross_entropy, mse_loss
 from tinycv.nn.norm import group_norm, layer_norm
+from tinycv.nn.padding import pad
 from tinycv.nn.pool import avg_pool2d, max_pool2d
 from tinycv.nn.softmax import log_softmax, softmax
+from tinycv.nn.upsample import interpolate
 
 __all__ = [
+    "adaptive_instance_norm",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
@@ -31,12 +35,15 @@ __all__ = [
     "embedding",
     "gelu",
     "group_norm",
+    "instance_norm",
+    "interpolate",
     "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
     "max_pool2d",
     "mse_loss",
+    "pad",
     "relu",
     "sigmoid",
     "silu",
