@@ -113,7 +113,7 @@ def pairs():
             theirs = getattr(torch.nn, name, None)
             if inspect.isclass(ours) and inspect.isclass(theirs):
                 yield f"nn.{name}", ours, theirs
-    for name in ("SGD", "Adam", "AdamW"):
+    for name in ("SGD", "Adam", "AdamW", "LBFGS"):
         yield f"optim.{name}", getattr(optim, name), getattr(torch.optim, name)
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         yield f"optim.{name}", getattr(optim, name), getattr(torch.nn.utils, name)

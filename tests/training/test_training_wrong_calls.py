@@ -196,6 +196,19 @@ def calls(tmp_path):
             {**options, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1},
             ("AdamW",),
         ),
+        "LBFGS": (
+            optim.LBFGS,
+            {
+                **options,
+                "max_iter": 2,
+                "max_eval": 3,
+                "tolerance_grad": 1e-7,
+                "tolerance_change": 1e-9,
+                "history_size": 3,
+                "line_search_fn": None,
+            },
+            ("LBFGS",),
+        ),
         "Optimizer": (
             optimizer.Optimizer,
             {"params": [parameter()], "defaults": {"lr": 0.1}},
@@ -264,6 +277,11 @@ def calls(tmp_path):
         "History": (run.History, {"losses": []}, ("History",)),
         "add_param_group": (added, {"param_group": {"params": [parameter()]}}, ("SGD",)),
         "step": (SGD([parameter()]).step, {"closure": lambda: Tensor(1.0)}, ("SGD.step: closure",)),
+        "step of LBFGS": (
+            optim.LBFGS([parameter()]).step,
+            {"closure": lambda: Tensor(1.0)},
+            ("LBFGS.step: closure",),
+        ),
         "step of a Half": (
             Half(model(), SGD).step,
             {"closure": lambda: Tensor(1.0)},
@@ -337,6 +355,7 @@ NAMES = [
     "SGD",
     "Adam",
     "AdamW",
+    "LBFGS",
     "Optimizer",
     "constant",
     "warmup_cosine",
@@ -349,6 +368,7 @@ NAMES = [
     "Run.through",
     "add_param_group",
     "step",
+    "step of LBFGS",
     "step of a Half",
     "file_path",
 ]

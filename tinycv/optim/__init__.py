@@ -1,7 +1,9 @@
-"""Optimisers: SGD, Adam and AdamW, learning-rate schedules, gradient clipping and EMA.
+"""Optimisers: SGD, Adam, AdamW and L-BFGS, learning-rate schedules, gradient clipping and EMA.
 
 sgd.py          SGD with momentum: the update rule and its class
 adam.py         Adam and AdamW: the update rules and their classes
+lbfgs.py        L-BFGS: a quasi-Newton method, for a loss without noise
+line_search.py  the strong Wolfe line search: how far to go along a direction
 schedules.py    learning-rate schedules: warmup, cosine, linear, inverse square root
 clipping.py     gradient clipping: by norm and by value
 averaged.py     EMA, the exponential moving average of the weights
@@ -16,6 +18,7 @@ Symbols, in every rule. All arrays have the shape of p:
     b     SGD's momentum buffer, a running sum of gradients; saved as "momentum_buffer"
     m     Adam's running mean of g (β1); saved as "exp_avg"
     v     Adam's running mean of g² (β2); saved as "exp_avg_sq"
+    s, y  L-BFGS's pairs: a change of the weights, and the change of the gradient; all in one vector
     step  a number: how many updates this parameter has had, this one included
     lr    a number: the learning rate. A schedule returns a factor that multiplies it
     eps   a number: keeps Adam from dividing by 0
@@ -24,6 +27,7 @@ Symbols, in every rule. All arrays have the shape of p:
 from tinycv.optim.adam import Adam, AdamW
 from tinycv.optim.averaged import EMA
 from tinycv.optim.clipping import clip_grad_norm_, clip_grad_value_
+from tinycv.optim.lbfgs import LBFGS
 from tinycv.optim.optimizer import Optimizer
 from tinycv.optim.schedules import (
     Schedule,
@@ -39,6 +43,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "EMA",
+    "LBFGS",
     "Optimizer",
     "Schedule",
     "clip_grad_norm_",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinycv.engine.arguments import number, shown
+from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.tensor import Parameter, Tensor
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def checked_options(kind: str, options: Mapping[str, Any]) -> Options:
         checked["dampening"] = finite(options["dampening"], f"{kind}: dampening")
     if "betas" in options:
         checked["betas"] = _pair(options["betas"], f"{kind}: betas")
+    if "line_search_fn" in options:
+        _check_lbfgs(kind, checked)
     if "nesterov" in options:
         nesterov = options["nesterov"]
         if not isinstance(nesterov, (bool, np.bool)):
@@ -62,6 +64,21 @@ def checked_options(kind: str, options: Mapping[str, Any]) -> Options:
                 f"{checked['momentum']}, dampening is {checked['dampening']}"
             )
     return checked
+
+
+def _check_lbfgs(kind: str, checked: Options) -> None:
+    """Check the options of LBFGS, and replace each by a Python number."""
+    if checked["lr"] == 0:
+        raise ValueError(f"{kind}: lr is 0; it must be above 0, because it is the first step tried")
+    for name in ("max_iter", "history_size"):
+        checked[name] = size(checked[name], f"{kind}: {name}", 1)
+    if checked["max_eval"] is None:
+        checked["max_eval"] = max(1, checked["max_iter"] * 5 // 4)
+    checked["max_eval"] = size(checked["max_eval"], f"{kind}: max_eval", 1)
+    for name in ("tolerance_grad", "tolerance_change"):
+        checked[name] = finite(checked[name], f"{kind}: {name}", 0)
+    names = None, "strong_wolfe"
+    checked["line_search_fn"] = choice(checked["line_search_fn"], f"{kind}: line_search_fn", names)
 
 
 def _pair(betas: Any, what: str) -> tuple[float, float]:

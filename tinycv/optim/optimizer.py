@@ -9,7 +9,7 @@ weights, so the blocks are long, and the cache they fit is the large one that th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ class Optimizer:
 
     arrays: tuple[str, ...] = ()  # PyTorch's names
     definition: Callable[..., tuple[Array, ...]]
+    needs_closure = False  # whether ``step`` calls its closure several times, as LBFGS does
     # after this many steps, the definition gives the same result for every later step number
     steady = math.inf
 
@@ -277,6 +278,11 @@ class Optimizer:
             for group in self.param_groups
         ]
         return {"state": state, "param_groups": groups}
+
+    def saved_shapes(self, p: Tensor, entry: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the arrays that ``state_dict`` holds for a parameter that has had a step.
+        entry: what was saved for it."""
+        return {name: p.shape for name in self.arrays}
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Continue from ``state_dict``; its arrays are copied to the device of the parameters.

@@ -137,30 +137,31 @@ def _fitting_entries(optimizer: Optimizer, saved: Any, problems: list[str]) -> d
     for p, name in optimizer.names.items():
         if name in saved:
             try:
-                entries[name] = _fitting_entry(optimizer.arrays, p, name, saved[name])
+                entries[name] = _fitting_entry(optimizer, p, name, saved[name])
             except (TypeError, ValueError) as error:
                 problems.append(str(error))
     return entries
 
 
-def _fitting_entry(arrays: tuple[str, ...], p: Tensor, name: str, entry: Any) -> StateDict:
+def _fitting_entry(optimizer: Optimizer, p: Tensor, name: str, entry: Any) -> StateDict:
     """The saved state of one parameter: its step, and all arrays unless the step is 0."""
+    shapes = optimizer.saved_shapes(p, entry if isinstance(entry, Mapping) else {})
     if not isinstance(entry, Mapping) or "step" not in entry:
         raise ValueError(
-            f"{name} of shape {p.shape} needs a step and {list(arrays)}, saved is {shown(entry)}"
+            f"{name} of shape {p.shape} needs a step and {list(shapes)}, saved is {shown(entry)}"
         )
     step = size(entry["step"], f"{name}: step")
     if step > MOST_STEPS:
         raise ValueError(f"{name}: step is {step}; it must be at most {MOST_STEPS}")
-    needed = {"step", *arrays} if step else {"step"}
+    needed = {"step", *shapes} if step else {"step"}
     if set(entry) != needed:
         raise ValueError(
             f"{name} of shape {p.shape} needs {sorted(needed)}, saved are "
             f"{shown(sorted(map(str, entry)))}"
         )
     converted = {
-        key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
-        for key in arrays
+        key: fitting_array(entry[key], shape, wide(p.dtype), p.device, f"{name}: {key}")
+        for key, shape in shapes.items()
         if step
     }
     for key, array in converted.items():

@@ -109,6 +109,12 @@ class Half:
                 f"Half: make returned {shown(self.optimizer)}; it must return an optimiser of all "
                 "the parameters that it receives"
             )
+        if self.optimizer.needs_closure:
+            raise TypeError(
+                f"Half: make returned a {type(self.optimizer).__name__}, which evaluates the loss "
+                "several times per step, and Half computes gradients once per step: train in "
+                "float32"
+            )
         self.weights.round_model()
         # a forward that was set on this model alone; None if it uses the one of its class
         self.own_forward = vars(model).get("forward")

@@ -52,6 +52,16 @@ def check_participants(caller: str, model: Any, optimizers: Any, loader: Any, em
         raise TypeError(f"{caller}: ema is {shown(ema)}; it must be an EMA, or None")
 
 
+def refuse_closure(caller: str, optimizer: Any) -> None:
+    """TypeError for an optimiser such as LBFGS, which evaluates the loss several times per step."""
+    if getattr(optimizer, "needs_closure", False):
+        raise TypeError(
+            f"{caller}: optimizer is {type(optimizer).__name__}, which evaluates the loss several "
+            f"times per step, and {caller} computes it once per batch: call "
+            "optimizer.step(closure) in a loop of your own"
+        )
+
+
 def arrays_of(batch: Any) -> Any:
     """``batch``, checked to be a tuple or list of at least one array. A bare array is refused: to
     iterate over it would yield its rows."""

@@ -51,6 +51,7 @@ from tinycv.training.inputs import (
     device_name,
     metrics_of,
     rate,
+    refuse_closure,
 )
 from tinycv.training.progress import CtrlC, Progress, not_finite
 from tinycv.training.resume import identity, resume_run, save_run
@@ -100,6 +101,7 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     """
     check_participants("fit", model, {"optimizer": optimizer}, loader, ema)
     check_same_model("fit", model, optimizer, ema)
+    refuse_closure("fit", optimizer)
     check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
     checked_pace("fit", epochs, evaluate_every, checkpoint_every, log_every)
     seed, path = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
