@@ -19,6 +19,7 @@ RNG = np.random.default_rng(0)
 NORMS = {
     "group": lambda x: F.group_norm(x, 2),
     "batch": lambda x: F.batch_norm(x, None, None, training=True),
+    "instance": F.instance_norm,
     "group, by definition": lambda x: PAIRS["group_norm"].definition(x, 2),
     "batch, by definition": lambda x: PAIRS["batch_standard"].definition(x, 8 * 36)[0],
 }

@@ -9,8 +9,8 @@ a large part of an image's style. Instance norm removes them. AdaIN replaces the
 another image, so that one network can paint in any style.
 
 A channel that is constant over the image becomes exactly β, whatever the constant was: instance
-norm wipes out what a uniform label map says. Park et al. 2019, section 3, therefore put the labels
-back in after the norm (SPADE).
+norm wipes out what a uniform label map says. Park et al. 2019 therefore put the labels back in
+after the norm (SPADE).
 
 Read first: norm.py; instance norm is group norm with one channel per group.
 Shapes: N images, C channels, H x W pixels.
@@ -19,8 +19,9 @@ Shapes: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
-from tinycv.engine.arguments import choice, flag, number, shown
+from tinycv.engine.arguments import flag, number, shown
 from tinycv.engine.ops import sqrt
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
@@ -38,10 +39,9 @@ def instance_norm(
     differs: there are no running statistics, so weight is the second argument. PyTorch has
     running_mean there, and running_var, use_input_stats and momentum in other places.
     """
-    check_pixels(x, "instance_norm: x", least=2)
-    for name, values in (("weight", weight), ("bias", bias)):
-        fits(values, f"instance_norm: {name}", x.shape[1:2], "one number for each channel of x")
-    eps = epsilon(eps, "instance_norm: eps")
+    check_instance_norm(x, weight, bias, eps)
+    if x.dtype == "float16":  # its differences would be rounded, and could overflow
+        return instance_norm(x.astype("float32"), weight, bias, eps).astype("float16")
     # Subtracting a constant from a channel changes nothing but the rounding: the first pixel, once
     # it is subtracted, leaves exact zeros of a constant channel. Without this step the channel's
     # mean would be off by its rounding error, which the division by √ε then makes visible.
@@ -54,44 +54,24 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5) ->
     style (N, C, H', W') has. Returns (N, C, H, W).
 
     Both variances divide by the number of pixels, and σ² = variance + ε in both. So the result has
-    exactly the mean of style, and the variance (v_style + ε) v / (v + ε) if content has variance v:
-    that of style for ε = 0, and for content = style at any ε. Where content is constant, the result
-    is constant too, at the mean of style.
+    the mean of style, and the variance (v_style + ε) v / (v + ε) if content has variance v: that of
+    style for ε = 0, and where both variances are equal. A constant channel of content becomes
+    constant at the mean of style.
     """
-    eps = epsilon(eps, "adaptive_instance_norm: eps")
-    check_pixels(content, "adaptive_instance_norm: content", least=2)
-    check_pixels(style, "adaptive_instance_norm: style", least=1)
-    if content.shape[:2] != style.shape[:2] or content.ndim != style.ndim:
-        raise ValueError(
-            f"adaptive_instance_norm: content has shape {tuple(content.shape)} and style "
-            f"{tuple(style.shape)}; they must have as many axes, and the same images and channels"
-        )
+    check_adaptive(content, style, eps)
     pixels = tuple(range(2, style.ndim))
     mean = style.mean(axis=pixels, keepdims=True)  # (N, C, 1, 1)
     deviation = sqrt(style.var(axis=pixels, keepdims=True) + eps)
     return instance_norm(content, eps=eps) * deviation + mean
 
 
-def check_pixels(x: Tensor, what: str, least: int) -> None:
-    """An error unless x is (N, C, *spatial) with at least ``least`` pixels, or with no pixels at
-    all. A single pixel has no variance: its instance norm would be β for every x."""
-    if array(x, what, "f", "a Tensor or an array of floats").ndim < 3:
-        raise ValueError(f"{what} has shape {tuple(x.shape)}; it must be (N, C, *spatial)")
-    pixels = prod(x.shape[2:])
-    if 0 < pixels < least:
-        raise ValueError(
-            f"{what} has shape {tuple(x.shape)}, one pixel per channel; its instance norm would be "
-            f"the same for every x, so it must have at least {least}"
-        )
-
-
 class InstanceNorm2d(Module):
     """``instance_norm`` of (N, num_features, H, W) as a layer. With affine=True it has weight γ,
     which starts at 1, and bias β, which starts at 0.
 
-    The statistics are those of each image, in training and in evaluation.
-    differs: track_running_stats must be False, so momentum has no effect; both are here for
-    PyTorch's order of arguments. An image without the axis N is refused.
+    Every image is normalised by its own statistics, in training and in evaluation.
+    differs: track_running_stats must be False, so momentum has no effect; both are there for the
+    order of the arguments. An image without the axis N is refused.
     """
 
     def __init__(
@@ -105,7 +85,11 @@ class InstanceNorm2d(Module):
         self.num_features = channels = count(num_features, "InstanceNorm2d: num_features")
         self.eps = epsilon(eps, "InstanceNorm2d: eps")
         number(momentum, "InstanceNorm2d: momentum", 0, 1)
-        choice(track_running_stats, "InstanceNorm2d: track_running_stats", (False,))
+        if flag(track_running_stats, "InstanceNorm2d: track_running_stats"):
+            raise ValueError(
+                "InstanceNorm2d: track_running_stats is True; it must be False, because every "
+                "image is normalised by its own statistics, in training and in evaluation"
+            )
         affine = flag(affine, "InstanceNorm2d: affine")
         self.weight = init.ones((channels,)) if affine else None
         self.bias = init.zeros((channels,)) if affine else None
@@ -119,3 +103,42 @@ class InstanceNorm2d(Module):
                 f"C = num_features = {self.num_features}"
             )
         return instance_norm(x, self.weight, self.bias, self.eps)
+
+
+# ── checks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_instance_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
+    """TypeError or ValueError for arguments of instance_norm that do not fit each other."""
+    check_pixels(x, "instance_norm: x", least=2)
+    for name, values in (("weight", weight), ("bias", bias)):
+        fits(values, f"instance_norm: {name}", x.shape[1:2], "one number for each channel of x")
+    epsilon(eps, "instance_norm: eps")
+
+
+def check_adaptive(content: Any, style: Any, eps: Any) -> None:
+    """TypeError or ValueError for arguments of adaptive_instance_norm that do not fit each other.
+    A style of one pixel has a mean, and the variance 0."""
+    check_pixels(content, "adaptive_instance_norm: content", least=2)
+    check_pixels(style, "adaptive_instance_norm: style", least=1)
+    if content.shape[:2] != style.shape[:2] or content.ndim != style.ndim:
+        raise ValueError(
+            f"adaptive_instance_norm: content has shape {tuple(content.shape)} and style "
+            f"{tuple(style.shape)}; they must have as many axes, and the same images and channels"
+        )
+    epsilon(eps, "adaptive_instance_norm: eps")
+
+
+def check_pixels(x: Any, what: str, least: int) -> None:
+    """An error unless x holds floats, (N, C, *spatial), with at least ``least`` pixels.
+
+    A single pixel has no variance: its instance norm would be β for every x. PyTorch refuses it
+    too. An x without pixels is accepted, and its result is empty.
+    """
+    if array(x, what, "f", "a Tensor or an array of floats").ndim < 3:
+        raise ValueError(f"{what} has shape {tuple(x.shape)}; it must be (N, C, *spatial)")
+    if 0 < prod(x.shape[2:]) < least:
+        raise ValueError(
+            f"{what} has shape {tuple(x.shape)}, one pixel per channel; its instance norm would be "
+            f"the same for every x, so it must have at least {least}"
+        )

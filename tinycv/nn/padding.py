@@ -5,8 +5,8 @@
     replicate   a a | a b c d | d d      repeats the edge pixel
 
 Networks that paint images often pad by reflection: with zeros, every edge looks the same to a
-convolution, and the result shows a frame. A constant image stays constant under ``reflect`` and
-``replicate`` and a convolution, but not under zeros.
+convolution, and the result shows a frame. After ``reflect`` or ``replicate`` a convolution of a
+constant image is constant; after zeros it is not.
 
 Each mode is a concatenation of slices of x, so the gradient of a padding pixel is added to the
 pixel that it copies.
@@ -29,22 +29,20 @@ Sides = int | tuple[int, int, int, int]  # left, right, top, bottom, or one numb
 MODES = "constant", "reflect", "replicate"
 
 
-def pad(
-    x: Tensor, pad: tuple[int, int, int, int], mode: str = "constant", value: float = 0.0
-) -> Tensor:
-    """x (..., H, W) with pad = (left, right, top, bottom) pixels more on its sides.
-    Returns (..., top + H + bottom, left + W + right).
+def pad(x: Tensor, pad: Sides, mode: str = "constant", value: float = 0.0) -> Tensor:
+    """x (..., H, W) with pad = (left, right, top, bottom) more pixels at its sides, or with one
+    number for all four. Returns (..., top + H + bottom, left + W + right).
 
     mode: "constant" (pads with ``value``), "reflect" or "replicate".
-    differs: pad always has four numbers, none negative; PyTorch takes two for each axis to pad, and
-    cuts where one is negative. value is a number, 0.0 in place of None. There is no mode
-    "circular".
+    differs: PyTorch takes two numbers for each axis to pad, cuts off where one is negative, has the
+    value None in place of 0.0, and a mode "circular".
     """
     left, right, top, bottom = sides_of(pad, "pad: pad")
     check_padding(x, (left, right, top, bottom), mode, value)
     if mode == "constant":
         width = ((0, 0),) * (x.ndim - 2) + ((top, bottom), (left, right))
-        return ops.pad(x, width=width, value=value)
+        # an int keeps an image of ints an image of ints
+        return ops.pad(x, width=width, value=value if x.dtype.kind == "f" else int(value))
     extended = reflected if mode == "reflect" else replicated
     return extended(extended(x, -1, left, right), -2, top, bottom)
 
@@ -72,32 +70,6 @@ def replicated(x: Tensor, axis: int, before: int, after: int) -> Tensor:
 def part(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
     """The entries from start to stop along axis -1 or -2."""
     return x[(..., slice(start, stop)) if axis == -1 else (..., slice(start, stop), slice(None))]
-
-
-def sides_of(pad: Any, what: str) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom). An int means the same on all four sides."""
-    left, right, top, bottom = sizes(pad, what, 4)
-    return left, right, top, bottom
-
-
-def check_padding(x: Any, pad: tuple[int, ...], mode: str, value: float) -> None:
-    """An error for arguments of ``pad`` that do not fit."""
-    choice(mode, "pad: mode", MODES)
-    number(value, "pad: value")
-    if array(x, "pad: x").ndim < 2:
-        raise ValueError(f"pad: x has shape {tuple(x.shape)}; it must be (..., H, W)")
-    if mode != "constant" and value != 0:
-        raise ValueError(f"pad: value is {value}; mode {mode!r} copies pixels, so it must be 0")
-    if mode == "constant" and x.dtype.kind != "f" and value != value // 1:
-        raise ValueError(f"pad: value is {value}; x is {shown(x)}, so it must be a whole number")
-    height, width = x.shape[-2:]
-    if mode == "reflect" and (max(pad[:2]) >= width or max(pad[2:]) >= height):
-        raise ValueError(
-            f"pad: pad is {pad} (left, right, top, bottom); reflection needs sides longer than "
-            f"that, and x has shape {tuple(x.shape)}"
-        )
-    if mode == "replicate" and any(pad) and not height * width:
-        raise ValueError(f"pad: x has shape {tuple(x.shape)}; it has no pixel to replicate")
 
 
 class ZeroPad2d(Module):
@@ -134,3 +106,32 @@ class ReplicationPad2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., H, W). Returns (..., top + H + bottom, left + W + right)."""
         return pad(x, self.padding, "replicate")
+
+
+# ── checks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sides_of(pad: Any, what: str) -> tuple[int, int, int, int]:
+    """(left, right, top, bottom). An int means the same on all four sides."""
+    left, right, top, bottom = sizes(pad, what, 4)
+    return left, right, top, bottom
+
+
+def check_padding(x: Any, pad: tuple[int, ...], mode: str, value: float) -> None:
+    """An error for arguments of ``pad`` that do not fit."""
+    choice(mode, "pad: mode", MODES)
+    number(value, "pad: value")
+    if array(x, "pad: x").ndim < 2:
+        raise ValueError(f"pad: x has shape {tuple(x.shape)}; it must be (..., H, W)")
+    if mode != "constant" and value != 0:
+        raise ValueError(f"pad: value is {value}; mode {mode!r} copies pixels, so it must be 0")
+    if mode == "constant" and x.dtype.kind != "f" and value != value // 1:
+        raise ValueError(f"pad: value is {value}; x is {shown(x)}, so it must be a whole number")
+    height, width = x.shape[-2:]
+    if mode == "reflect" and (max(pad[:2]) >= width or max(pad[2:]) >= height):
+        raise ValueError(
+            f"pad: pad is {pad} (left, right, top, bottom); reflection needs sides longer than "
+            f"that, and x has shape {tuple(x.shape)}"
+        )
+    if mode == "replicate" and any(pad) and not height * width:
+        raise ValueError(f"pad: x has shape {tuple(x.shape)}; it has no pixel to replicate")

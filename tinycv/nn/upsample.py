@@ -11,8 +11,8 @@ Both are linear in x, and treat rows and columns one after the other: Y = A X B�
 each axis.  The gradient is Aᵀ G B.  For nearest and a whole factor k this sums each square of k x k
 gradients: nearest upsampling is the transpose of average pooling, times k².
 
-Generators upsample and then convolve, where a transposed convolution tends to leave a checkerboard
-(Odena, Dumoulin & Olah 2016).
+Many generators upsample and then convolve, because a transposed convolution tends to leave a
+checkerboard pattern (Odena, Dumoulin & Olah 2016).
 
 Read first: pool.py.   Shapes: N images, C channels, H x W pixels that become H' x W'.
 """
@@ -20,7 +20,7 @@ Read first: pool.py.   Shapes: N images, C channels, H x W pixels that become H'
 from __future__ import annotations
 
 from math import floor
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinycv.engine.arguments import choice, number, shown
 from tinycv.engine.backend import Array, array_module
@@ -31,6 +31,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.window import Pair, as_pair
 
 Factor = float | tuple[float, float]  # down and across, or one number for both
+MODES = "nearest", "bilinear"
 MOST_FACTOR = 2**20  # larger ones are a mistake
 
 
@@ -47,75 +48,116 @@ def interpolate(
     mode: "nearest" or "bilinear". align_corners is for bilinear; None means False.
     With scale_factor, s is 1 / scale_factor, as in PyTorch, and H / H' only where nearest keeps a
     side or doubles it.
-    differs: there is no antialias and no recompute_scale_factor. So making an image smaller skips
-    pixels; avg_pool2d takes all of them. In bilinear mode a NaN or an infinite pixel spreads along
-    its row and column. Nearest by a factor of 41 or more is exact where PyTorch rounds.
+    differs: there is no antialias, so an image that becomes much smaller loses the pixels between
+    those that are taken; avg_pool2d takes all. There is no recompute_scale_factor. In bilinear mode
+    a NaN or an infinite pixel spreads along its row and its column. Nearest by a whole factor is
+    exact; from 41 on PyTorch, for some factors, takes a neighbour.
     """
-    choice(mode, "interpolate: mode", ("nearest", "bilinear"))
+    choice(mode, "interpolate: mode", MODES)
     check_align_corners(align_corners, mode, "interpolate")
     if array(x, "interpolate: x").ndim != 4:
         raise ValueError(f"interpolate: x has shape {tuple(x.shape)}; it must be (N, C, H, W)")
-    old = x.shape[2:]
-    new, steps = new_size(old, *check_size(size, scale_factor, "interpolate"))
+    rows, columns = resized_axes(x.shape[2:], *check_size(size, scale_factor, "interpolate"))
+    values = bare(x)
     if mode == "bilinear":
-        down, across = (
-            bilinear_weights(bare(x), *axis, bool(align_corners))
-            for axis in zip(old, new, steps, strict=True)
-        )
-        return down @ (x @ across.T)  # (H', H) @ ((N, C, H, W) @ (W, W'))
-    steps = [o / n if n in (o, 2 * o) else s for o, n, s in zip(old, new, steps, strict=True)]
-    factors = [n // o for o, n in zip(old, new, strict=True)]
-    if steps == [1 / k if k else None for k in factors]:
-        return repeated(x, *factors)
-    rows, columns = (nearest_index(bare(x), *axis) for axis in zip(old, new, steps, strict=True))
-    return x[:, :, rows][:, :, :, columns]
+        down = bilinear_weights(values, rows, align_corners or False)  # (H', H)
+        across = bilinear_weights(values, columns, align_corners or False)  # (W', W)
+        return down @ (x @ across.T)
+    if whole_factor(rows) and whole_factor(columns):
+        return repeated(x, whole_factor(rows), whole_factor(columns))
+    return x[:, :, nearest_index(values, rows)][:, :, :, nearest_index(values, columns)]
 
 
-def repeated(x: Tensor, down: int, across: int) -> Tensor:
-    """Each pixel of x (N, C, H, W) as a block of down x across equal pixels."""
-    n, c, h, w = x.shape
-    x = stack([x] * down, axis=3).reshape((n, c, h * down, w))
-    return stack([x] * across, axis=4).reshape((n, c, h * down, w * across))
+class Axis(NamedTuple):
+    """How the rows or the columns of an image are resized."""
+
+    old: int  # pixels before
+    new: int  # pixels after
+    step: float  # s, how many old pixels a new one covers
 
 
-def nearest_index(values: Array, old: int, new: int, step: float) -> Array:
-    """For each new pixel along an axis, the number of the old pixel to copy: (new,). Products are
-    rounded to float32, as in PyTorch, so that models of PyTorch give the same pixels."""
-    xp = array_module(values)
-    begin = xp.arange(new, dtype="float32") * step
-    return xp.minimum(begin.astype("int64"), old - 1)
-
-
-def bilinear_weights(values: Array, old: int, new: int, step: float, align_corners: bool) -> Tensor:
-    """The matrix (new, old) of bilinear interpolation along one axis. Its rows have sum 1."""
-    xp = array_module(values)
-    place = xp.arange(new, dtype="float64")
-    if align_corners:
-        place = place * ((old - 1) / max(new - 1, 1))
+def resized_axes(
+    sides: tuple[int, ...], size: tuple[int, int] | None, factors: tuple[float, float] | None
+) -> list[Axis]:
+    """The two axes of an image (H, W) for a size (H', W') or for two factors."""
+    if size is not None:
+        axes = [Axis(n, m, n / m) for n, m in zip(sides, size, strict=True)]
     else:
-        place = (place + 0.5) * step - 0.5
-    place = xp.clip(place, 0, old - 1)  # beyond the outer pixels, these are repeated
-    distance = xp.abs(place[:, None] - xp.arange(old))
+        axes = [Axis(n, floor(n * f), 1 / f) for n, f in zip(sides, factors or (), strict=True)]
+    if any(axis.old < 1 or axis.new < 1 for axis in axes):
+        raise ValueError(
+            f"interpolate: an image of {tuple(sides)} cannot become one of "
+            f"{tuple(axis.new for axis in axes)}; all sides must be at least 1"
+        )
+    return axes
+
+
+def bilinear_weights(values: Array, axis: Axis, align_corners: bool) -> Tensor:
+    """The matrix (new, old) of bilinear interpolation along one axis, beside the array ``values``
+    and in its dtype. Each row has sum 1."""
+    xp = array_module(values)
+    i = xp.arange(axis.new, dtype="float64")
+    if align_corners:
+        place = i * ((axis.old - 1) / max(axis.new - 1, 1))
+    else:
+        place = (i + 0.5) * axis.step - 0.5
+    place = xp.clip(place, 0, axis.old - 1)  # beyond the outer pixels, these are repeated
+    distance = xp.abs(place[:, None] - xp.arange(axis.old))
     weights = xp.maximum(1 - distance, 0)
     return Tensor(weights.astype(values.dtype if values.dtype.kind == "f" else "float32"))
 
 
-def new_size(
-    old: tuple[int, ...], size: tuple[int, int] | None, factors: tuple[float, float] | None
-) -> tuple[list[int], list[float]]:
-    """([H', W'], how many old pixels one new pixel covers along each axis)."""
-    if factors is None:
-        new = list(size or ())
-        steps = [o / n for o, n in zip(old, new, strict=True)]
-    else:
-        new = [floor(o * f) for o, f in zip(old, factors, strict=True)]
-        steps = [1 / f for f in factors]
-    if min(*old, *new) < 1:
-        raise ValueError(
-            f"interpolate: an image of {tuple(old)} cannot become one of {tuple(new)}; all sides "
-            "must be at least 1"
-        )
-    return new, steps
+def nearest_index(values: Array, axis: Axis) -> Array:
+    """Which old pixel each new pixel copies, along one axis: (new,), beside the array ``values``.
+    As in PyTorch the product i s is rounded to float32, so that both take the same pixels."""
+    xp = array_module(values)
+    k = whole_factor(axis)
+    if k:
+        return xp.arange(axis.new) // k
+    begin = xp.arange(axis.new, dtype="float32") * axis.step
+    return xp.minimum(begin.astype("int64"), axis.old - 1)
+
+
+def whole_factor(axis: Axis) -> int:
+    """k if nearest copies each old pixel k times, else 0. PyTorch ignores s where k is 1 or 2."""
+    k = axis.new // axis.old
+    return k if axis.new == k * axis.old and (k <= 2 or axis.step == 1 / k) else 0
+
+
+def repeated(x: Tensor, down: int, across: int) -> Tensor:
+    """Each pixel of x (N, C, H, W) as a block of down x across equal pixels.
+
+    Works channels last, as convolutions leave images in memory (layout.py): copying whole pixels
+    of C numbers takes half the time.
+    """
+    n, c, h, w = x.shape
+    x = x.transpose((0, 2, 3, 1))  # (N, H, W, C)
+    x = stack([x] * down, axis=2).reshape((n, h * down, w, c))
+    x = stack([x] * across, axis=3).reshape((n, h * down, w * across, c))
+    return x.transpose((0, 3, 1, 2))
+
+
+class Upsample(Module):
+    """``interpolate`` as a layer that keeps the settings."""
+
+    def __init__(
+        self,
+        size: Pair | None = None,
+        scale_factor: Factor | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+    ):
+        choice(mode, "Upsample: mode", MODES)
+        check_align_corners(align_corners, mode, "Upsample")
+        self.size, self.scale_factor = check_size(size, scale_factor, "Upsample")
+        self.mode, self.align_corners = mode, align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W). Returns (N, C, H', W')."""
+        return interpolate(x, self.size, self.scale_factor, self.mode, self.align_corners)
+
+
+# ── checks ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def check_size(
@@ -149,23 +191,3 @@ def check_align_corners(align_corners: Any, mode: str, name: str) -> None:
             f"{name}: align_corners is {align_corners}; it must be None in mode 'nearest', which "
             "has no corners to align"
         )
-
-
-class Upsample(Module):
-    """``interpolate`` as a layer that keeps the settings."""
-
-    def __init__(
-        self,
-        size: Pair | None = None,
-        scale_factor: Factor | None = None,
-        mode: str = "nearest",
-        align_corners: bool | None = None,
-    ):
-        choice(mode, "Upsample: mode", ("nearest", "bilinear"))
-        check_align_corners(align_corners, mode, "Upsample")
-        self.size, self.scale_factor = check_size(size, scale_factor, "Upsample")
-        self.mode, self.align_corners = mode, align_corners
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, H, W). Returns (N, C, H', W')."""
-        return interpolate(x, self.size, self.scale_factor, self.mode, self.align_corners)
