@@ -34,9 +34,9 @@ READING = {
     ),
     "How they learn": (
         "optim",
-        "sgd adam optimizer line_search lbfgs schedules clipping averaged ../training/loop "
-        "../training/checkpoint ../training/parallel ../engine/shards ../engine/crew "
-        "../engine/state ../engine/recompute",
+        "sgd adam optimizer lbfgs line_search objective schedules clipping averaged "
+        "../training/loop ../training/checkpoint ../training/parallel "
+        "../engine/shards ../engine/crew ../engine/state ../engine/recompute",
     ),
     "Chapter 1, sequences": (
         "sequence",

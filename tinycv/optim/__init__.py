@@ -4,6 +4,7 @@ sgd.py          SGD with momentum: the update rule and its class
 adam.py         Adam and AdamW: the update rules and their classes
 lbfgs.py        L-BFGS: a quasi-Newton method, for a loss without noise
 line_search.py  the strong Wolfe line search: how far to go along a direction
+objective.py    the loss as a function of one vector of all weights, for L-BFGS
 schedules.py    learning-rate schedules: warmup, cosine, linear, inverse square root
 clipping.py     gradient clipping: by norm and by value
 averaged.py     EMA, the exponential moving average of the weights

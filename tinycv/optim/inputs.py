@@ -73,7 +73,7 @@ def _check_lbfgs(kind: str, checked: Options) -> None:
     for name in ("max_iter", "history_size"):
         checked[name] = size(checked[name], f"{kind}: {name}", 1)
     if checked["max_eval"] is None:
-        checked["max_eval"] = max(1, checked["max_iter"] * 5 // 4)
+        checked["max_eval"] = checked["max_iter"] * 5 // 4
     checked["max_eval"] = size(checked["max_eval"], f"{kind}: max_eval", 1)
     for name in ("tolerance_grad", "tolerance_change"):
         checked[name] = finite(checked[name], f"{kind}: {name}", 0)
