@@ -144,7 +144,7 @@ def test_where_the_loss_curves_downwards_pairs_are_left_out_and_the_loss_still_f
 
 
 def test_a_small_loss_keeps_its_pairs():
-    problem = Problem(lambda p: 1e-9 * bowl()(p), np.ones(10))
+    problem = Problem(lambda p: 1e-15 * bowl()(p), np.ones(10))
     optimizer = problem.solve(
         max_iter=10,
         max_eval=99,
@@ -242,6 +242,29 @@ def test_a_tolerance_ends_the_step_early(options):
     strict.solve(max_iter=50, line_search_fn="strong_wolfe")
     loose.solve(max_iter=50, line_search_fn="strong_wolfe", **options)
     assert len(loose.losses) < len(strict.losses)
+
+
+def test_a_step_ends_where_no_weight_moves_though_the_loss_still_falls():
+    problem = Problem(lambda p: 1e6 * p.sum(), [0.0])
+    problem.solve(lr=1e-8, tolerance_change=1e-7)
+    assert len(problem.losses) == 2 and abs(problem.losses[1] - problem.losses[0]) > 1e-3
+
+
+def test_a_step_ends_where_the_loss_stays_though_the_weights_still_move():
+    problem = Problem(lambda p: 1e-6 * p.sum(), [0.0])
+    problem.solve(lr=0.1, tolerance_grad=0, tolerance_change=5e-13)
+    assert len(problem.losses) == 2 and abs(problem.points[1][0][0]) > 1e-8
+
+
+def test_steps_at_a_minimum_add_no_pairs():
+    problem = Problem(bowl(), np.ones(10))
+    options = {"tolerance_grad": 0, "tolerance_change": 1e-8}
+    optimizer = problem.solve(5, line_search_fn="strong_wolfe", **options)
+    counts = []
+    for _ in range(2):
+        optimizer.step(problem.closure)
+        counts.append(len(optimizer.pairs))
+    assert counts[0] == counts[1] > 0 and optimizer.last is None
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -351,6 +374,11 @@ def lose_gradient(problem, loss):
     return loss
 
 
+def reshape_gradient(problem, loss):
+    problem.params[0].grad = Tensor(np.ones(3))
+    return loss
+
+
 def break_gradient(problem, loss):
     problem.params[0].grad.data[...] = np.nan
     return loss
@@ -363,7 +391,12 @@ BAD = {
     "a whole number": (lambda problem, loss: Tensor(1), TypeError, "a Tensor of one float"),
     "NaN": (lambda problem, loss: loss * np.nan, FloatingPointError, "the loss is nan"),
     "infinity": (lambda problem, loss: loss * np.inf, FloatingPointError, "the loss is inf"),
-    "a gradient of NaN": (break_gradient, FloatingPointError, "its slope nan"),
+    "a gradient of NaN": (break_gradient, FloatingPointError, "the largest gradient nan"),
+    "a gradient of another shape": (
+        reshape_gradient,
+        ValueError,
+        r"LBFGS.step: parameter 0 of shape \(2,\) .* its gradient has shape \(3,\)",
+    ),
     "no gradient": (lose_gradient, RuntimeError, "computed no gradient of any parameter"),
     "a change": (change, RuntimeError, "closure changed the parameters"),
     "an error": (complain, OSError, "the disk is full"),
@@ -417,6 +450,33 @@ def test_a_search_that_finds_nothing_lower_leaves_the_weights_and_forgets_the_pa
     assert problem.losses[-1] < start
 
 
+def test_a_wide_tolerance_ends_a_search_that_finds_nothing_sooner():
+    calls = []
+    for tolerance in (1e-12, 1e-2):
+        problem = Problem(bowl(), np.ones(10))
+
+        def rising(problem=problem):
+            return problem.closure() * 0 + len(problem.losses)
+
+        LBFGS(problem.params, line_search_fn="strong_wolfe", tolerance_change=tolerance).step(
+            rising
+        )
+        calls.append(len(problem.losses))
+    assert calls[1] < calls[0] <= 26
+
+
+def test_pairs_that_do_not_point_downhill_are_forgotten():
+    problem = Problem(bowl(), np.ones(10))
+    optimizer = problem.solve(max_iter=5, line_search_fn="strong_wolfe")
+    optimizer.pairs = [pair._replace(gamma=-pair.gamma) for pair in optimizer.pairs]
+    optimizer.last = None
+    optimizer.step(problem.closure)
+    assert not optimizer.pairs
+    before = problem.losses[-1]
+    optimizer.step(problem.closure)
+    assert problem.losses[-1] < before
+
+
 def test_gradients_that_the_closure_does_not_clear_do_not_add_up():
     problem, forgetful = Problem(bowl(), np.ones(10)), Problem(bowl(), np.ones(10))
     problem.solve()
@@ -451,6 +511,14 @@ def test_threads_may_compute_the_gradients():
 
         first = optimizer.step(closure).item()
         assert optimizer.step(closure).item() < 0.01 * first
+
+
+def test_backward_through_the_old_weights_is_refused_after_a_step():
+    problem = Problem(bowl(), np.ones(10))
+    loss = bowl()(problem.params[0])
+    problem.solve(max_iter=2)
+    with pytest.raises(RuntimeError, match="changed"):
+        loss.backward()
 
 
 # ── Calls that are refused ──
@@ -571,6 +639,13 @@ def test_a_resumed_minimisation_ends_with_the_same_bits(how, search):
     for _ in range(3):
         optimizer.step(problem.closure)
     assert same(problem.values(), straight.values()) and problem.losses == straight.losses
+
+
+def test_a_pickle_holds_the_history_once():
+    problem = Problem(bowl(1000), np.ones(1000))
+    optimizer = problem.solve(2, history_size=10, line_search_fn="strong_wolfe")
+    assert len(optimizer.pairs) == 10
+    assert len(pickle.dumps(optimizer)) < 1.5 * 8 * 1000 * (2 * 10 + 3)  # and x, last x, last g
 
 
 def test_a_state_after_a_search_that_found_nothing_is_loaded_too():

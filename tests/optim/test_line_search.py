@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tinycv.optim.line_search import Point, Wolfe, cubic_minimum, strong_wolfe
+from tinycv.optim.line_search import Point, Wolfe, _trial, cubic_minimum, strong_wolfe
 
 C1, C2 = 1e-4, 0.9
 
@@ -99,7 +99,10 @@ OVERFLOWS = {
         lambda t: 1 / (1 - t) - 3 if t < 1 else math.nan,
     ),
     "a slope that is NaN": Line(
-        lambda t: (t - 0.5) ** 2, lambda t: 2 * (t - 0.5) if t < 2 else math.nan
+        lambda t: (t - 3) ** 2, lambda t: 2 * (t - 3) if t < 2 else math.nan
+    ),
+    "minus infinity": Line(
+        lambda t: (t - 0.5) ** 2 if t < 2 else -math.inf, lambda t: 2 * (t - 0.5)
     ),
     "a finite loss of 1e300": Line(lambda t: math.cosh(t) - 2 * t, lambda t: math.sinh(t) - 2),
 }
@@ -133,3 +136,35 @@ def test_an_interval_below_the_smallest_is_not_searched():
     line = Line(lambda t: 1 + t, lambda t: 1.0)
     strong_wolfe(line, Point(0.0, 1.0, -1.0), 1.0, smallest=0.1)
     assert line.calls <= 6
+
+
+def test_the_conditions_are_those_of_the_book_at_their_bounds():
+    wolfe = Wolfe(Point(0.0, 5.0, -2.0), c1=0.1, c2=0.5)
+    # eq. 3.7a at t = 3: the loss may be at most 5 - 0.1 * 3 * 2
+    assert wolfe.decrease(Point(3.0, 4.39, 0.0)) and not wolfe.decrease(Point(3.0, 4.41, 0.0))
+    # eq. 3.7b: the slope may be at most 0.5 * 2, in both directions
+    assert wolfe.curvature(Point(3.0, 0.0, 0.99)) and wolfe.curvature(Point(3.0, 0.0, -0.99))
+    assert not wolfe.curvature(Point(3.0, 0.0, 1.01))
+    assert not wolfe.curvature(Point(3.0, 0.0, -1.01))
+
+
+def test_a_trial_that_is_higher_than_the_one_before_closes_the_interval():
+    def phi(t):  # steep at 1, steep and higher from 2 on, flat and lowest between them
+        if t == 1:
+            return Point(t, -5.0, -10.0)
+        return Point(t, -4.0, -10.0) if t >= 2 else Point(t, -6.0, 0.0)
+
+    found = strong_wolfe(phi, Point(0.0, 0.0, -10.0), 1.0)
+    assert 1 < found.t < 2 and found.loss == -6
+
+
+def test_the_lowest_point_is_returned_when_the_evaluations_run_out():
+    line = Line(lambda t: (t - 1) ** 2, lambda t: 2 * (t - 1))
+    found = strong_wolfe(line, line.start(), 1.5, c2=1e-9, max_evaluations=1)
+    assert found.t == 1.5
+
+
+def test_the_middle_is_tried_if_the_last_trial_did_not_halve_the_interval():
+    low, high = Point(0.0, 0.0, -1.0), Point(1.0, 100.0, 200.0)
+    assert _trial(low, high, shrank=True) == pytest.approx(0.1)  # the cubic says 0.01
+    assert _trial(low, high, shrank=False) == 0.5

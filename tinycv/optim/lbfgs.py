@@ -13,16 +13,16 @@ Gradient descent has one step length for all directions, and the steepest direct
 Newton's method multiplies the gradient by the inverse of the Hessian, the matrix of all second
 derivatives, so that each direction gets the step length that its curvature allows. For n weights
 that matrix has n² numbers. BFGS never computes it. If the loss is a quadratic function with
-Hessian A, then y = A s: each step that was taken shows how the Hessian acts on one direction, for
-no further cost. The update changes H as little as possible, so that it explains the new pair.
+Hessian A, then y = A s: each step shows how the Hessian acts on one direction, at no extra cost.
+The update changes H as little as possible so that it explains the new pair.
 
 L-BFGS does not store H either. It keeps the last m pairs, and computes H g from them in about 4mn
 multiplications (``two_loop``). γ estimates the scale of the inverse Hessian along the newest
 step; because of it, t = 1 is usually a good step length.
 
 If yᵀs > 0 for every pair, H is positive definite, and -H g points downhill. The strong Wolfe
-conditions (line_search.py) guarantee that. A pair without yᵀs > 0 comes from a region where the
-loss curves downwards; it is left out.
+conditions (line_search.py) guarantee that. Without a line search, a step through a region where the
+loss curves downwards gives a pair with yᵀs <= 0, and that pair is left out.
 
 L-BFGS compares gradients of different steps, so all of them must belong to the same loss: the whole
 data set, or an image whose pixels are the parameters. With a new mini-batch in every step, y would
@@ -46,7 +46,7 @@ from tinycv.engine.flat import Flat
 from tinycv.engine.tensor import Tensor
 from tinycv.optim.inputs import Group, Options, Parameters, StateDict
 from tinycv.optim.line_search import Point, strong_wolfe
-from tinycv.optim.objective import Objective, finite, largest, one_vector
+from tinycv.optim.objective import Objective, check_finite, largest, one_vector
 from tinycv.optim.optimizer import Optimizer
 from tinycv.optim.state import fitting_state
 
@@ -184,46 +184,50 @@ class LBFGS(Optimizer):
         self._follow(objective.flat)
         try:
             first, g = objective.evaluate()
-            start = Point(0.0, float(first), float(largest(g)), g)
-            self._iterate(objective, finite(start, "at its first evaluation"), options)
+            check_finite(float(first), g, "at its first evaluation")
+            self._iterate(objective, float(first), g, options)
         except BaseException:  # also Ctrl-C
             objective.put(objective.x)
             raise
         return first
 
-    def _iterate(self, objective: Objective, here: Point, options: Options) -> None:
-        """Algorithm 7.5. here: the loss and the gradient at the weights ``objective.x``."""
+    def _iterate(self, objective: Objective, loss: float, g: Array, options: Options) -> None:
+        """Algorithm 7.5. loss, g: the loss and the gradient at the weights ``objective.x``."""
         self.steps += 1
         lr, tolerance = options["lr"], options["tolerance_change"]
         for iteration in range(1, options["max_iter"] + 1):
-            loss, g = here.loss, here.gradient
             if largest(g) <= options["tolerance_grad"]:
                 return
             self._complete_pair(objective.x, g, options["history_size"])
             d = -two_loop(g, self.pairs)
-            start = Point(0.0, loss, float(g @ d), g)
-            if not start.slope < -tolerance:  # also if it is NaN
+            slope = float(g @ d)
+            if not slope < 0:  # H is spoilt by rounding: the next step begins without pairs
+                self.pairs = []
+            if not slope < -tolerance:
                 return
             t = lr if self.pairs else lr * min(1.0, 1 / float(abs(g).sum()))
             phi = partial(objective.along, d)
             if options["line_search_fn"] == "strong_wolfe":
-                here = strong_wolfe(phi, start, t, smallest=tolerance / largest(d))
+                start = Point(0.0, loss, slope, g)
+                new = strong_wolfe(phi, start, t, smallest=tolerance / largest(d))
             elif iteration < options["max_iter"]:
-                here = finite(phi(t), f"after an iteration with lr={lr}")
+                new = phi(t)
+                check_finite(new.loss, new.gradient, f"after an iteration with lr={lr}")
             else:
-                here = Point(t, math.nan, math.nan)  # the next ``step`` evaluates it
-            if here.t == 0:  # the line search found no lower loss
+                new = Point(t, math.nan, math.nan)  # the next ``step`` evaluates the loss there
+            if new.t == 0:  # the line search found no lower loss
                 self.pairs = []
                 objective.put(objective.x)
                 return
             self.last = objective.x, g
-            moved = objective.move(d, here.t)
+            moved = objective.move(d, new.t)
             if (
                 moved <= tolerance
-                or abs(here.loss - loss) < tolerance
+                or abs(new.loss - loss) < tolerance
                 or objective.evaluations >= options["max_eval"]
             ):
                 return
+            loss, g = new.loss, new.gradient
 
     def _complete_pair(self, x: Array, g: Array, history_size: int) -> None:
         """Make a pair of the last weights and gradient and the current ones, x and g."""
@@ -265,6 +269,7 @@ class LBFGS(Optimizer):
         if not self.steps:
             return saved
         flat = one_vector(self.parameters())
+        self._follow(flat)
         vectors = {"s": [pair.s for pair in self.pairs], "y": [pair.y for pair in self.pairs]}
         for i, p in enumerate(flat.tensors):
             span = slice(flat.bounds[i], flat.bounds[i + 1])

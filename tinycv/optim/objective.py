@@ -9,6 +9,7 @@ Used by: lbfgs.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -103,15 +104,14 @@ def one_vector(parameters: list[Tensor]) -> Flat:
     return Flat(parameters)
 
 
-def finite(point: Point, where: str) -> Point:
-    """``point``; FloatingPointError if its loss or slope is not finite."""
-    if not point.is_finite():
+def check_finite(loss: float, g: Array, where: str) -> None:
+    """FloatingPointError if the loss or the gradient is NaN or infinite."""
+    if not (math.isfinite(loss) and math.isfinite(largest(g))):
         raise FloatingPointError(
-            f"LBFGS.step: {where}, the loss is {point.loss:g} and its slope {point.slope:g}; the "
-            "weights are those of the last iteration with a finite loss: line_search_fn="
-            "'strong_wolfe' shortens steps that are too long"
+            f"LBFGS.step: {where}, the loss is {loss:g} and the largest gradient {largest(g):g}; "
+            "the weights are now those of the last iteration that was completed; "
+            "line_search_fn='strong_wolfe' shortens a step that is too long"
         )
-    return point
 
 
 def largest(a: Array) -> float:
