@@ -3,8 +3,8 @@
     x <- x - t H g                       a step. H approximates the inverse of the Hessian
     s = x_new - x,  y = g_new - g        a secant pair: a step, and how it changed the gradient
     H y = s                              the secant equation: H must explain the newest pair
-    H <- (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ,  ρ = 1 / yᵀs     the BFGS update       eq. 6.17
-    H0 = γ I,  γ = sᵀy / yᵀy             the matrix before the first update           eq. 7.20
+    H <- (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ,  ρ = 1 / yᵀs    the BFGS update         eq. 6.17
+    H0 = γ I,  γ = sᵀy / yᵀy             H before the first update (newest s and y)    eq. 7.20
 
 Nocedal & Wright 2006, "Numerical Optimization", chapters 6 and 7; Liu & Nocedal 1989, "On the
 limited memory BFGS method for large scale optimization".
@@ -61,8 +61,8 @@ class Pair(NamedTuple):
 
 
 def secant_pair(s: Array, y: Array) -> Pair | None:
-    """The Pair of s and y. None unless yᵀs is larger than the rounding error of that sum, because
-    H would not be positive definite.
+    """The Pair of s and y; None unless yᵀs is positive, and larger than its rounding error, because
+    otherwise H would not be positive definite.
     """
     xp = array_module(s)
     ys, yy = y @ s, y @ y
@@ -98,11 +98,11 @@ class LBFGS(Optimizer):
     iterations, and calls the closure about once in each.
 
     lr: the step length t or, with a line search, the first t that is tried. While there is no pair,
-    it is multiplied by min(1, 1 / sum |g|), because a gradient alone does not tell how far to go.
+    it is multiplied by min(1, 1 / sum |g|), because then H is the identity, without a scale.
     max_iter, max_eval: the most iterations and evaluations of one ``step``; max_eval is by default
     5/4 of max_iter. A line search is not interrupted, so it may go beyond max_eval.
-    tolerance_grad: stop where no |g| is larger.   tolerance_change: stop where no weight changed by
-    more, or where the loss changed by less, or where the slope along -H g is less steep.
+    tolerance_grad: a step ends where no |g| is larger.   tolerance_change: it ends where no weight
+    changed by more, or the loss changed by less, or the slope along -H g is less steep.
     history_size: how many pairs are kept. They need 2 * history_size * n numbers.
     line_search_fn: "strong_wolfe" (line_search.py), or None: every step has length lr. With None
     nothing makes sure that the loss falls, so "strong_wolfe" is the better choice for most losses.

@@ -6,13 +6,13 @@
 
 Nocedal & Wright 2006, "Numerical Optimization", chapter 3; the book calls t α. The first condition
 refuses a t that is too long, because the loss has to fall in proportion to t. The second refuses a
-t that is too short: where the loss still falls steeply, a longer step pays. Together with 3.7b,
-φ'(0) < φ'(t) holds at the t that is returned, and L-BFGS needs that (lbfgs.py: yᵀs > 0).
+t that is too short: where the loss still falls steeply, a longer step is better. It also implies
+φ'(t) > φ'(0), which L-BFGS needs (yᵀs > 0 in lbfgs.py).
 
 The search has two phases. ``strong_wolfe`` (algorithm 3.5) tries longer and longer t until an
 interval must contain a t that satisfies both conditions; ``zoom`` (algorithm 3.6) shrinks that
-interval. Every trial costs one evaluation of the loss and its gradient, so the next trial is a good
-guess: the minimum of the cubic through the last two losses and slopes.
+interval. Each trial costs one evaluation of the loss and its gradient. So the next trial is chosen
+with care: it is the minimum of the cubic that has the losses and slopes of two earlier trials.
 
 Used by: lbfgs.py.
 """
@@ -70,8 +70,8 @@ def strong_wolfe(
     phi: computes the Point at a t.   start: the Point at 0, whose slope must be negative.
     t: the first trial.   smallest: an interval shorter than this is not searched further.
     A trial whose loss or slope is NaN or infinite counts as too long, so the search survives an
-    overflow. If it ends after ``max_evaluations`` or at ``smallest``, it returns the lowest Point
-    that satisfies 3.7a, which is ``start`` if there is none.
+    overflow. If the search ends at ``max_evaluations`` or at ``smallest``, it returns the lowest
+    Point that satisfies 3.7a, or ``start`` if there is none.
     """
     wolfe = Wolfe(start, c1, c2)
     previous = start
@@ -99,9 +99,9 @@ def zoom(
 ) -> Point:
     """A Point between ``low`` and ``high`` that satisfies both conditions: algorithm 3.6.
 
-    Three things hold all the time, and so the interval always contains such a t. ``low`` satisfies
-    3.7a; it has the lowest loss of all trials that do; and its slope points towards ``high``, which
-    may lie on either side of it.
+    The interval always contains such a t, because three things stay true: ``low`` satisfies 3.7a,
+    it has the lowest loss of all trials that do, and the loss falls from ``low`` towards ``high``,
+    which may lie on either side of it.
     """
     width = math.inf
     for _ in range(max_evaluations):
@@ -124,9 +124,9 @@ def zoom(
 def _trial(low: Point, high: Point, shrank: bool) -> float:
     """The next t of zoom: the minimum of a cubic, but a tenth of the interval away from its ends.
 
-    The middle is taken where the cubic has no minimum, and where the last trial did not halve the
-    interval; so two trials halve it at least. Next to an overflow, the interval says nothing about
-    the loss, and t is reduced to a tenth.
+    The middle is taken if the cubic has no minimum, or if the last trial did not halve the
+    interval; so two trials at least halve it. If ``high`` has overflowed there is no cubic, and the
+    trial lies a tenth of the interval from ``low``.
     """
     width = high.t - low.t  # negative if high lies to the left
     if not high.is_finite():
