@@ -9,6 +9,7 @@ unrolled.py    unrolled GAN: the generator takes its loss against a future discr
 networks.py    generators and discriminators: of points (as in PacGAN) and of images (DCGAN)
 plane.py       GANs on points in the plane, compared by PacGAN's protocol
 recipe.py      how the small DCGAN of demo 09 is trained, and how its images are made
+arithmetic.py  vector arithmetic with the noise of a GAN: means, directions, interpolation
 
 The symbols of the chapter:
 

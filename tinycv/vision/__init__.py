@@ -6,6 +6,7 @@ The files, in reading order:
     vit.py       Vision Transformer: patches, CLS, positions, encoder blocks, class scores
     convnet.py   a small convolutional network, for comparison
     recipe.py    how both are trained on few images
+    attributes.py  attribute classifier: several yes-or-no questions about one image
     inside.py    attention rollout, attention distance, position similarity, deletion
     layouts.py   how timm, torchvision and Hugging Face name and shape the parts of a ViT
     weights.py   loading and saving pretrained ViT weights
@@ -26,6 +27,7 @@ Symbols and names, with their shapes:
     K            number of classes; scores are (B, K)
 """
 
+from tinycv.vision.attributes import attribute_probabilities, train_attributes
 from tinycv.vision.convnet import ConvNet
 from tinycv.vision.inside import (
     attention_distance,
@@ -52,6 +54,7 @@ __all__ = [
     "accuracy",
     "attention_distance",
     "attention_rollout",
+    "attribute_probabilities",
     "cls_attention",
     "deletion_curve",
     "enrichment",
@@ -65,6 +68,7 @@ __all__ = [
     "probabilities",
     "save_vit",
     "spearman",
+    "train_attributes",
     "train_classifier",
     "unpatchify",
 ]

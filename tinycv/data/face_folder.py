@@ -1,0 +1,85 @@
+"""faces_from_folder: your own faces, a folder of photos with a CSV file of their attributes.
+
+    faces/attributes.csv            faces/1.jpg, faces/2.png, ...
+        file,glasses,woman
+        1.jpg,1,0
+        2.png,0,1
+
+    images, attributes = faces_from_folder("faces")     as ``faces`` of faces.py returns them
+
+The first column is the name of a photo, relative to the folder; every other column is an attribute,
+1 or 0. CelebA writes -1 for 0, which is read as 0. Photos are scaled, and the square in their
+middle is cut out (photos.py). An error names the line of the CSV file, and the photo.
+Needs Pillow, which is installed with matplotlib.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from tinycv.data import inputs
+from tinycv.data.photos import LARGEST_SIDE, open_photo, square
+
+VALUES = {"1": 1, "0": 0, "-1": 0}
+
+
+def faces_from_folder(
+    folder: str | Path, csv_name: str = "attributes.csv", size: int = 32
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The photos (N, 3, size, size) float32 in [0, 1] that a CSV file in the folder names, and
+    their attributes by name, (N,) int64, 0 or 1."""
+    folder = inputs.folder(folder, "faces_from_folder: folder")
+    csv_name = inputs.text(csv_name, "faces_from_folder: csv_name")
+    size = inputs.whole(size, "faces_from_folder: size", 1, LARGEST_SIDE)
+    path = inputs.file(folder / csv_name, "faces_from_folder: csv_name")
+    names, rows = _read(path)
+    images = np.empty((len(rows), 3, size, size), np.float32)
+    attributes = {name: np.empty(len(rows), np.int64) for name in names}
+    for i, (line, row) in enumerate(rows):
+        images[i] = _photo(folder / row[0], size, f"{path}, line {line}")
+        for name, value in zip(names, row[1:], strict=True):
+            if value.strip() not in VALUES:
+                raise ValueError(
+                    f"faces_from_folder: {path}, line {line} ({row[0]}): {name} is {value!r}; it "
+                    "must be 1 or 0 (or -1 for 0, as in CelebA)"
+                )
+            attributes[name][i] = VALUES[value.strip()]
+    return images, attributes
+
+
+def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of the attributes, and each row of the CSV file with the number of its line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"faces_from_folder: {path} is not a CSV file in UTF-8: {error}"
+        ) from error
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    if header[:1] != ["file"] or len(header) < 2 or len(set(header)) < len(header):
+        raise ValueError(
+            f"faces_from_folder: {path} begins with {','.join(header)!r}; its first line must be "
+            "'file' and the names of the attributes, all different, such as 'file,glasses,woman'"
+        )
+    if len(lines) < 2:
+        raise ValueError(f"faces_from_folder: {path} names no photo; it must have a line for each")
+    for line, row in lines[1:]:
+        if len(row) != len(header):
+            raise ValueError(
+                f"faces_from_folder: {path}, line {line} ({row[0]}) has {len(row)} values; the "
+                f"header has {len(header)} columns: {', '.join(header)}"
+            )
+    return header[1:], lines[1:]
+
+
+def _photo(path: Path, size: int, where: str) -> np.ndarray:
+    """One photo (3, size, size). where: the line that names it, for errors."""
+    try:
+        return square(open_photo(path), size)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"faces_from_folder: {where}: {error}") from error
