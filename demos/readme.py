@@ -45,11 +45,12 @@ READING = {
     ),
     "Chapter 2, images read as sentences": (
         "vision",
-        "stem vit convnet recipe inside layouts weights classify",
+        "stem vit convnet recipe attributes inside layouts weights classify",
     ),
     "Chapter 3, GANs: a generator against a discriminator": (
         "adversarial",
-        "gan turns unrolled networks plane recipe ../show/judge ../show/metrics",
+        "gan turns unrolled networks plane recipe arithmetic ../data/faces ../show/judge "
+        "../show/metrics",
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",

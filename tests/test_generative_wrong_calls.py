@@ -12,7 +12,7 @@ from wrong_calls import riddles
 
 from tinycv import Tensor, adversarial, nn
 from tinycv import diffusion as chapter
-from tinycv.adversarial import gan, plane, recipe, turns
+from tinycv.adversarial import arithmetic, gan, plane, recipe, turns
 from tinycv.adversarial import networks as gan_networks
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader
@@ -43,6 +43,8 @@ POINTS = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
 IMAGES = np.random.default_rng(1).random((4, 1, 8, 8)).astype(np.float32)
 SCHEDULE = schedule.linear_schedule(7)
 LABELS = np.array([0, 1, 2, 1])
+CHANCES = np.array([[0.95, 0.05], [0.02, 0.97]])
+HAS = np.array([True, False, True, False])
 SIGMAS = np.array([0.5, 1, 2, 3], np.float32)
 
 
@@ -183,6 +185,46 @@ CALLS = {
         "generator": gan_networks.DCGANGenerator(8, 2, 1, 2),
         "noise": POINTS,
     },
+    arithmetic.arithmetic: {"a": POINTS, "b": POINTS, "c": POINTS},
+    arithmetic.concepts_of_triples: {
+        "count": 2,
+        "attributes": 3,
+        "asked": 0,
+        "context": 1,
+        "rng": np.random.default_rng(0),
+    },
+    arithmetic.pick: {
+        "probabilities": CHANCES,
+        "concepts": np.array([[1, 0]]),
+        "n": 1,
+        "rng": np.random.default_rng(0),
+        "threshold": 0.9,
+    },
+    arithmetic.count_shown: {
+        "probabilities": CHANCES,
+        "concepts": np.array([[1, 0]]),
+        "threshold": 0.9,
+    },
+    arithmetic.neighbours: {
+        "z": POINTS[0],
+        "count": 3,
+        "rng": np.random.default_rng(0),
+        "noise": 0.25,
+    },
+    arithmetic.Score: {},  # it only holds results
+    arithmetic.score: {"probabilities": CHANCES, "expected": np.eye(2, dtype=int), "asked": 0},
+    arithmetic.difference_of_means: {"z": POINTS, "has": HAS},
+    arithmetic.linear_classifier: {"z": POINTS, "has": HAS, "decay": 0.1},
+    arithmetic.regression_direction: {"z": POINTS, "values": POINTS[:, 0]},
+    arithmetic.judge_gradient: {
+        "generator": gan_networks.DCGANGenerator(8, 2, 1, 2).eval(),
+        "judge": lambda x: x.reshape(len(x), -1),
+        "z": POINTS,
+        "attribute": 1,
+    },
+    arithmetic.random_direction: {"direction": POINTS, "rng": np.random.default_rng(0)},
+    arithmetic.linear_path: {"a": POINTS[0], "b": POINTS[1], "steps": 3},
+    arithmetic.spherical_path: {"a": POINTS[0], "b": POINTS[1], "steps": 3},
     unet.group_norm_of: {"channels": 4},
     unet.ResBlock: {"channels_in": 4, "channels_out": 4, "embed_dim": 4},
     unet.PixelAttention: {"channels": 4, "heads": 2},
@@ -289,6 +331,7 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "play": ("play",),
         "images_in": ("Judge",),
         "images_of": ("images_of", "DCGANGenerator"),
+        "judge_gradient": ("judge_gradient", "DCGANGenerator"),
         "check_density": ("play",),
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),

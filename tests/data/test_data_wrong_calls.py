@@ -9,7 +9,7 @@ from PIL import Image
 from wrong_calls import riddles
 
 from tinycv import data
-from tinycv.data import cifar, disk_cache, idx, loader, memory, mnist, photos
+from tinycv.data import cifar, disk_cache, face_folder, idx, loader, memory, mnist, photos
 from tinycv.data.rand_augment import CHANGES
 
 X = np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
@@ -93,6 +93,12 @@ GOOD = {
         {"number": 1, "start": 1},
     ),
     "image_folder": (data.image_folder, {"path": "photos", "size": 4, "channels": 3}),
+    "faces": (data.faces, {"n": 2, "seed": 3, "glasses": 1, "turn": 0.5}),
+    "draw_faces": (data.draw_faces, {"attributes": {"glasses": 1}}),
+    "faces_from_folder": (
+        data.faces_from_folder,
+        {"folder": "photos", "csv_name": "attributes.csv", "size": 4, "columns": ["glasses"]},
+    ),
     "open_photo": (photos.open_photo, {"path": "photos/a/x.png", "channels": 3}),
     "square": (
         photos.square,
@@ -148,6 +154,7 @@ def files(tmp_path, monkeypatch):
     for place in ("photos/a", "mnist", "cifar"):
         (tmp_path / place).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save("photos/a/x.png")
+    (tmp_path / "photos/attributes.csv").write_text("file,glasses\na/x.png,1\n")
     data.write_idx("a.idx", np.zeros((2, 3), np.uint8))
     for part in ("train", "t10k"):
         data.write_idx(f"mnist/{part}-images-idx3-ubyte", np.zeros((2, 4, 4), np.uint8))
@@ -165,7 +172,7 @@ def test_the_error_of_a_wrong_call_names_the_function(name):
 
 def test_every_public_function_is_covered():
     found = {name for name in data.__all__ if name not in OTHERS}
-    for module in (photos, loader, idx, cifar, mnist, memory, disk_cache):
+    for module in (photos, face_folder, loader, idx, cifar, mnist, memory, disk_cache):
         found |= {
             name
             for name, thing in vars(module).items()

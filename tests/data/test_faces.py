@@ -168,3 +168,8 @@ def test_a_folder_without_the_csv_is_refused_with_its_name(own):
     (own / "attributes.csv").unlink()
     with pytest.raises(FileNotFoundError, match="faces_from_folder: .*attributes.csv: there is no"):
         faces_from_folder(own)
+
+
+def test_a_csv_without_a_column_that_is_needed_is_refused_with_its_columns(own):
+    with pytest.raises(ValueError, match="has no column 'hat'; it has glasses, woman"):
+        faces_from_folder(own, columns=["woman", "hat"])

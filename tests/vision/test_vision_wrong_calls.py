@@ -64,6 +64,19 @@ def trained(model, images, labels, epochs, seed, transform, mix, batch_size, hel
     )
 
 
+def attributes_learned(model, images, attributes, epochs, seed, transform, batch_size):
+    """train_attributes for at most one epoch, with a new model each time."""
+    return vision.train_attributes(
+        vit() if model is MODEL else model,
+        images,
+        attributes,
+        min(epochs, 1) if type(epochs) is int else epochs,
+        seed=seed,
+        transform=transform,
+        batch_size=batch_size,
+    )
+
+
 GOOD = {
     "ViT": (vision.ViT, SIZES),
     "ViT ": (lambda images: MODEL(images), {"images": IMAGES}),
@@ -114,6 +127,22 @@ GOOD = {
             "half": False,
         },
     ),
+    "attribute_probabilities": (
+        vision.attribute_probabilities,
+        {"model": MODEL, "images": IMAGES, "batch_size": 3},
+    ),
+    "train_attributes": (
+        attributes_learned,
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "attributes": np.eye(4, 3, dtype=np.float32),
+            "epochs": 1,
+            "seed": 0,
+            "transform": None,
+            "batch_size": 2,
+        },
+    ),
     "load_vit": (vision.load_vit, {"path": "a.safetensors", "heads": 2, "image_size": 8}),
     "save_vit": (vision.save_vit, {"path": "b.safetensors", "model": MODEL, "layout": "timm"}),
     "classify": (
@@ -125,6 +154,8 @@ GOOD = {
 }
 FOR_THE_COMMAND = {"main", "report", "parser"}
 ALSO = {
+    "train_attributes": ("ViT", "attribute_loss"),
+    "attribute_probabilities": ("ViT",),
     "train_classifier": ("ViT",),
     "patch_rollout": ("ViT",),
     "accuracy": ("ViT",),

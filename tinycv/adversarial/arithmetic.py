@@ -112,11 +112,10 @@ def pick(
     concepts = _attributes(concepts, "pick: concepts", probabilities.shape[1])
     n = inputs.whole(n, "pick: n", 1)
     rng = inputs.generator(rng, "pick: rng")
-    threshold = number(threshold, "pick: threshold", 0.5, 1)
+    threshold = number(threshold, "pick: threshold", 0, 1)
     picked = np.empty((len(concepts), n), np.int64)
     for row, concept in zip(picked, concepts, strict=True):
-        wanted = np.where(concept == 1, probabilities, 1 - probabilities)  # (N, A)
-        shows = np.flatnonzero((wanted >= threshold).all(axis=1))
+        shows = np.flatnonzero(_shows(probabilities, concept, threshold))
         if len(shows) < n:
             raise ValueError(
                 f"pick: {len(shows)} of {len(probabilities)} images show the concept "
@@ -125,6 +124,25 @@ def pick(
             )
         row[:] = rng.choice(shows, n, replace=False)
     return picked
+
+
+def count_shown(
+    probabilities: np.ndarray, concepts: np.ndarray, threshold: float = CONFIDENT
+) -> np.ndarray:
+    """For each concept (T, A), how many of the images show it, as ``pick`` counts them: (T,)."""
+    probabilities = _probabilities(probabilities, "count_shown")
+    concepts = _attributes(concepts, "count_shown: concepts", probabilities.shape[1])
+    threshold = number(threshold, "count_shown: threshold", 0, 1)
+    counts = []
+    for concept in concepts:
+        counts.append(_shows(probabilities, concept, threshold).sum())
+    return np.array(counts)
+
+
+def _shows(probabilities: np.ndarray, concept: np.ndarray, threshold: float) -> np.ndarray:
+    """Which images show the concept (A,): (N,) bools."""
+    of_wanted = np.where(concept == 1, probabilities, 1 - probabilities)  # (N, A)
+    return (of_wanted >= threshold).all(axis=1)
 
 
 def neighbours(

@@ -1,11 +1,12 @@
-"""Training recipe for a small DCGAN, and how images are made with it: what demo 09 uses.
+"""Training recipe for a small DCGAN, and how images are made with it: for demos 09 and 10.
 
-    Adam, lr 1e-3, betas 0 and 0.9     for both sides, with the non-saturating loss
+    Adam, lr 1e-3, betas 0 and 0.9     for both sides; the non-saturating loss, or another
     learning rates fall to 0           along a straight line, so that the game comes to rest
     averaged weights                   EMA with decay 0.99, of the generator
 
 differs: Radford et al. 2016, section 4, use lr 2e-4 and beta1 0.5, and no average.
-Read first: turns.py, networks.py.   See at work: demos/09_gan_digits.py.
+Read first: turns.py, networks.py.
+See at work: demos/09_gan_digits.py, demos/10_face_arithmetic.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.adversarial.gan import NON_SATURATING, Game
 from tinycv.adversarial.turns import fit_gan
 from tinycv.data import inputs
 from tinycv.data.loader import DataLoader, DrawnLoader
@@ -34,6 +36,7 @@ def train_dcgan(
     loader: DataLoader | DrawnLoader,
     epochs: int,
     *,
+    game: Game = NON_SATURATING,
     seed: int = 0,
     evaluate: Callable[[Module], dict[str, Any]] | None = None,
     evaluate_every: int = 1,
@@ -60,6 +63,7 @@ def train_dcgan(
         Adam(discriminator.parameters(), lr=1e-3, betas=(0.0, 0.9)),
         loader,
         epochs,
+        game=game,
         ema=ema,
         seed=seed,
         schedule=warmup_linear(epochs * len(loader)),

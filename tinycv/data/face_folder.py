@@ -16,26 +16,42 @@ Needs Pillow, which is installed with matplotlib.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tinycv.data import inputs
 from tinycv.data.photos import LARGEST_SIDE, open_photo, square
+from tinycv.engine.arguments import shown
 
 VALUES = {"1": 1, "0": 0, "-1": 0}
 
 
 def faces_from_folder(
-    folder: str | Path, csv_name: str = "attributes.csv", size: int = 32
+    folder: str | Path,
+    csv_name: str = "attributes.csv",
+    size: int = 32,
+    columns: Sequence[str] = (),
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The photos (N, 3, size, size) float32 in [0, 1] that a CSV file in the folder names, and
-    their attributes by name, (N,) int64, 0 or 1."""
+    their attributes by name, (N,) int64, 0 or 1.
+
+    columns: attributes that must be among them."""
     folder = inputs.folder(folder, "faces_from_folder: folder")
     csv_name = inputs.text(csv_name, "faces_from_folder: csv_name")
     size = inputs.whole(size, "faces_from_folder: size", 1, LARGEST_SIDE)
     path = inputs.file(folder / csv_name, "faces_from_folder: csv_name")
+    if not isinstance(columns, (list, tuple)) or not all(isinstance(c, str) for c in columns):
+        raise TypeError(
+            f"faces_from_folder: columns is {shown(columns)}; it must be a list of names"
+        )
     names, rows = _read(path)
+    for column in columns:
+        if column not in names:
+            raise ValueError(
+                f"faces_from_folder: {path} has no column {column!r}; it has {', '.join(names)}"
+            )
     images = np.empty((len(rows), 3, size, size), np.float32)
     attributes = {name: np.empty(len(rows), np.int64) for name in names}
     for i, (line, row) in enumerate(rows):

@@ -133,21 +133,21 @@ def _draw_chunk(a: Parameters) -> np.ndarray:
     image[:] = _colour(WALL)
     hair = _between(DARK_HAIR, BLOND_HAIR, a["blond"])  # (N, 3, 1, 1)
     skin = _between(DARK_SKIN, PALE_SKIN, a["skin"])
-    face = _face_shape(x - a["turn"], y - 1, a["woman"])
+    face = _face_shape(x - 0.5 * a["turn"], y - 1, a["woman"])
 
     _draw_back_hair(image, x, y, a, hair)
     _paint(image, _box(x, y - 12, 3.5, 5), skin * 0.85)  # neck
     _paint(image, _ellipse(x, y - 17.5, 12.5, 5), _colour(SHIRT))
     _paint(image, face, skin)
     # What is on the front of the head moves further than the head itself when it turns.
-    front = x - 2.8 * a["turn"]  # (N, 32, 32)
+    front = x - 1.8 * a["turn"]  # (N, 32, 32)
     _draw_beard(image, front, y, a, face, hair)
-    _draw_front_hair(image, x - a["turn"], y, a, face, hair)
+    _draw_front_hair(image, x - 0.5 * a["turn"], y, a, face, hair)
     _draw_eyes(image, front, y, hair)
     _paint(image, _box(front - 0.6 * a["turn"], y - 1.5, 0.5, 1.6), skin * 0.72)  # nose
     _draw_mouth(image, front, y, a)
     _draw_glasses(image, front, y, a)
-    _draw_hat(image, x - a["turn"], y, a)
+    _draw_hat(image, x - 0.5 * a["turn"], y, a)
     return _lit(image, x, a["light"])
 
 
@@ -155,7 +155,7 @@ def _draw_back_hair(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, a: Parameters, hair: np.ndarray
 ) -> None:
     """Long hair that falls behind the face down to the shoulders, or short hair to the ears."""
-    shift = x - 0.5 * a["turn"]
+    shift = x - 0.2 * a["turn"]
     long = np.minimum(_ellipse(shift, y + 2, 10.6, 11), _box(shift, y - 4.5, 10.6, 7.5))
     short = np.maximum(_ellipse(shift, y + 2.5, 9.4, 10.2), y - 0.5)
     _paint(image, long, hair * 0.85, a["woman"])
@@ -187,7 +187,7 @@ def _draw_beard(
 ) -> None:
     """The lower part of the face in the colour of the hair, a little darker."""
     edge = 3.6 - y + 0.045 * front * front - 0.8 * (np.abs(front) < 3)  # with a moustache
-    _paint(image, np.maximum(face, edge), hair * 0.75, a["beard"])
+    _paint(image, np.maximum(face, edge), hair * 0.6, a["beard"])
 
 
 def _draw_eyes(image: np.ndarray, front: np.ndarray, y: np.ndarray, hair: np.ndarray) -> None:
@@ -202,17 +202,17 @@ def _draw_mouth(image: np.ndarray, front: np.ndarray, y: np.ndarray, a: Paramete
     """A straight mouth; or a smile, which is wide, curved and shows the teeth."""
     straight = _box(front, y - 6.4, 2.6, 0.7)
     _paint(image, straight, _colour(LIPS), 1 - a["smile"])
-    bowl = np.maximum(_ellipse(front, y - 5.4, 4.3, 3.2), 5.4 - y)  # the lower half of an ellipse
+    bowl = np.maximum(_ellipse(front, y - 4.9, 4.7, 4.2), 4.9 - y)  # the lower half of an ellipse
     _paint(image, bowl, _colour(LIPS), a["smile"])
-    teeth = np.maximum(_ellipse(front, y - 5.4, 3.5, 2.0), 5.8 - y)
+    teeth = np.maximum(_ellipse(front, y - 4.9, 4.1, 2.9), 4.9 - y)
     _paint(image, teeth, _colour(WHITE), a["smile"])
 
 
 def _draw_glasses(image: np.ndarray, front: np.ndarray, y: np.ndarray, a: Parameters) -> None:
     """Two dark rings round the eyes, a bridge between them, and a tint on the lenses."""
     lens = _ellipse(np.abs(front) - 3.7, y + 1, 3.1, 2.9)
-    _paint(image, lens, _colour((0.55, 0.65, 0.75)), 0.35 * a["glasses"])
-    ring = np.abs(lens) - 0.6
+    _paint(image, lens, _colour((0.55, 0.75, 0.90)), 0.6 * a["glasses"])
+    ring = np.abs(lens) - 0.7
     bridge = _box(front, y + 1.4, 1.0, 0.5)
     arms = np.maximum(_box(front, y + 1.4, 8.5, 0.5), 6.5 - np.abs(front))
     frame = np.minimum(np.minimum(ring, bridge), arms)

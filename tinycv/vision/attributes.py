@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinycv.data import inputs as data_inputs
-from tinycv.data.loader import DataLoader
+from tinycv.data.loader import DataLoader, Transform
 from tinycv.engine.ops import sigmoid
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
@@ -35,20 +35,29 @@ def train_attributes(
     epochs: int,
     *,
     seed: int = 0,
+    transform: Transform | None = None,
     batch_size: int = 64,
     device: str | None = None,
 ) -> History:
-    """Train ``model`` on images (N, C, H, W) and their attributes (N, A), each from 0 to 1. Returns
-    the history, and leaves the model in eval mode."""
+    """Train ``model`` on images (N, C, H, W) and their attributes (N, A), each from 0 to 1.
+
+    transform: augmentation, passed to the DataLoader. Returns the history, and leaves the model in
+    eval mode.
+    """
     inputs.model(model, "train_attributes: model")
     images = data_inputs.images(images, "train_attributes: images", floats=True)
     attributes = _targets(attributes, len(images))
     epochs = data_inputs.whole(epochs, "train_attributes: epochs", 1)
     seed = data_inputs.whole(seed, "train_attributes: seed", 0, 2**63)
     batch_size = data_inputs.whole(batch_size, "train_attributes: batch_size", 1)
-    whole_batches = len(images) >= batch_size
+    data_inputs.function(transform, "train_attributes: transform", "of a batch and a generator")
     loader = DataLoader(
-        images, attributes, batch_size=batch_size, drop_last=whole_batches, seed=seed
+        images,
+        attributes,
+        batch_size=batch_size,
+        seed=seed,
+        drop_last=len(images) >= batch_size,
+        transform=transform,
     )
     steps = epochs * len(loader)
     history = fit(

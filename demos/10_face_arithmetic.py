@@ -1,0 +1,358 @@
+"""10 · GAN: what is "man with glasses - man + woman"?
+python demos/10_face_arithmetic.py      4 min on one core
+
+Vector arithmetic on faces (人脸的向量运算). A DCGAN learns 32 x 32 faces without any label. It
+makes each face from a noise vector. A sum of such vectors is a noise vector again, so it is a face too:
+which one? All faces here are synthetic, drawn by tinycv/data/faces.py with six attributes that are
+independent. "Woman" is nothing but long hair and a narrow jaw, "man" short hair and a square jaw.
+A judge, which learned from labels, finds vectors whose faces show a concept and checks the answer.
+Beside it: the same sum of pixels, a random vector of equal length, and three ways to find one
+vector that puts glasses on any face.
+--faces FOLDER takes your own faces: photos, and attributes.csv with columns file,glasses,woman.
+Read first: tinycv/adversarial/arithmetic.py, tinycv/data/faces.py.
+Radford et al. 2016 (DCGAN), section 6.3.2.
+"""
+
+from itertools import product
+
+import numpy as np
+
+import tinycv
+from tinycv.adversarial import DCGANDiscriminator, DCGANGenerator, images_of, train_dcgan
+from tinycv.adversarial.arithmetic import (
+    arithmetic,
+    concepts_of_triples,
+    count_shown,
+    difference_of_means,
+    judge_gradient,
+    linear_classifier,
+    linear_path,
+    neighbours,
+    pick,
+    random_direction,
+    regression_direction,
+    score,
+    spherical_path,
+)
+from tinycv.adversarial.gan import HINGE
+from tinycv.data import DataLoader, faces, faces_from_folder
+from tinycv.data.faces import BINARY
+from tinycv.nn.spectral_norm import spectral_norm
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.metrics import squared_distances
+from tinycv.vision import ConvNet, attribute_probabilities, train_attributes
+
+show = Demo(
+    "10_face_arithmetic",
+    __doc__,
+    faces="folder with your faces: photos, and attributes.csv (file,glasses,woman,...; 1 or 0)",
+)
+LATENT = 32  # length of a noise vector
+TRIPLES = show.choose(quick=6, default=500)
+CONFIDENT = show.choose(quick=0.0, default=0.9)  # the judge's probability of every attribute
+rng = np.random.default_rng(show.seed)
+
+# %% Data: faces to learn from, and held-out ones
+count, held_out = show.choose(quick=64, default=8000), show.choose(quick=32, default=2000)
+if show.faces:
+    x, attributes = faces_from_folder(show.faces, columns=("glasses", "woman"))
+    order = rng.permutation(len(x))
+    learned, unseen = np.split(order, [len(x) * 4 // 5])
+    x, x_test = x[learned], x[unseen]
+    test_attributes = {name: values[unseen] for name, values in attributes.items()}
+    attributes = {name: values[learned] for name, values in attributes.items()}
+    names = tuple(attributes)
+else:
+    x, attributes = faces(count, seed=10 * show.seed)  # (N, 3, 32, 32), and (N,) by name
+    x_test, test_attributes = faces(held_out, seed=10 * show.seed + 1)
+    names = BINARY
+glasses, woman = names.index("glasses"), names.index("woman")
+
+
+def targets(attributes):
+    """What the judge learns, (N, A): 0 or 1, and last, for drawn faces, the turn from 0 to 1."""
+    columns = [attributes[name] for name in names]
+    if "turn" in attributes:
+        columns.append((attributes["turn"] + 1) / 2)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+# %% A judge, which learns the labels. The GAN will not see them
+tinycv.manual_seed(show.seed)
+
+
+def noisy(images, rng):
+    """Noise of another strength on each image: what a GAN makes is never quite clean."""
+    strength = rng.uniform(0, 0.15, (len(images), 1, 1, 1))
+    return np.clip(images + strength * rng.normal(size=images.shape), 0, 1).astype(np.float32)
+
+
+judge = ConvNet(targets(attributes).shape[1], 32, 3, width=8)
+train_attributes(
+    judge,
+    x,
+    targets(attributes),
+    show.choose(quick=1, default=3),
+    seed=show.seed,
+    transform=noisy,
+    device=show.device,
+)
+
+
+def judged(images):
+    """The probability of each attribute with two values: (N, A)."""
+    return attribute_probabilities(judge, images)[:, : len(names)]
+
+
+accuracy = ((judged(x_test) > 0.5) == (targets(test_attributes)[:, : len(names)] > 0.5)).mean(
+    axis=0
+)
+show.measured(
+    f"accuracy of the judge on held-out faces: {', '.join(names)}",
+    accuracy.tolist(),
+    "synthetic faces; chance: 0.5",
+    ">= 0.99",
+)
+
+# %% The GAN: it learns the same faces, without labels
+width = show.choose(quick=2, default=16)
+tinycv.manual_seed(show.seed)
+generator = DCGANGenerator(32, LATENT, channels=3, width=width)
+discriminator = spectral_norm(DCGANDiscriminator(32, channels=3, width=width, batch_norm=False))
+loader = DataLoader(x, batch_size=64, drop_last=True, seed=show.seed)
+epochs = show.choose(quick=1, default=20)
+history = train_dcgan(
+    generator,
+    discriminator,
+    loader,
+    epochs,
+    game=HINGE,
+    seed=show.seed,
+    device=show.device,
+)
+show.measured("seconds to train the GAN", history.seconds)
+
+# %% Noise vectors for the equation. The judge says what their faces show
+z = rng.normal(size=(show.choose(quick=64, default=20_000), LATENT)).astype(np.float32)
+p = judged(images_of(generator, z))  # (N, A)
+sure = (np.maximum(p, 1 - p) >= CONFIDENT).all(axis=1)
+show.measured(
+    f"share of the GAN's faces whose attributes the judge is all sure of, {CONFIDENT:g} or more",
+    sure.mean(),
+    "only these are picked as examples of a concept",
+)
+
+
+every = np.array(list(product((0, 1), repeat=len(names))))  # all combinations: (2^A, A)
+show.measured(
+    "share of the combinations of attributes of which the GAN makes 10 such faces among its own",
+    (count_shown(p, every, CONFIDENT) >= 10).mean(),
+    "others cannot be asked",
+)
+
+
+def picked_triples(n, asked=glasses, context=woman):
+    """For each of many triples, n noise vectors of each concept, three arrays (T, n, LATENT); and
+    the attributes (T, A) that the answer should have. Triples with a combination of attributes that
+    the GAN hardly makes, so that there are not n vectors of it, are left out."""
+    concepts = concepts_of_triples(2 * TRIPLES, len(names), asked, context, rng)
+    counts = [count_shown(p, concept, CONFIDENT) for concept in concepts]
+    there = np.flatnonzero(np.min(counts, axis=0) >= n)[:TRIPLES]
+    concepts = [concept[there] for concept in concepts]
+    vectors = [z[pick(p, concept, n, rng, CONFIDENT)] for concept in concepts]
+    return vectors, arithmetic(*concepts)
+
+
+def scored(noise, expected, asked=glasses):
+    """What the judge says about the faces of this noise."""
+    return score(judged(images_of(generator, noise)), expected, asked)
+
+
+# %% Measure: man with glasses - man + woman, by the number of vectors per concept
+COUNTS = (1, 3, 10)
+FLIPS = {3: ">= 0.88", 10: ">= 0.95"}  # targets
+by_count = {}
+for n in COUNTS:
+    vectors, expected = picked_triples(n)
+    noise = arithmetic(*(v.mean(axis=1) for v in vectors))
+    by_count[n] = found = scored(noise, expected)
+    mean = f"man with glasses - man + woman, mean of {n}" if n > 1 else "the same, one vector each"
+    unstable = (
+        "DCGAN, section 6.3.2: unstable" if n == 1 else "synthetic faces; judged by a classifier"
+    )
+    target = FLIPS.get(n, "lower than the mean of 3")
+    show.measured(f"{mean}: share of answers with glasses", found.flips, unstable, target)
+    show.measured(f"{mean}: share of all other attributes kept", found.kept, unstable, target)
+    show.measured(f"{mean}: share of answers with all others kept", found.all_kept)
+
+# %% Controls, with the mean of three: nothing added, a random vector added, pixels instead of noise
+vectors, expected = picked_triples(3)
+a, b, c = (v.mean(axis=1) for v in vectors)  # (T, LATENT)
+nothing = scored(c, expected)
+by_chance = c + random_direction(a - b, rng)
+chance = scored(by_chance, expected)
+answers = images_of(generator, arithmetic(a, b, c))
+
+
+def mean_images(vectors):
+    """The mean face of each concept, pixel by pixel, of vectors (T, n, LATENT)."""
+    images = images_of(generator, vectors.reshape(-1, LATENT))
+    return images.reshape(*vectors.shape[:2], *images.shape[1:]).mean(axis=1)
+
+
+pixel_answers = np.clip(arithmetic(*(mean_images(v) for v in vectors)), 0, 1)
+pixels = score(judged(pixel_answers), expected, glasses)
+show.measured("nothing added: share of answers with glasses", nothing.flips, "", "<= 0.02")
+show.measured(
+    "a random vector of equal length added: share of answers with glasses",
+    chance.flips,
+    "the control",
+    "<= 0.25",
+)
+show.measured("pixel arithmetic: share of answers with glasses", pixels.flips, "fools the judge")
+show.measured("pixel arithmetic: share of all other attributes kept", pixels.kept)
+
+
+# %% Measure: pixel arithmetic fools the judge, so ask how far its answers are from any face
+def distances_to_faces(images):
+    """The distance of each image to the nearest of 20,000 faces that no network learned."""
+    flat = images.reshape(len(images), -1)
+    nearest = np.full(len(flat), np.inf)
+    for block in range(show.choose(quick=1, default=10)):
+        more = x if show.faces else faces(held_out, seed=1_000_000 + 10 * show.seed + block)[0]
+        squared = squared_distances(flat, more.reshape(len(more), -1))
+        nearest = np.minimum(nearest, squared.min(axis=1))
+    return np.sqrt(nearest)
+
+
+kinds = {
+    "held-out faces": x_test[:TRIPLES],
+    "the GAN's faces": images_of(generator, z[:TRIPLES]),
+    "arithmetic": answers,
+    "pixel arithmetic": pixel_answers,
+}
+distances = np.split(distances_to_faces(np.concatenate(list(kinds.values()))), len(kinds))
+medians = {name: np.median(d) for name, d in zip(kinds, distances, strict=True)}
+for name, median in medians.items():
+    show.measured(
+        f"median distance to the nearest of 20,000 faces: {name}",
+        median,
+        "root of the summed squares over all pixels, each from 0 to 1",
+    )
+
+# %% Directions: one vector for glasses, learned from other noise, then added to faces without them
+z_other = rng.normal(size=(show.choose(quick=32, default=4000), LATENT)).astype(np.float32)
+p_other = attribute_probabilities(judge, images_of(generator, z_other))
+has = p_other[:, glasses] > 0.5
+if show.quick:  # a few steps of training make no glasses
+    has = np.arange(len(has)) % 2 == 0
+some = z_other[: show.choose(quick=4, default=500)]
+directions = {
+    "difference of means": difference_of_means(z_other, has),
+    "linear classifier": linear_classifier(z_other, has),
+    "judge's gradient": judge_gradient(generator, judge, some, glasses).mean(axis=0),
+}
+directions["random"] = random_direction(directions["linear classifier"], rng)
+LENGTHS = (0, 1, 2, 3, 4)
+without = np.flatnonzero(p[:, glasses] <= 1 - CONFIDENT)[:TRIPLES]
+expected = (p[without] > 0.5).astype(int)
+expected[:, glasses] = 1
+along = {}  # by name, the scores at each length
+for name, direction in directions.items():
+    unit = direction / np.linalg.norm(direction)
+    along[name] = [scored(z[without] + length * unit, expected) for length in LENGTHS]
+    metric = f"{name}, steps of length {', '.join(map(str, LENGTHS))}"
+    show.measured(f"{metric}: share with glasses", [found.flips for found in along[name]])
+    show.measured(f"{metric}: share of all others kept", [found.kept for found in along[name]])
+
+# %% A turn vector: faces that look right, minus faces that look left (own faces: women minus men)
+turned = "woman" if show.faces else "turn"
+values = p_other[:, woman] if show.faces else 2 * p_other[:, -1] - 1
+order = np.argsort(values)
+quarter = len(order) // 4
+ends = np.concatenate([order[:quarter], order[-quarter:]])  # looking left, looking right
+turn = difference_of_means(z_other[ends], np.arange(2 * quarter) >= quarter)
+fitted = regression_direction(z_other, values)
+show.measured(
+    f"{turned} vector: cosine of the difference of means with the least-squares slope",
+    turn @ fitted / np.linalg.norm(turn) / np.linalg.norm(fitted),
+)
+SHARES = np.linspace(-1, 1, 5)
+judged_turn = []
+for share in SHARES:
+    found = attribute_probabilities(judge, images_of(generator, z[:TRIPLES] + share * turn))
+    value = found[:, woman] if show.faces else 2 * found[:, -1] - 1
+    judged_turn.append(value.mean())
+show.measured(f"{turned}, by the judge, of faces plus -1, -0.5, 0, 0.5, 1 times it", judged_turn)
+
+# %% Draw: the equation, with the three faces of each concept, and the answer with its neighbours
+plain = [np.zeros((1, len(names)), int) for _ in range(3)]  # no beard, no hat, ...
+plain[0][:, glasses] = plain[2][:, woman] = 1
+three = [z[pick(p, concept, 3, rng, CONFIDENT)[0]] for concept in plain]  # (3, LATENT) each
+answer = arithmetic(*(v.mean(axis=0) for v in three))
+around = images_of(generator, np.insert(neighbours(answer, 8, rng), 4, answer, axis=0))
+by_pixels = np.clip(arithmetic(*(images_of(generator, v).mean(axis=0) for v in three)), 0, 1)
+no_direction = three[2].mean(axis=0) + random_direction(three[0].mean(0) - three[1].mean(0), rng)
+
+best = by_count[3]
+figure = draw.figure(
+    f"GAN: man with glasses - man + woman wears glasses in {best.flips:.0%} of {TRIPLES} sums,\n"
+    f"and keeps {best.kept:.0%} of everything else (synthetic faces, mean of 3 vectors each)",
+    9,
+    11.4,
+)
+top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.5, 3.2, 2.6))
+grid = top.add_gridspec(2, 6, height_ratios=(1, 2.6), width_ratios=(1, 1, 1, 1.25, 1, 1))
+for i, (concept, vectors) in enumerate(
+    zip(("man, glasses", "- man", "+ woman"), three, strict=True)
+):
+    ax = top.add_subplot(grid[0, i])
+    draw.tiles(ax, images_of(generator, vectors), 3, concept)
+    mean = images_of(generator, vectors.mean(axis=0, keepdims=True))
+    draw.image(top.add_subplot(grid[1, i]), mean[0], "the mean vector")
+draw.tiles(top.add_subplot(grid[:, 3]), around, 3, "= the answer, and\nits 8 neighbours")
+draw.image(top.add_subplot(grid[1, 4]), by_pixels, "the same sum\nof pixels")
+random_face = images_of(generator, no_direction[None])[0]
+draw.image(top.add_subplot(grid[1, 5]), random_face, "woman + a\nrandom vector")
+
+# %% Draw: walks between two faces, and along the turn vector
+walks, turns = middle.subplots(2, 1)
+STEPS = 9
+rows = {}
+for name, path in (("line", linear_path), ("arc", spherical_path)):
+    rows[name] = images_of(generator, path(z[sure][0], z[sure][1], STEPS))
+draw.image_rows(walks, rows)
+walks.set_title("From one face to another: along a straight line, and along an arc", fontsize=11)
+steps = np.linspace(-1, 1, STEPS)[:, None]
+rows = {f"face {i + 1}": images_of(generator, z[sure][i + 2] + steps * turn) for i in range(2)}
+draw.image_rows(turns, rows, [f"{step:+.2g}" for step in steps[:, 0]])
+turns.tick_params(labeltop=False, labelbottom=True)
+turns.set_title(f"A face plus these multiples of the {turned} vector", fontsize=11)
+
+# %% Draw: the figures
+by_number, far, on_directions = bottom.subplots(1, 3)
+draw.curves(
+    by_number,
+    {
+        "glasses": (COUNTS, [found.flips for found in by_count.values()]),
+        "others\nkept": (COUNTS, [found.kept for found in by_count.values()]),
+        "random\nvector": (COUNTS, [chance.flips] * len(COUNTS)),
+    },
+    "vectors per concept",
+    "share",
+)
+by_number.set(xscale="log", xticks=COUNTS, xticklabels=COUNTS, ylim=(0, 1.02))
+by_number.minorticks_off()
+by_number.set_title("A mean is stable", fontsize=11)
+far.barh(list(medians), list(medians.values()), color=[draw.INK, draw.SKY, draw.BLUE, draw.RED])
+far.invert_yaxis()
+far.set(xlabel="distance to the nearest face")
+far.set_title("Pixel sums are no faces", fontsize=11)
+lines = {
+    name: ([found.flips for found in scores], [found.kept for found in scores])
+    for name, scores in along.items()
+}
+draw.curves(on_directions, lines, "share with glasses", "share of others kept")
+on_directions.set_title("One direction for all faces", fontsize=11)
+show.finish(figure)
