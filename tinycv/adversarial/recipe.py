@@ -1,12 +1,11 @@
-"""Training recipe for a small DCGAN, and how images are made with it: for demos 09 and 10.
+"""Training recipe for a small DCGAN, and how images are made with it: what demo 09 uses.
 
-    Adam, lr 1e-3, betas 0 and 0.9     for both sides; the non-saturating loss, or another
+    Adam, lr 1e-3, betas 0 and 0.9     for both sides, with the non-saturating loss
     learning rates fall to 0           along a straight line, so that the game comes to rest
     averaged weights                   EMA with decay 0.99, of the generator
 
 differs: Radford et al. 2016, section 4, use lr 2e-4 and beta1 0.5, and no average.
-Read first: turns.py, networks.py.
-See at work: demos/09_gan_digits.py, demos/10_face_arithmetic.py.
+Read first: turns.py, networks.py.   See at work: demos/09_gan_digits.py.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.adversarial.gan import NON_SATURATING, Game
 from tinycv.adversarial.turns import fit_gan
 from tinycv.data import inputs
 from tinycv.data.loader import DataLoader, DrawnLoader
@@ -36,7 +34,6 @@ def train_dcgan(
     loader: DataLoader | DrawnLoader,
     epochs: int,
     *,
-    game: Game = NON_SATURATING,
     seed: int = 0,
     evaluate: Callable[[Module], dict[str, Any]] | None = None,
     evaluate_every: int = 1,
@@ -63,7 +60,6 @@ def train_dcgan(
         Adam(discriminator.parameters(), lr=1e-3, betas=(0.0, 0.9)),
         loader,
         epochs,
-        game=game,
         ema=ema,
         seed=seed,
         schedule=warmup_linear(epochs * len(loader)),
