@@ -89,6 +89,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "precision: share of generated digits that look real (k = 3)",
         "recall: share of real digits that could have been generated (k = 3)",
     ),
+    "10_face_arithmetic": (
+        "man with glasses - man + woman, mean of 3: share of answers with glasses",
+        "man with glasses - man + woman, mean of 3: share of all other attributes kept",
+        "a random vector of equal length added: share of answers with glasses",
+    ),
     "13_brownian": (
         "growth of the dye's variance per unit of time, divided by 2D",
         "log-likelihood of the ink that came back, minus that of the ink itself, nats",

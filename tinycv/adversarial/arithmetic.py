@@ -142,7 +142,7 @@ def count_shown(
 def _shows(probabilities: np.ndarray, concept: np.ndarray, threshold: float) -> np.ndarray:
     """Which images show the concept (A,): (N,) bools."""
     of_wanted = np.where(concept == 1, probabilities, 1 - probabilities)  # (N, A)
-    return (of_wanted >= threshold).all(axis=1)
+    return np.all(of_wanted >= threshold, axis=1)
 
 
 def neighbours(
