@@ -129,15 +129,15 @@ class Centred(nn.Module):
 
 # With the recipe of demo 09 the discriminator won in trials, and the faces stayed noisy. Spectral
 # norm bounds its slope, so it may even learn twice as fast as the generator.
-width = show.choose(quick=2, default=16)
+width = show.choose(quick=2, default=32)
 tinycv.manual_seed(show.seed)
 generator = DCGANGenerator(32, LATENT, channels=3, width=width)
 discriminator = nn.Sequential(
     Centred(), DCGANDiscriminator(32, channels=3, width=width, batch_norm=False)
 )
 discriminator = spectral_norm(discriminator)
-loader = DataLoader(x, batch_size=64, drop_last=True, seed=show.seed)
-epochs = show.choose(quick=1, default=7)
+loader = DataLoader(x, batch_size=32, drop_last=True, seed=show.seed)
+epochs = show.choose(quick=1, default=3)
 ema = EMA(generator, decay=0.99)
 history = fit_gan(
     generator,
@@ -156,7 +156,7 @@ generator.eval().load_state_dict(ema.state_dict())
 show.measured("seconds to train the GAN", history.seconds)
 
 # %% Noise vectors for the equation. The judge says what their faces show
-z = rng.normal(size=(show.choose(quick=64, default=20_000), LATENT)).astype(np.float32)
+z = rng.normal(size=(show.choose(quick=64, default=15_000), LATENT)).astype(np.float32)
 p = judged(images_of(generator, z))  # (N, A)
 sure = (np.maximum(p, 1 - p) >= CONFIDENT).all(axis=1)
 show.measured(
@@ -267,7 +267,7 @@ for name, median in medians.items():
     )
 
 # %% Directions: one vector for glasses, learned from other noise, then added to faces without them
-z_other = rng.normal(size=(show.choose(quick=32, default=4000), LATENT)).astype(np.float32)
+z_other = rng.normal(size=(show.choose(quick=32, default=3000), LATENT)).astype(np.float32)
 p_other = attribute_probabilities(judge, images_of(generator, z_other))
 has = p_other[:, glasses] > 0.5
 if show.quick:  # a few steps of training make no glasses
@@ -377,7 +377,7 @@ far.spines[["top", "right"]].set_visible(False)
 far.margins(x=0.2)
 far.invert_yaxis()
 far.set(xlabel="distance to the nearest face")
-far.set_title("Pixel sums are no faces", fontsize=11)
+far.set_title("How far from any face?", fontsize=11)
 lines = {
     name: ([found.flips for found in scores], [found.kept for found in scores])
     for name, scores in along.items()

@@ -137,6 +137,22 @@ def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path, here):
     )
 
 
+def test_the_face_demo_learns_a_folder_of_your_own_faces(tmp_path, here):
+    from PIL import Image
+
+    chance = np.random.default_rng(0)
+    lines = ["file,glasses,woman"]
+    for i in range(60):
+        photo = chance.integers(0, 256, (40, 36, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{i % 2},{2 * (i // 2 % 2) - 1}")
+    (tmp_path / "attributes.csv").write_text("\n".join(lines))
+    here(ROOT / "demos/10_face_arithmetic.py", "--quick", "--faces", str(tmp_path))
+    record = check_what_it_left(tmp_path / "out", "10_face_arithmetic")
+    assert record["rows"][0]["metric"].endswith("held-out faces: glasses, woman")
+    assert "own faces" in record["title"] and "synthetic" not in record["title"]
+
+
 def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):
     blocked = (
         "import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; "
