@@ -278,14 +278,15 @@ directions = {
     "linear classifier": linear_classifier(z_other, has),
     "judge's gradient": judge_gradient(generator, judge, some, glasses).mean(axis=0),
 }
-directions["random"] = random_direction(directions["linear classifier"], rng)
 LENGTHS = (0, 1, 2, 3, 4)
 without = np.flatnonzero(p[:, glasses] <= 1 - CONFIDENT)[:TRIPLES]
 expected = (p[without] > 0.5).astype(int)
 expected[:, glasses] = 1
+# the control: another random vector for each face
+directions["random"] = rng.normal(size=(len(without), LATENT))
 along = {}  # by name, the scores at each length
 for name, direction in directions.items():
-    unit = direction / np.linalg.norm(direction)
+    unit = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
     along[name] = [scored(z[without] + length * unit, expected) for length in LENGTHS]
     metric = f"{name}, steps of length {', '.join(map(str, LENGTHS))}"
     show.measured(f"{metric}: share with glasses", [found.flips for found in along[name]])
@@ -341,16 +342,23 @@ draw.image(top.add_subplot(grid[1, 4]), by_pixels, "the same sum\nof pixels")
 random_face = images_of(generator, no_direction[None])[0]
 draw.image(top.add_subplot(grid[1, 5]), random_face, "woman + a\nrandom vector")
 
-# %% Draw: walks between two faces, and along the turn vector
+
+# %% Draw: walks from a face with none of the attributes to one with all but a beard; turned faces
+def clearest(concept):
+    """The noise whose face shows the concept (A,) most clearly."""
+    return z[np.where(concept == 1, p, 1 - p).min(axis=1).argmax()]
+
+
 walks, turns = middle.subplots(2, 1)
 STEPS = 9
 rows = {}
+first, last = clearest(np.zeros(len(names))), clearest(np.array(names) != "beard")
 for name, path in (("line", linear_path), ("arc", spherical_path)):
-    rows[name] = images_of(generator, path(z[sure][0], z[sure][1], STEPS))
+    rows[name] = images_of(generator, path(first, last, STEPS))
 draw.image_rows(walks, rows)
 walks.set_title("From one face to another: along a straight line, and along an arc", fontsize=11)
 steps = np.linspace(-1, 1, STEPS)[:, None]
-rows = {f"face {i + 1}": images_of(generator, z[sure][i + 2] + steps * turn) for i in range(2)}
+rows = {f"face {i + 1}": images_of(generator, z[sure][i] + steps * turn) for i in range(2)}
 draw.image_rows(turns, rows, [f"{step:+.2g}" for step in steps[:, 0]])
 turns.tick_params(labeltop=False, labelbottom=True)
 turns.set_title(f"A face plus these multiples of the {turned} vector", fontsize=11)
