@@ -51,7 +51,7 @@ show = Demo(
     __doc__,
     faces="folder with your faces: photos, and attributes.csv (file,glasses,woman,...; 1 or 0)",
 )
-LATENT = 32  # length of a noise vector
+LATENT = 16  # length of a noise vector
 TRIPLES = show.choose(quick=6, default=500)
 CONFIDENT = show.choose(quick=0.0, default=0.9)  # the judge's probability of every attribute
 rng = np.random.default_rng(show.seed)
