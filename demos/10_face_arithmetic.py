@@ -167,9 +167,10 @@ show.measured(
 
 
 every = np.array(list(product((0, 1), repeat=len(names))))  # all combinations: (2^A, A)
+how_many = count_shown(p, every, CONFIDENT)  # sure examples of each
 show.measured(
     "share of the combinations of attributes of which the GAN makes 10 such faces among its own",
-    (count_shown(p, every, CONFIDENT) >= 10).mean(),
+    (how_many >= 10).mean(),
     "others cannot be asked",
 )
 
@@ -179,7 +180,8 @@ def picked_triples(n, asked=glasses, context=woman):
     the attributes (T, A) that the answer should have. Triples with a combination of attributes that
     the GAN hardly makes, so that there are not n vectors of it, are left out."""
     concepts = concepts_of_triples(2 * TRIPLES, len(names), asked, context, rng)
-    counts = [count_shown(p, concept, CONFIDENT) for concept in concepts]
+    row = 2 ** np.arange(len(names))[::-1]  # a combination as a binary number is its row in every
+    counts = [how_many[concept @ row] for concept in concepts]
     there = np.flatnonzero(np.min(counts, axis=0) >= n)[:TRIPLES]
     concepts = [concept[there] for concept in concepts]
     vectors = [z[pick(p, concept, n, rng, CONFIDENT)] for concept in concepts]
