@@ -14,7 +14,7 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 source = (here / "tinycv/__init__.py").read_text(encoding="utf-8")
 version = re.search(r'^__version__ = "(.+?)"', source, re.MULTILINE)[1]
-demos = ["matplotlib", "tqdm", "scikit-learn", "mlxtend", "Babel"]
+demos = ["matplotlib", "tqdm", "scikit-learn", "scikit-image", "mlxtend", "Babel"]
 setup(
     name="tinycv-from-scratch",
     version=version,

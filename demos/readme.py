@@ -45,7 +45,8 @@ READING = {
     ),
     "Chapter 2, images read as sentences": (
         "vision",
-        "stem vit convnet recipe attributes inside layouts weights classify",
+        "stem vit convnet recipe attributes inside layouts weights classify "
+        "style style_filters vgg adain ../data/sample_photos",
     ),
     "Chapter 3, GANs: a generator against a discriminator": (
         "adversarial",
@@ -93,6 +94,13 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "man with glasses - man + woman, mean of 3: share of answers with glasses",
         "man with glasses - man + woman, mean of 3: share of all other attributes kept",
         "a random vector of equal length added: share of answers with glasses",
+    ),
+    "12_style_transfer": (
+        "Gram distance to the style, fresh filters: the content photo's, divided by the painted "
+        "one's",
+        "ratio of the painted picture, divided by that of the better control",
+        "lowest loss after 100 evaluations: that of Adam, at the best of three rates, divided by "
+        "that of L-BFGS",
     ),
     "13_brownian": (
         "growth of the dye's variance per unit of time, divided by 2D",

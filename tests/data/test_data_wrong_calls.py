@@ -9,7 +9,17 @@ from PIL import Image
 from wrong_calls import riddles
 
 from tinycv import data
-from tinycv.data import cifar, disk_cache, face_folder, idx, loader, memory, mnist, photos
+from tinycv.data import (
+    cifar,
+    disk_cache,
+    face_folder,
+    idx,
+    loader,
+    memory,
+    mnist,
+    photos,
+    sample_photos,
+)
 from tinycv.data.rand_augment import CHANGES
 
 X = np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
@@ -105,6 +115,17 @@ GOOD = {
         {"photo": Image.new("RGB", (8, 8)), "size": 4, "crop": 0.9, "resample": "bicubic"},
     ),
     "pixels": (photos.pixels, {"photo": Image.new("RGB", (8, 8))}),
+    "sample_photo": (
+        data.sample_photo,
+        {"name": "chelsea", "size": 8, "box": (10, 20, 30)},
+    ),
+    "credit": (data.credit, {"names": ["china", "flower"]}),
+    "PhotoCrops": (
+        lambda pictures, size: data.PhotoCrops(pictures, size)(2, RNG),
+        {"pictures": [X[0]], "size": 4},
+    ),
+    "PhotoCrops draw": (data.PhotoCrops([X[0]], 4), {"n": 2, "rng": RNG}),
+    "halvings": (sample_photos.halvings, {"picture": X[0], "least": 4}),
     "read_idx": (data.read_idx, {"path": "a.idx"}),
     "idx_header": (idx.idx_header, {"path": "a.idx"}),
     "write_idx": (
@@ -172,7 +193,17 @@ def test_the_error_of_a_wrong_call_names_the_function(name):
 
 def test_every_public_function_is_covered():
     found = {name for name in data.__all__ if name not in OTHERS}
-    for module in (photos, face_folder, loader, idx, cifar, mnist, memory, disk_cache):
+    for module in (
+        photos,
+        sample_photos,
+        face_folder,
+        loader,
+        idx,
+        cifar,
+        mnist,
+        memory,
+        disk_cache,
+    ):
         found |= {
             name
             for name, thing in vars(module).items()

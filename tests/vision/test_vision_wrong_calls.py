@@ -2,10 +2,12 @@
 container holds the images."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from vgg_file import vgg_file
 from wrong_calls import riddles
 
 import tinycv
@@ -28,6 +30,11 @@ def vit(**options):
 
 
 MODEL = vit().eval()
+PHOTO = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+FILTERS = vision.RandomFilters(2, (3,), 2)
+FEATURES = np.ones((1, 2, 4, 4), np.float32)
+GRAMS = np.ones((1, 2, 2), np.float32)
+PAINTER = vision.AdaINTransfer(width=2)
 SIZES = {
     "image_size": 8,
     "patch_size": 4,
@@ -75,6 +82,13 @@ def attributes_learned(model, images, attributes, epochs, seed, transform, batch
         transform=transform,
         batch_size=batch_size,
     )
+
+
+def vgg(path, pooling):
+    """VGG19Features, whose file is written when the good call needs it."""
+    if isinstance(path, str) and path == "vgg19.safetensors":
+        vgg_file(Path.cwd())
+    return vision.VGG19Features(path, pooling)
 
 
 GOOD = {
@@ -145,6 +159,46 @@ GOOD = {
     ),
     "load_vit": (vision.load_vit, {"path": "a.safetensors", "heads": 2, "image_size": 8}),
     "save_vit": (vision.save_vit, {"path": "b.safetensors", "model": MODEL, "layout": "timm"}),
+    "gram_matrix": (vision.gram_matrix, {"features": FEATURES}),
+    "style_loss": (
+        vision.style_loss,
+        {"features": [tinycv.tensor(FEATURES)], "grams": [tinycv.tensor(GRAMS)], "weights": [1.0]},
+    ),
+    "content_loss": (vision.content_loss, {"features": FEATURES, "target": FEATURES}),
+    "total_variation": (vision.total_variation, {"x": PHOTO}),
+    "luminance": (vision.luminance, {"x": PHOTO}),
+    "match_luminance": (vision.match_luminance, {"content": PHOTO, "style": PHOTO}),
+    "Canvas": (vision.Canvas, {"start": PHOTO}),
+    "StyleObjective": (
+        vision.StyleObjective,
+        {
+            "content": PHOTO,
+            "style": PHOTO,
+            "extractor": FILTERS,
+            "alpha": 1.0,
+            "weights": [1.0, 1.0],
+            "smoothness": 0.1,
+        },
+    ),
+    "StyleObjective ": (vision.StyleObjective(PHOTO, PHOTO, FILTERS), {"x": PHOTO}),
+    "RandomFilters": (vision.RandomFilters, {"per_size": 2, "sizes": (3, 5), "levels": 2}),
+    "RandomFilters ": (lambda x: FILTERS(x), {"x": PHOTO}),
+    "VGG19Features": (vgg, {"path": "vgg19.safetensors", "pooling": "max"}),
+    "AdaINTransfer": (vision.AdaINTransfer, {"width": 2}),
+    "AdaINTransfer ": (
+        lambda content, style, alpha: PAINTER(content, style, alpha),
+        {"content": PHOTO, "style": PHOTO, "alpha": 0.5},
+    ),
+    "adain_loss": (
+        vision.adain_loss,
+        {
+            "model": PAINTER,
+            "content": PHOTO,
+            "style": PHOTO,
+            "extractor": FILTERS,
+            "style_weight": 1.0,
+        },
+    ),
     "classify": (
         classify.classify,
         {"model": MODEL, "image": IMAGES[0], "top": 2, "device": "cpu"},
@@ -156,6 +210,13 @@ FOR_THE_COMMAND = {"main", "report", "parser"}
 ALSO = {
     "train_attributes": ("ViT", "attribute_loss"),
     "attribute_probabilities": ("ViT",),
+    "style_loss": ("gram_matrix",),
+    "AdaINTransfer": ("StyleDecoder",),
+    "AdaINTransfer ": ("PatchCosines",),
+    "adain_loss": ("AdaINTransfer", "PatchCosines"),
+    "StyleObjective": ("RandomFilters",),
+    "StyleObjective ": ("RandomFilters",),
+    "VGG19Features": (".safetensors", "word"),
     "train_classifier": ("ViT",),
     "patch_rollout": ("ViT",),
     "accuracy": ("ViT",),

@@ -9,6 +9,7 @@ Images:
     faces.py         synthetic faces with named attributes, drawn: glasses, hair, beard, hat, ...
     face_folder.py   your own faces, with a CSV file of their attributes
     photos.py        your own photos, one folder per class
+    sample_photos.py photos and textures that ship with scikit-learn and scikit-image
     depths.py        converts images of any bit depth to values from 0 (black) to 1 (white)
     photo_costs.py   refuses image files that would take too much time or memory to open
     loader.py        DataLoader and DrawnLoader: batches that resume bit for bit
@@ -74,6 +75,7 @@ from tinycv.data.mix import cutmix, mixup, one_hot
 from tinycv.data.mnist import halved, mnist_5k, stacked_digits
 from tinycv.data.photos import image_folder
 from tinycv.data.rand_augment import rand_augment
+from tinycv.data.sample_photos import PhotoCrops, credit, sample_photo
 from tinycv.data.shapes import (
     checkerboard,
     corners,
@@ -97,6 +99,7 @@ __all__ = [
     "DrawnLoader",
     "Mixture",
     "Pairs",
+    "PhotoCrops",
     "Vocabulary",
     "adding",
     "addition",
@@ -108,6 +111,7 @@ __all__ = [
     "copies",
     "copying",
     "corners",
+    "credit",
     "cutmix",
     "dates",
     "digits_8x8",
@@ -136,6 +140,7 @@ __all__ = [
     "read_idx",
     "reversal",
     "ring",
+    "sample_photo",
     "sorting",
     "stacked_digits",
     "stratified_folds",

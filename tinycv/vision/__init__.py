@@ -1,4 +1,5 @@
-"""Chapter 2, vision: the Vision Transformer (ViT), what is inside it, and pretrained weights.
+"""Chapter 2, vision: the Vision Transformer (ViT), what is inside it, and pretrained weights; style
+transfer.
 
 The files, in reading order:
 
@@ -14,6 +15,13 @@ The files, in reading order:
     classify.py  a command: python -m tinycv.vision.classify photo.jpg --weights model.safetensors
     inputs.py    argument checks, which raise the errors of this chapter
 
+Style transfer:
+
+    style.py            Gram matrices, content loss, total variation: pixels that are optimised
+    style_filters.py    random filters at several scales, whose responses describe a texture
+    vgg.py              VGG-19 features in their place, from a weight file that you have
+    adain.py            AdaIN: one forward pass for a style never seen, with a trained decoder
+
 Symbols and names, with their shapes:
 
     B, C, H, W   number of images, channels, height and width in pixels (images are (B, C, H, W))
@@ -27,6 +35,7 @@ Symbols and names, with their shapes:
     K            number of classes; scores are (B, K)
 """
 
+from tinycv.vision.adain import AdaINTransfer, adain_loss
 from tinycv.vision.attributes import attribute_probabilities, train_attributes
 from tinycv.vision.convnet import ConvNet
 from tinycv.vision.inside import (
@@ -44,21 +53,43 @@ from tinycv.vision.inside import (
 )
 from tinycv.vision.recipe import accuracy, probabilities, train_classifier
 from tinycv.vision.stem import ConvStem
+from tinycv.vision.style import (
+    Canvas,
+    StyleObjective,
+    content_loss,
+    gram_matrix,
+    luminance,
+    match_luminance,
+    style_loss,
+    total_variation,
+)
+from tinycv.vision.style_filters import RandomFilters
+from tinycv.vision.vgg import VGG19Features
 from tinycv.vision.vit import ViT, patchify, unpatchify
 from tinycv.vision.weights import load_vit, save_vit
 
 __all__ = [
+    "AdaINTransfer",
+    "Canvas",
     "ConvNet",
     "ConvStem",
+    "RandomFilters",
+    "StyleObjective",
+    "VGG19Features",
     "ViT",
     "accuracy",
+    "adain_loss",
     "attention_distance",
     "attention_rollout",
     "attribute_probabilities",
     "cls_attention",
+    "content_loss",
     "deletion_curve",
     "enrichment",
+    "gram_matrix",
     "load_vit",
+    "luminance",
+    "match_luminance",
     "nearness_learned",
     "patch_distance",
     "patch_filters",
@@ -68,6 +99,8 @@ __all__ = [
     "probabilities",
     "save_vit",
     "spearman",
+    "style_loss",
+    "total_variation",
     "train_attributes",
     "train_classifier",
     "unpatchify",

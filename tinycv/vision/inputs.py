@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinycv.data import inputs
-from tinycv.engine.arguments import listed, shown
+from tinycv.engine.arguments import is_array, listed, shown, sizes
 from tinycv.engine.backend import array_module
-from tinycv.engine.tensor import Tensor
+from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn.module import Module
 
 
@@ -41,6 +41,58 @@ def images(value: Any, what: str, expected: tuple[int, int, int]) -> Any:
             f"{what}: images are {value.dtype}; they must be floats: divide bytes by 255"
         )
     return value
+
+
+def photo(value: Any, what: str, least: int = 2) -> Tensor:
+    """value as a Tensor, if it is an RGB image (N, 3, H, W), floats from 0 to 1, with sides of at
+    least ``least`` pixels. Values are looked at on the host only."""
+    takes = "an RGB image, floats (N, 3, H, W) from 0 to 1"
+    value = array_like(value, what, takes, 4)
+    shape = tuple(value.shape)
+    if value.dtype.kind != "f":
+        raise TypeError(f"{what} is {value.dtype} of shape {shape}; it must be {takes}")
+    if shape[1] != 3 or not shape[0]:
+        raise ValueError(f"{what} has shape {shape}; it must be {takes}")
+    if min(shape[2:]) < least:
+        raise ValueError(
+            f"{what} is {shape[2]} x {shape[3]} pixels; both sides must be at least {least}"
+        )
+    pixels = bare(value)
+    if isinstance(pixels, np.ndarray) and not ((pixels >= 0) & (pixels <= 1)).all():
+        problem = "NaN" if np.isnan(pixels).any() else f"{pixels.min():g} to {pixels.max():g}"
+        raise ValueError(f"{what} holds {problem}; its values must be from 0 to 1")
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def features_of(value: Any, what: str, least: int = 1) -> Tensor:
+    """value as a Tensor, if it is feature maps, floats (N, C, H, W), with at least one channel and
+    sides of at least ``least``."""
+    takes = "feature maps, floats (N, C, H, W)"
+    value = array_like(value, what, takes, 4)
+    shape = tuple(value.shape)
+    if value.dtype.kind != "f":
+        raise TypeError(f"{what} is {value.dtype} of shape {shape}; it must be {takes}")
+    if not shape[1] or min(shape[2:]) < least:
+        raise ValueError(
+            f"{what} has shape {shape}; it must be {takes}, with a channel and sides of at least "
+            f"{least}"
+        )
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def layers_of(value: Any, what: str, each: str) -> list[Any]:
+    """value as a list of arrays or Tensors, one per layer, at least one. each: what they are."""
+    if not isinstance(value, (list, tuple)) or not value or not all(map(is_array, value)):
+        raise TypeError(f"{what} is {shown(value)}; it must be a list of {each}, one per layer")
+    return list(value)
+
+
+def odd_sizes(value: Any, what: str) -> tuple[int, ...]:
+    """At least one odd number: the sides of filters, each with a middle."""
+    sides = sizes(value, what, least=1)
+    if not sides or any(side % 2 == 0 or side > 99 for side in sides):
+        raise ValueError(f"{what} is {shown(value)}; it must be odd numbers, at most 99")
+    return sides
 
 
 def maps(value: Any, who: str) -> list[Tensor]:
