@@ -1,5 +1,5 @@
 """12 · Can one photo be painted in the style of another, without a trained network?
-python demos/12_style_transfer.py      4 min on one core
+python demos/12_style_transfer.py      3 min on two cores
 
 Style transfer (in the lecture: 风格迁移). Texture is which filters respond together, wherever they
 do: their Gram matrix. The pixels of a picture are optimised until its Gram matrices are those of
