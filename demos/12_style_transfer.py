@@ -369,12 +369,7 @@ for name, image in (("colours alone", recoloured), ("AdaIN", in_one_pass[0])):
     of_style.scatter(*place, color=draw.RED, s=22)
     of_style.annotate(name, place, (3, 6), textcoords="offset points", ha="right", fontsize=9)
 of_style.text(
-    0.96,
-    0.93,
-    "Gram matrices, four weights",
-    transform=of_style.transAxes,
-    color=draw.BLUE,
-    ha="right",
+    0.04, 0.3, "Gram matrices,\nfour weights", transform=of_style.transAxes, color=draw.BLUE
 )
 lines = {"L-BFGS": losses_of_lbfgs}
 for rate, losses in losses_of_adam.items():
