@@ -53,7 +53,7 @@ show = Demo(
 )
 LATENT = 16  # length of a noise vector
 TRIPLES = show.choose(quick=6, default=500)
-CONFIDENT = show.choose(quick=0.0, default=0.9)  # the judge's probability of every attribute
+CONFIDENT = show.choose(quick=0.0, default=0.95)  # the judge's probability of every attribute
 rng = np.random.default_rng(show.seed)
 
 # %% Data: faces to learn from, and held-out ones
@@ -160,16 +160,14 @@ z = rng.normal(size=(show.choose(quick=64, default=15_000), LATENT)).astype(np.f
 p = judged(images_of(generator, z))  # (N, A)
 sure = (np.maximum(p, 1 - p) >= CONFIDENT).all(axis=1)
 show.measured(
-    f"share of the GAN's faces whose attributes the judge is all sure of, {CONFIDENT:g} or more",
+    f"share of {len(z)} faces in whose attributes the judge is all sure (>= {CONFIDENT:g})",
     sure.mean(),
     "only these are picked as examples of a concept",
 )
-
-
 every = np.array(list(product((0, 1), repeat=len(names))))  # all combinations: (2^A, A)
 how_many = count_shown(p, every, CONFIDENT)  # sure examples of each
 show.measured(
-    "share of the combinations of attributes of which the GAN makes 10 such faces among its own",
+    f"share of the {len(every)} combinations of attributes with at least 10 such faces",
     (how_many >= 10).mean(),
     "others cannot be asked",
 )
