@@ -129,7 +129,15 @@ LECTURE = (
         "",
         "合成人脸：戴眼镜的男人 − 男人 + 女人 = 戴眼镜的女人；对像素这样加减则不行。",
     ),
-    Slide("GAN: label map to image", "GAN：标签图到图像", coming="11"),
+    Slide(
+        "GAN: label map to image",
+        "GAN：标签图到图像",
+        ("adversarial/spade.py",),
+        "11",
+        "tests/adversarial/test_spade.py",
+        "",
+        "标签在归一化之后才进入网络（SPADE），就不会被抹去；拼接的标签则会：整幅天空与整片草地变成同一张图。",
+    ),
     Slide(
         "Style transfer",
         "风格迁移",

@@ -45,13 +45,13 @@ READING = {
     ),
     "Chapter 2, images read as sentences": (
         "vision",
-        "stem vit convnet recipe attributes inside layouts weights classify "
+        "stem vit convnet segment recipe attributes inside layouts weights classify "
         "style style_filters vgg adain ../data/sample_photos",
     ),
     "Chapter 3, GANs: a generator against a discriminator": (
         "adversarial",
-        "gan turns unrolled networks plane recipe arithmetic ../data/faces ../show/judge "
-        "../show/metrics",
+        "gan turns unrolled networks plane recipe arithmetic ../data/faces spade ../data/scenes "
+        "../show/judge ../show/metrics",
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",
@@ -94,6 +94,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "man with glasses - man + woman, mean of 3: share of answers with glasses",
         "man with glasses - man + woman, mean of 3: share of all other attributes kept",
         "a random vector of equal length added: share of answers with glasses",
+    ),
+    "11_label_to_image": (
+        "SPADE: mean IoU of painted scenes, divided by that of real ones",
+        "SPADE: uniform maps, share of pixels painted as asked",
+        "labels concatenated: largest difference between uniform sky and uniform grass",
     ),
     "12_style_transfer": (
         "Gram distance to the style, fresh filters: the content photo's, divided by the painted "

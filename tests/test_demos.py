@@ -153,6 +153,18 @@ def test_the_face_demo_learns_a_folder_of_your_own_faces(tmp_path, here):
     assert "own faces" in record["title"] and "synthetic" not in record["title"]
 
 
+def test_the_label_demo_paints_a_map_of_your_own(tmp_path, here):
+    from PIL import Image
+
+    from tinycv.data.scenes import LEGEND
+
+    labels = np.arange(6).repeat(32 * 32 // 6 + 1)[: 32 * 32].reshape(32, 32)
+    Image.fromarray(LEGEND[labels]).save(tmp_path / "mine.png")
+    here(ROOT / "demos/11_label_to_image.py", "--quick", "--map", str(tmp_path / "mine.png"))
+    check_what_it_left(tmp_path / "out", "11_label_to_image")
+    assert (tmp_path / "out/11_label_to_image_map.png").exists()
+
+
 def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):
     blocked = (
         "import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; "

@@ -12,7 +12,7 @@ from wrong_calls import riddles
 
 from tinycv import Tensor, adversarial, nn
 from tinycv import diffusion as chapter
-from tinycv.adversarial import arithmetic, gan, plane, recipe, turns
+from tinycv.adversarial import arithmetic, gan, plane, recipe, spade, turns
 from tinycv.adversarial import networks as gan_networks
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader
@@ -60,6 +60,8 @@ def density(x):
     return -0.5 * (x * x).sum(axis=-1)
 
 
+PAINTER = spade.LabelToImage(3, latent=2, widths=(2, 2), side=8)
+MAPS = np.zeros((4, 8, 8), np.int64)
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
 STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
 CALLS = {
@@ -225,6 +227,17 @@ CALLS = {
     arithmetic.random_direction: {"direction": POINTS, "rng": np.random.default_rng(0)},
     arithmetic.linear_path: {"a": POINTS[0], "b": POINTS[1], "steps": 3},
     arithmetic.spherical_path: {"a": POINTS[0], "b": POINTS[1], "steps": 3},
+    spade.label_planes: {"labels": Tensor(LABELS[:, None, None]), "classes": 3},
+    spade.SPADE: {"channels": 2, "classes": 3, "hidden": 2},
+    spade.ConcatNorm: {"channels": 2, "classes": 3},
+    spade.ResBlock: {"before": 2, "after": 3, "classes": 3, "norm": "spade"},
+    spade.Generator: {"classes": 3, "norm": "spade", "latent": 2, "widths": (2, 2), "side": 8},
+    spade.StyleEncoder: {"latent": 2, "width": 2, "side": 8},
+    spade.Discriminator: {"classes": 3, "width": 2},
+    spade.LabelToImage: {"classes": 3, "norm": "concat", "latent": 2, "widths": (2, 2), "side": 8},
+    spade.kl_to_normal: {"mean": X, "log_variance": X},
+    spade.styles_of: {"painter": PAINTER, "images": IMAGES.repeat(3, axis=1)},
+    spade.paint_maps: {"painter": PAINTER, "z": POINTS, "labels": MAPS},
     unet.group_norm_of: {"channels": 4},
     unet.ResBlock: {"channels_in": 4, "channels_out": 4, "embed_dim": 4},
     unet.PixelAttention: {"channels": 4, "heads": 2},
@@ -293,6 +306,11 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "play",
     "tournament",
     "unrolled",
+    "mirrored",
+    "label_map_for",
+    "discriminator_loss",
+    "generator_loss",
+    "feature_matching",
 }
 
 
@@ -335,6 +353,9 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "check_density": ("play",),
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),
+        "LabelToImage": ("LabelToImage", "Generator", "StyleEncoder"),
+        "styles_of": ("styles_of", "StyleEncoder"),
+        "paint_maps": ("paint_maps", "label_planes", "Generator"),
     }
     found = riddles(function, CALLS[function], *names.get(function.__name__, ()))
     assert not found, "\n".join(found)

@@ -25,6 +25,7 @@ from tinycv.data.rand_augment import CHANGES
 X = np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
 Y = np.eye(4, dtype=np.float32)
 RNG = np.random.default_rng(0)
+MAPS = np.ones((2, 32, 32), np.uint8)
 
 
 def identity(x, rng):
@@ -126,6 +127,9 @@ GOOD = {
     ),
     "PhotoCrops draw": (data.PhotoCrops([X[0]], 4), {"n": 2, "rng": RNG}),
     "halvings": (sample_photos.halvings, {"picture": X[0], "least": 4}),
+    "scenes": (data.scenes, {"n": 2, "seed": 0}),
+    "paint": (data.paint, {"labels": MAPS}),
+    "label_map_from_png": (data.label_map_from_png, {"path": "map.png", "side": 8}),
     "read_idx": (data.read_idx, {"path": "a.idx"}),
     "idx_header": (idx.idx_header, {"path": "a.idx"}),
     "write_idx": (
@@ -176,6 +180,7 @@ def files(tmp_path, monkeypatch):
         (tmp_path / place).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save("photos/a/x.png")
     (tmp_path / "photos/attributes.csv").write_text("file,glasses\na/x.png,1\n")
+    Image.new("RGB", (8, 8), (110, 190, 240)).save("map.png")
     data.write_idx("a.idx", np.zeros((2, 3), np.uint8))
     for part in ("train", "t10k"):
         data.write_idx(f"mnist/{part}-images-idx3-ubyte", np.zeros((2, 4, 4), np.uint8))

@@ -50,6 +50,11 @@ SIZES = {
 }
 
 
+SEGMENTER = vision.Segmenter(3, width=2).eval()
+COLOURED = IMAGES.repeat(3, axis=1)
+LABEL_MAPS = np.zeros((4, 8, 8), np.int64)
+
+
 def equal_chances(images):
     return np.full((len(images), 3), 1 / 3)
 
@@ -157,6 +162,21 @@ GOOD = {
             "batch_size": 2,
         },
     ),
+    "Segmenter": (vision.Segmenter, {"num_classes": 3, "width": 2}),
+    "Segmenter ": (lambda images: SEGMENTER(images), {"images": COLOURED}),
+    "segment": (vision.segment, {"model": SEGMENTER, "images": COLOURED}),
+    "pixel_cross_entropy": (
+        vision.pixel_cross_entropy,
+        {"scores": tinycv.tensor(COLOURED), "labels": LABEL_MAPS},
+    ),
+    "iou_by_class": (
+        vision.iou_by_class,
+        {"predicted": LABEL_MAPS, "labels": LABEL_MAPS, "num_classes": 3},
+    ),
+    "mean_iou": (
+        vision.mean_iou,
+        {"predicted": LABEL_MAPS, "labels": LABEL_MAPS, "num_classes": 3},
+    ),
     "load_vit": (vision.load_vit, {"path": "a.safetensors", "heads": 2, "image_size": 8}),
     "save_vit": (vision.save_vit, {"path": "b.safetensors", "model": MODEL, "layout": "timm"}),
     "gram_matrix": (vision.gram_matrix, {"features": FEATURES}),
@@ -222,6 +242,9 @@ ALSO = {
     "accuracy": ("ViT",),
     "probabilities": ("ViT",),
     "classify": ("ViT", "device"),
+    "segment": ("Segmenter",),
+    "pixel_cross_entropy": ("cross_entropy",),
+    "mean_iou": ("iou_by_class",),
     "prepared": ("open_photo", "square"),
     "load_vit": ("a.safetensors", ".safetensors", "word"),
 }

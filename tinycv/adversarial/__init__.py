@@ -10,6 +10,7 @@ networks.py    generators and discriminators: of points (as in PacGAN) and of im
 plane.py       GANs on points in the plane, compared by PacGAN's protocol
 recipe.py      how the small DCGAN of demo 09 is trained, and how its images are made
 arithmetic.py  vector arithmetic with the noise of a GAN: means, directions, interpolation
+spade.py       label map to image: SPADE, and a generator with concatenated labels beside it
 
 The symbols of the chapter:
 

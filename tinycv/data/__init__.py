@@ -16,6 +16,7 @@ Images:
     augment.py       augmentation of whole batches: random flips, crops, shifts, affine maps
     mix.py           mixup and CutMix: two images in one, and their labels
     rand_augment.py  RandAugment: changes drawn from a list
+    scenes.py        synthetic landscapes with label maps: six classes, four styles
 
 Sequences and sentences:
 
@@ -76,6 +77,7 @@ from tinycv.data.mnist import halved, mnist_5k, stacked_digits
 from tinycv.data.photos import image_folder
 from tinycv.data.rand_augment import rand_augment
 from tinycv.data.sample_photos import PhotoCrops, credit, sample_photo
+from tinycv.data.scenes import label_map_from_png, paint, scenes
 from tinycv.data.shapes import (
     checkerboard,
     corners,
@@ -125,12 +127,14 @@ __all__ = [
     "halved",
     "idx_folder",
     "image_folder",
+    "label_map_from_png",
     "lecture",
     "mixup",
     "mnist_5k",
     "moebius",
     "one_hot",
     "padded",
+    "paint",
     "picture",
     "rand_augment",
     "random_affine",
@@ -141,6 +145,7 @@ __all__ = [
     "reversal",
     "ring",
     "sample_photo",
+    "scenes",
     "sorting",
     "stacked_digits",
     "stratified_folds",

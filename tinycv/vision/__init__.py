@@ -8,6 +8,7 @@ The files, in reading order:
     convnet.py   a small convolutional network, for comparison
     recipe.py    how both are trained on few images
     attributes.py  attribute classifier: several yes-or-no questions about one image
+    segment.py   a class for each pixel: a small fully convolutional network, and mean IoU
     inside.py    attention rollout, attention distance, position similarity, deletion
     layouts.py   how timm, torchvision and Hugging Face name and shape the parts of a ViT
     weights.py   loading and saving pretrained ViT weights
@@ -52,6 +53,13 @@ from tinycv.vision.inside import (
     spearman,
 )
 from tinycv.vision.recipe import accuracy, probabilities, train_classifier
+from tinycv.vision.segment import (
+    Segmenter,
+    iou_by_class,
+    mean_iou,
+    pixel_cross_entropy,
+    segment,
+)
 from tinycv.vision.stem import ConvStem
 from tinycv.vision.style import (
     Canvas,
@@ -74,6 +82,7 @@ __all__ = [
     "ConvNet",
     "ConvStem",
     "RandomFilters",
+    "Segmenter",
     "StyleObjective",
     "VGG19Features",
     "ViT",
@@ -87,17 +96,21 @@ __all__ = [
     "deletion_curve",
     "enrichment",
     "gram_matrix",
+    "iou_by_class",
     "load_vit",
     "luminance",
     "match_luminance",
+    "mean_iou",
     "nearness_learned",
     "patch_distance",
     "patch_filters",
     "patch_rollout",
     "patchify",
+    "pixel_cross_entropy",
     "position_similarity",
     "probabilities",
     "save_vit",
+    "segment",
     "spearman",
     "style_loss",
     "total_variation",
