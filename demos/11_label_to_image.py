@@ -1,5 +1,5 @@
 """11 · Can a painted map of sky, sea and grass become an image, in any style?
-python demos/11_label_to_image.py      4 min on one core
+python demos/11_label_to_image.py      7 min on one core
 
 The lecture's slide 标签图到图像 (label map to image). A label map says what is where: cloud, sky,
 tree, mountain, sea or grass. A SPADE generator turns it into an image, in the style of another
