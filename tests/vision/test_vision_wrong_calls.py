@@ -91,7 +91,7 @@ def attributes_learned(model, images, attributes, epochs, seed, transform, batch
 
 def vgg(path, pooling):
     """VGG19Features, whose file is written when the good call needs it."""
-    if isinstance(path, str) and path == "vgg19.safetensors":
+    if isinstance(path, str) and path == "vgg19.safetensors" and not Path(path).exists():
         vgg_file(Path.cwd())
     return vision.VGG19Features(path, pooling)
 
