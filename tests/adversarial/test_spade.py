@@ -157,7 +157,7 @@ def test_a_map_with_another_number_of_classes_is_refused():
 # ── networks ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("norm", ["spade", "concat"])
+@pytest.mark.parametrize("norm", ["spade", "concat", "concat_batch"])
 def test_networks_return_the_shapes_that_they_promise(norm):
     painter, discriminator = LabelToImage(6, norm, widths=(4, 4, 4, 4)), Discriminator(6, width=4)
     x, m = tinycv.rand((2, 3, 32, 32)), label_planes(random_maps(), 6)

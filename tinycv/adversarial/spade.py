@@ -44,6 +44,7 @@ one-hot, m (B, K, S, S).
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -61,7 +62,7 @@ from tinycv.nn.activation import leaky_relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.inputs import batch, numbers, whole
-from tinycv.nn.instance_norm import instance_norm
+from tinycv.nn.instance_norm import InstanceNorm2d
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.padding import pad
@@ -121,26 +122,32 @@ class SPADE(Module):
 
 
 class ConcatNorm(Module):
-    """The plain way: instance norm, and then the labels as ``classes`` more channels. With classes
-    = 0 it is instance norm alone."""
+    """The plain way: a norm, and then the labels as ``classes`` more channels. With classes = 0 it
+    is the norm alone. norm: "instance", or "batch", which is SPADE's own."""
 
-    def __init__(self, channels: int, classes: int):
+    def __init__(self, channels: int, classes: int, norm: str = "instance"):
         (channels,), (classes,) = (
             whole("ConcatNorm", 1, channels=channels),
             whole("ConcatNorm", 0, classes=classes),
         )
+        norms = {"instance": InstanceNorm2d, "batch": partial(BatchNorm2d, affine=False)}
+        self.norm = norms[choice(norm, "ConcatNorm: norm", tuple(norms))](channels)
         self.channels, self.classes = channels, classes
         self.channels_out = channels + classes
 
     def forward(self, h: Tensor, m: Tensor) -> Tensor:
         """h (B, C, s, s) and the label map m (B, K, S, S). Returns (B, C + K, s, s)."""
         if not self.classes:
-            return instance_norm(h)
+            return self.norm(h)
         m = label_map_for(h, m, self.channels, self.classes, "ConcatNorm")
-        return concatenate([instance_norm(h), m], axis=1)
+        return concatenate([self.norm(h), m], axis=1)
 
 
-NORMS = {"spade": SPADE, "concat": ConcatNorm}
+NORMS = {
+    "spade": SPADE,
+    "concat": ConcatNorm,
+    "concat_batch": partial(ConcatNorm, norm="batch"),
+}
 
 
 def label_map_for(h: Tensor, m: Tensor, channels: int, classes: int, who: str) -> Tensor:
@@ -162,7 +169,7 @@ def label_map_for(h: Tensor, m: Tensor, channels: int, classes: int, who: str) -
 class ResBlock(Module):
     """A residual block: twice norm, leaky ReLU and a 3 x 3 convolution, and a skip connection with
     a norm and a 1 x 1 convolution if the number of channels changes (Park et al. 2019, appendix A).
-    norm: "spade" or "concat"."""
+    norm: "spade", "concat" or "concat_batch"."""
 
     def __init__(self, before: int, after: int, classes: int, norm: str = "spade"):
         before, after, classes = whole("ResBlock", 1, before=before, after=after, classes=classes)
@@ -189,8 +196,9 @@ class Generator(Module):
     """Style z (B, latent) and label map m (B, K, S, S) to images (B, 3, S, S) in [0, 1].
 
     A linear layer makes a small image of z. One residual block per entry of ``widths``, which are
-    its channels, is followed by another of twice the side, up to ``side``. norm: "spade" or
-    "concat". With "concat", the last norm has no labels, since no norm follows to remove them.
+    its channels, is followed by another of twice the side, up to ``side``. norm: "spade", "concat"
+    (instance norm) or "concat_batch" (batch norm). Where labels are concatenated, the last norm has
+    none, since no norm follows to remove them.
     """
 
     def __init__(
