@@ -247,3 +247,9 @@ def test_opposite_vectors_have_no_spherical_path():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"arithmetic: a, b and c have the shapes \(2,\)"):
         arithmetic(np.zeros(2), np.zeros(3), np.zeros(2))
+
+
+def test_bytes_are_not_counted_round_the_clock():
+    white, black = np.full(2, 255, np.uint8), np.zeros(2, np.uint8)
+    assert arithmetic(white, black, white).tolist() == [510, 510]
+    assert arithmetic(black, white, black).tolist() == [-255, -255]

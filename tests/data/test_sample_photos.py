@@ -79,6 +79,12 @@ def test_halvings_are_means_of_2_x_2_pixels():
     np.testing.assert_allclose(second[:, 0, 0], picture[:, :2, :2].mean(axis=(1, 2)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("value", [255, np.nan])
+def test_values_that_are_no_pixels_are_refused(value):
+    with pytest.raises(ValueError, match=r"PhotoCrops: pictures\[0\] runs from .* from 0 to 1"):
+        PhotoCrops([np.full((3, 20, 20), value, np.float32)], 16)
+
+
 def test_a_photo_smaller_than_a_crop_is_refused():
     with pytest.raises(ValueError, match=r"PhotoCrops: pictures\[0\] .* at least 16"):
         PhotoCrops([sample_photo("coffee", 8)], 16)

@@ -159,6 +159,13 @@ def test_a_style_of_one_pixel_gives_its_value_at_nearly_no_contrast():
     np.testing.assert_allclose(y, 2.0, atol=1e-4)
 
 
+def test_a_float16_style_whose_variance_overflows_gives_its_contrast():
+    style = np.array([-1000, 1000, -1000, 1000], np.float16).reshape(1, 1, 2, 2)
+    y = F.adaptive_instance_norm(Tensor(style), Tensor(style))
+    assert y.dtype == "float16"
+    np.testing.assert_allclose(y.numpy(), style, rtol=2e-3)
+
+
 def test_adaptive_instance_norm_is_certified_in_both_arguments(device):
     content, style = RNG.normal(size=(2, 2, 3, 2)), RNG.normal(size=(2, 2, 2, 4))
     certify(F.adaptive_instance_norm, content, style, device=device)

@@ -113,6 +113,7 @@ def test_the_same_size_gives_the_same_image_to_the_last_bit(options):
     x = RNG.normal(size=(2, 3, 7, 6)).astype(np.float32)
     assert (interpolate(Tensor(x), (7, 6), **options).numpy() == x).all()
     assert (interpolate(Tensor(x), scale_factor=1.0, **options).numpy() == x).all()
+    assert (interpolate(Tensor(x), scale_factor=1.1, **options).numpy() == x).all()
 
 
 def test_align_corners_keeps_the_four_corners():

@@ -120,3 +120,8 @@ def test_adain_of_pixels_gives_each_colour_the_mean_and_deviation_of_the_style()
 def test_an_image_whose_sides_are_no_multiples_of_4_is_refused():
     with pytest.raises(ValueError, match="x is 18 x 18 pixels; both sides must be multiples of 4"):
         AdaINTransfer(width=2)(photos(side=18), photos())
+
+
+def test_an_extractor_that_returns_no_features_is_refused():
+    with pytest.raises(TypeError, match="adain_loss: extractor returned .* must return Features"):
+        adain_loss(AdaINTransfer(width=2), photos(), photos(), lambda x: x)

@@ -257,6 +257,24 @@ def test_an_image_that_is_no_rgb_image_is_refused_by_name(name, argument):
         StyleObjective(**images, extractor=small_filters())
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda two: StyleObjective(two, photo(2, 32), small_filters()),
+        lambda two: StyleObjective(None, two, small_filters()),
+        lambda two: StyleObjective(None, photo(2, 32), small_filters())(two),
+        lambda two: match_luminance(two, photo(2, 32)),
+        lambda two: match_luminance(photo(2, 32), two),
+        Canvas,
+    ],
+    ids=("content", "style", "x", "matched", "matched to", "canvas"),
+)
+def test_two_images_are_refused_where_one_is_painted(call):
+    two = Tensor(np.full((2, 3, 32, 32), 0.5, np.float32))
+    with pytest.raises(ValueError, match=r"has shape \(2, 3, 32, 32\); it must be one RGB image"):
+        call(two)
+
+
 def test_a_style_photo_smaller_than_the_filters_is_refused_with_both_sizes():
     with pytest.raises(ValueError, match="x is 32 x 32 pixels; both sides must be at least 56"):
         StyleObjective(None, photo(2, 32), RandomFilters(per_size=2))

@@ -71,7 +71,8 @@ WRONG = {
         lambda a: a.update({"features.0.weight": np.ones((64, 1, 3, 3), np.float32)}),
         r"of another shape: features.0.weight is \(64, 1, 3, 3\), should be \(64, 3, 3, 3\)",
     ),
-    "NaN": (lambda a: a["features.0.bias"].fill(np.nan), "NaN: features.0.bias"),
+    "NaN": (lambda a: a["features.0.bias"].fill(np.nan), "NaN or infinity: features.0.bias"),
+    "infinity": (lambda a: a["features.2.bias"].fill(np.inf), "NaN or infinity: features.2.bias"),
     "integers": (
         lambda a: a.update({"features.0.bias": np.ones(64, np.int64)}),
         r"not of real numbers: features.0.bias \(int64\)",

@@ -56,7 +56,8 @@ NOISE = 0.25  # of the neighbours
 
 
 def arithmetic(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a - b + c, for noise vectors, attributes or images, all of one shape."""
+    """a - b + c, for noise vectors, attributes or images, all of one shape. The result of whole
+    numbers, such as the bytes of a photo, may be negative, and is int64."""
     a, b, c = (
         inputs.array(value, f"arithmetic: {name}", "an array of numbers", "iuf")
         for name, value in (("a", a), ("b", b), ("c", c))
@@ -66,6 +67,8 @@ def arithmetic(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
             f"arithmetic: a, b and c have the shapes {a.shape}, {b.shape} and {c.shape}; they must "
             "have one shape"
         )
+    if a.dtype.kind != "f":  # bytes would continue at 0 above 255, and at 255 below 0
+        a = a.astype(np.promote_types(a.dtype, np.int64))
     return a - b + c
 
 

@@ -8,7 +8,8 @@
     images, attributes = faces_from_folder("faces")     as ``faces`` of faces.py returns them
 
 The first column is the name of a photo, relative to the folder; every other column is an attribute,
-1 or 0. CelebA writes -1 for 0, which is read as 0. Photos are scaled, and the square in their
+1 or 0. CelebA writes -1 for 0, which is read as 0. A photo that is named twice is refused, because
+it could be learned from and tested on. Photos are scaled, and the square in their
 middle is cut out (photos.py). An error names the line of the CSV file, and the photo.
 Needs Pillow, which is installed with matplotlib.
 """
@@ -16,6 +17,7 @@ Needs Pillow, which is installed with matplotlib.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,7 +79,7 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             f"faces_from_folder: {path} is not a CSV file in UTF-8: {error}"
         ) from error
     header = [name.strip() for name in lines[0][1]] if lines else []
-    if header[:1] != ["file"] or len(header) < 2 or len(set(header)) < len(header):
+    if header[:1] != ["file"] or len({*header} - {""}) < max(2, len(header)):
         raise ValueError(
             f"faces_from_folder: {path} begins with {','.join(header)!r}; its first line must be "
             "'file' and the names of the attributes, all different, such as 'file,glasses,woman'"
@@ -89,6 +91,14 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             raise ValueError(
                 f"faces_from_folder: {path}, line {line} ({row[0]}) has {len(row)} values; the "
                 f"header has {len(header)} columns: {', '.join(header)}"
+            )
+    seen: dict[str, int] = {}
+    for line, row in lines[1:]:
+        first = seen.setdefault(os.path.normpath(row[0]), line)
+        if first != line:
+            raise ValueError(
+                f"faces_from_folder: {path}, line {line} names {row[0]}, as line {first} does; "
+                "each photo must be named once"
             )
     return header[1:], lines[1:]
 

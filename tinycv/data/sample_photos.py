@@ -93,8 +93,9 @@ def _cut(pixels: np.ndarray, name: str, box: tuple[int, int, int]) -> np.ndarray
 class PhotoCrops:
     """Random square crops of some photos, at random sizes, mirrored at random: for training.
 
-    pictures: (3, H, W) floats, as ``sample_photo`` returns them. size: the side of a crop. Each
-    photo is also kept at a half, a quarter, ... of its size, down to twice the size of a crop.
+    pictures: (3, H, W) floats from 0 to 1, as ``sample_photo`` returns them. size: the side of a
+    crop. Each photo is also kept at a half, a quarter, ... of its size, down to twice the size of a
+    crop.
     """
 
     def __init__(self, pictures: list[np.ndarray], size: int):
@@ -125,11 +126,16 @@ class PhotoCrops:
 
 
 def _picture(value: np.ndarray, what: str, least: int) -> np.ndarray:
-    """A photo (3, H, W), floats, with sides of at least ``least``."""
+    """A photo (3, H, W), floats from 0 to 1, with sides of at least ``least``."""
     picture = inputs.array(value, what, "a photo (3, H, W), floats", "f", ndim=3)
     if picture.shape[0] != 3 or min(picture.shape[1:]) < least:
         raise ValueError(
             f"{what} has shape {picture.shape}; it must be (3, H, W), with H and W at least {least}"
+        )
+    if not ((picture >= 0) & (picture <= 1)).all():  # also refuses NaN
+        raise ValueError(
+            f"{what} runs from {picture.min():g} to {picture.max():g}; it must be a photo (3, H, W)"
+            " of floats from 0 to 1"
         )
     return picture
 

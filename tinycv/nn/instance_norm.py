@@ -59,6 +59,8 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5) ->
     constant at the mean of style.
     """
     check_adaptive(content, style, eps)
+    if style.dtype == "float16":  # its variance could overflow
+        return adaptive_instance_norm(content, style.astype("float32"), eps).astype(content.dtype)
     pixels = tuple(range(2, style.ndim))
     mean = style.mean(axis=pixels, keepdims=True)  # (N, C, 1, 1)
     deviation = sqrt(style.var(axis=pixels, keepdims=True) + eps)

@@ -46,8 +46,8 @@ def interpolate(
     Returns (N, C, H', W').
 
     mode: "nearest" or "bilinear". align_corners is for bilinear; None means False.
-    With scale_factor, s is 1 / scale_factor, as in PyTorch, and H / H' only where nearest keeps a
-    side or doubles it.
+    With scale_factor, s is 1 / scale_factor, as in PyTorch, and H / H' only where a side keeps its
+    length, or nearest doubles it.
     differs: there is no antialias, so an image that becomes much smaller loses the pixels between
     those that are taken; avg_pool2d takes all. There is no recompute_scale_factor. In bilinear mode
     a NaN or an infinite pixel spreads along its row and its column. Nearest by a whole factor is
@@ -84,6 +84,7 @@ def resized_axes(
         axes = [Axis(n, m, n / m) for n, m in zip(sides, size, strict=True)]
     else:
         axes = [Axis(n, floor(n * f), 1 / f) for n, f in zip(sides, factors or (), strict=True)]
+        axes = [axis._replace(step=1.0) if axis.new == axis.old else axis for axis in axes]
     if any(axis.old < 1 or axis.new < 1 for axis in axes):
         raise ValueError(
             f"interpolate: an image of {tuple(sides)} cannot become one of "

@@ -43,7 +43,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.padding import pad
 from tinycv.nn.upsample import interpolate
 from tinycv.vision import inputs
-from tinycv.vision.style import Extractor
+from tinycv.vision.style import Extractor, extracted
 from tinycv.vision.style_filters import from_opponent_colours, opponent_colours
 
 PATCH, STEP = 8, 4  # patches of 8 x 8 pixels, 4 apart: every pixel lies in four of them
@@ -172,9 +172,9 @@ def adain_loss(
     function(extractor, "adain_loss: extractor")
     t = model.target(content, style)
     images = model.decoder(t)  # (N, 3, H, W)
-    return rms(model.encoder(images) - t) + style_weight * statistics_loss(
-        extractor(images).style, extractor(style).style
-    )
+    loss_c = rms(model.encoder(images) - t)
+    painted, wanted = (extracted(extractor, x, "adain_loss").style for x in (images, style))
+    return loss_c + style_weight * statistics_loss(painted, wanted)
 
 
 def statistics_loss(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:

@@ -64,6 +64,16 @@ def photo(value: Any, what: str, least: int = 2) -> Tensor:
     return value if isinstance(value, Tensor) else Tensor(value)
 
 
+def one_photo(value: Any, what: str) -> Tensor:
+    """``photo``, if it is a single one."""
+    image = photo(value, what)
+    if len(image) != 1:
+        raise ValueError(
+            f"{what} has shape {tuple(image.shape)}; it must be one RGB image, (1, 3, H, W)"
+        )
+    return image
+
+
 def features_of(value: Any, what: str, least: int = 1) -> Tensor:
     """value as a Tensor, if it is feature maps, floats (N, C, H, W), with at least one channel and
     sides of at least ``least``."""

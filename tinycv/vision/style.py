@@ -41,7 +41,7 @@ from tinycv.engine.ops import clip, log, sigmoid
 from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.inputs import finite, numbers
 from tinycv.nn.module import Module
-from tinycv.vision.inputs import features_of, layers_of, photo
+from tinycv.vision.inputs import features_of, layers_of, one_photo
 
 # The distance that Canvas keeps from black and white: their logits would be infinite.
 MARGIN = 0.01
@@ -59,6 +59,18 @@ class Features(NamedTuple):
 
 
 Extractor = Callable[[Tensor], Features]
+
+
+def extracted(extractor: Extractor, x: Tensor, who: str) -> Features:
+    """What the extractor returns for x; TypeError, which names the caller ``who``, if that is not
+    Features."""
+    found = extractor(x)
+    if not isinstance(found, Features):
+        raise TypeError(
+            f"{who}: extractor returned {shown(found)}; it must return Features "
+            "(vision/style.py), as RandomFilters does"
+        )
+    return found
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -79,7 +91,8 @@ def style_loss(
 ) -> Tensor:
     """Σ_l w_l E_l: how far the Gram matrices of the layers ``features`` are from ``grams``.
 
-    weights: one w_l per layer; None means 1 / L for each of L layers, as in the paper.
+    weights: one w_l per layer; None means 1 / L for each of L layers, as in the paper. The losses
+    of several images are added.
     """
     features = layers_of(features, "style_loss: features", "feature maps (N, C, H, W)")
     grams = layers_of(grams, "style_loss: grams", "Gram matrices (N, C, C)")
@@ -157,27 +170,21 @@ class StyleObjective:
         self.extractor = function(extractor, "StyleObjective: extractor")
         self.alpha = finite(alpha, "StyleObjective: alpha", low=0)
         self.smoothness = finite(smoothness, "StyleObjective: smoothness", low=0)
-        style = photo(style, "StyleObjective: style").detach()
+        style = one_photo(style, "StyleObjective: style").detach()
         self.grams = [gram_matrix(maps).detach() for maps in self.features(style).style]
         self.weights = layer_weights(weights, len(self.grams), "StyleObjective")
         self.target = None
         if content is not None:
-            content = photo(content, "StyleObjective: content").detach()
+            content = one_photo(content, "StyleObjective: content").detach()
             self.target = self.features(content).content.detach()
 
     def features(self, x: Tensor) -> Features:
         """What the extractor returns for x."""
-        found = self.extractor(x)
-        if not isinstance(found, Features):
-            raise TypeError(
-                f"StyleObjective: extractor returned {shown(found)}; it must return Features "
-                "(vision/style.py), as RandomFilters does"
-            )
-        return found
+        return extracted(self.extractor, x, "StyleObjective")
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (1, 3, H, W). Returns the loss, a single number."""
-        features = self.features(photo(x, "StyleObjective: x"))
+        features = self.features(one_photo(x, "StyleObjective: x"))
         if self.target is not None and features.content.shape != self.target.shape:
             raise ValueError(
                 f"StyleObjective: x has shape {tuple(x.shape)}; it must have that of the content"
@@ -198,7 +205,7 @@ class Canvas(Module):
 
     def __init__(self, start: Tensor):
         """start: the first image, (1, 3, H, W). It is moved inwards by MARGIN if necessary."""
-        start = clip(photo(start, "Canvas: start").detach(), MARGIN, 1 - MARGIN)
+        start = clip(one_photo(start, "Canvas: start").detach(), MARGIN, 1 - MARGIN)
         self.logits = Parameter(log(start / (1 - start)))
 
     def forward(self) -> Tensor:
@@ -226,8 +233,8 @@ def match_luminance(content: Tensor, style: Tensor) -> Tensor:
     in this way, not the content.)
     """
     content, style = (
-        photo(content, "match_luminance: content"),
-        photo(style, "match_luminance: style"),
+        one_photo(content, "match_luminance: content"),
+        one_photo(style, "match_luminance: style"),
     )
     y, target = luminance(content.detach()), luminance(style.detach())  # (1, 1, H, W)
     contrast = std(target) / (std(y) + 1e-6)

@@ -34,7 +34,7 @@ from tinycv.nn.pool import avg_pool2d
 from tinycv.vision.inputs import odd_sizes, photo
 from tinycv.vision.style import Features, luminance
 
-# Brightness has a standard deviation of about 1/4 in photos, a colour difference of about 1/16.
+# Brightness has a standard deviation of about 1/4 in photos, a colour difference of about 1/8.
 BRIGHTNESS, COLOUR = 4.0, 6.0
 # How much longer the filters of mean 0 are, whose responses are smaller.
 TEXTURE = 2.0

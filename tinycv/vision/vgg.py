@@ -32,7 +32,7 @@ from tinycv.engine.tensor import Tensor
 from tinycv.nn.conv import conv2d
 from tinycv.nn.module import Module
 from tinycv.nn.pool import avg_pool2d, max_pool2d
-from tinycv.training.checkpoint import CheckpointError, load, with_nan
+from tinycv.training.checkpoint import CheckpointError, load
 from tinycv.vision.inputs import photo
 from tinycv.vision.style import Features
 from tinycv.vision.weights import IMAGENET
@@ -58,7 +58,7 @@ class VGG19Features(Module):
     """An extractor for StyleObjective. The weights are buffers: they are not learned.
 
     path: the weight file. pooling: "max", as VGG-19 was trained, or "average".
-    CheckpointError for a file with other names or shapes, or with NaN.
+    CheckpointError for a file with other names or shapes, or with NaN or infinity.
     """
 
     def __init__(self, path: str | os.PathLike, pooling: str = "max"):
@@ -126,7 +126,13 @@ def expect_vgg19(path: str, tensors: dict[str, np.ndarray]) -> None:
             for name in shapes
             if name in tensors and tensors[name].dtype.kind != "f"
         ],
-        "NaN": with_nan({name: tensors[name] for name in shapes if name in tensors}),
+        "NaN or infinity": [
+            name
+            for name in shapes
+            if name in tensors
+            and tensors[name].dtype.kind == "f"
+            and not np.isfinite(tensors[name]).all()
+        ],
     }
     complaints = [f"{what}: {listed(names, 4)}" for what, names in problems.items() if names]
     if complaints:
