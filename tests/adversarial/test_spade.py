@@ -264,3 +264,14 @@ def test_a_side_that_does_not_halve_is_refused():
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ValueError, match="ResBlock: norm is 'batch'"):
         ResBlock(4, 4, 6, "batch")
+
+
+def test_widths_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(TypeError, match=r"Generator: widths\[1\] is 4.7"):
+        Generator(6, widths=(4, 4.7))
+
+
+def test_a_style_with_nan_is_refused():
+    painter = LabelToImage(6, widths=(4, 4, 4, 4)).eval()
+    with pytest.raises(ValueError, match="paint_maps: z holds NaN"):
+        paint_maps(painter, np.full((1, 8), np.nan, np.float32), random_maps(1))

@@ -5,6 +5,7 @@ import pytest
 
 import tinycv
 from tinycv import Tensor
+from tinycv.nn import Flatten
 from tinycv.nn.losses import cross_entropy
 from tinycv.optim import Adam
 from tinycv.vision.segment import Segmenter, iou_by_class, mean_iou, pixel_cross_entropy, segment
@@ -69,3 +70,19 @@ def test_labels_out_of_range_are_refused():
     labels = np.full((1, 4, 4), 3)
     with pytest.raises(IndexError, match="labels holds numbers from 3 to 3; 3 classes"):
         mean_iou(np.zeros((1, 4, 4), int), labels, 3)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_the_kind_of_whole_numbers_does_not_matter(kind):
+    labels = np.array([[[0, 1], [1, 2]]])
+    assert mean_iou(labels.astype(kind), labels, 3) == 1
+
+
+def test_nan_is_not_taken_for_the_first_class():
+    with pytest.raises(ValueError, match="segment: model returned scores with NaN"):
+        segment(Segmenter(3, width=2).eval(), np.full((1, 3, 8, 8), np.nan, np.float32))
+
+
+def test_a_model_without_a_score_per_pixel_is_refused():
+    with pytest.raises(ValueError, match=r"segment: model returned .* scores \(1, K, 8, 8\)"):
+        segment(Flatten(), np.zeros((1, 3, 8, 8), np.float32))

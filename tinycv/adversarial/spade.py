@@ -52,7 +52,7 @@ import numpy as np
 
 from tinycv.adversarial.gan import hinge, minus_fake
 from tinycv.data import inputs
-from tinycv.engine.arguments import choice, shown
+from tinycv.engine.arguments import choice, shown, sizes
 from tinycv.engine.create import one_hot, randn_like
 from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import abs as absolute
@@ -61,7 +61,7 @@ from tinycv.engine.tensor import ArrayLike, Tensor, no_grad
 from tinycv.nn.activation import leaky_relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
-from tinycv.nn.inputs import batch, numbers, whole
+from tinycv.nn.inputs import batch, whole
 from tinycv.nn.instance_norm import InstanceNorm2d
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
@@ -211,7 +211,9 @@ class Generator(Module):
     ):
         classes, latent, side = whole("Generator", 1, classes=classes, latent=latent, side=side)
         choice(norm, "Generator: norm", tuple(NORMS))
-        self.widths = [int(width) for width in numbers(widths, "Generator: widths", low=1)]
+        self.widths = list(sizes(widths, "Generator: widths", least=1))
+        if not self.widths:
+            raise ValueError("Generator: widths is empty; it must have the width of each block")
         self.latent, self.side, self.classes = latent, side, classes
         self.first = side // 2 ** (len(self.widths) - 1)
         if self.first < 2 or self.first * 2 ** (len(self.widths) - 1) != side:
@@ -397,6 +399,8 @@ def paint_maps(painter: LabelToImage, z: np.ndarray, labels: np.ndarray) -> np.n
             f"paint_maps: z has shape {z.shape} and labels {labels.shape}; there must be one style "
             "for each map, and at least one map"
         )
+    if not np.isfinite(z).all():
+        raise ValueError("paint_maps: z holds NaN or infinity; a style must be finite numbers")
     made = []
     with no_grad():
         for i in range(0, len(labels), AT_ONCE):

@@ -273,6 +273,7 @@ def label_map_from_png(path: str | Path, side: int = SIDE) -> np.ndarray:
 
     The picture is a square of ``side`` pixels, or of a multiple: each pixel of the map then takes
     the pixel in the middle of its square. A colour may differ from the legend by TOLERANCE.
+    Transparency is ignored: a pixel that is transparent has the colour that the file holds for it.
     """
     side = inputs.whole(side, "label_map_from_png: side", 1, 4096)
     path = inputs.file(path, "label_map_from_png: path")

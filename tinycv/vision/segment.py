@@ -96,13 +96,30 @@ def segment(model: Module, images: np.ndarray) -> np.ndarray:
     images = given.images(images, "segment: images", floats=True)
     if not len(images):
         raise ValueError(f"segment: images has shape {images.shape}; there must be at least one")
-    device = next(iter(model.parameters())).device
+    devices = [p.device for p in model.parameters()]
+    device = devices[0] if devices else "cpu"
     found = []
     with no_grad():
         for start in range(0, len(images), AT_ONCE):
-            scores = model(Tensor(images[start : start + AT_ONCE], device=device))
-            found.append(scores.numpy().argmax(axis=1))
+            x = images[start : start + AT_ONCE]
+            found.append(_class_of_each_pixel(model(Tensor(x, device=device)), x.shape))
     return np.concatenate(found)
+
+
+def _class_of_each_pixel(scores: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """The label maps (B, H, W) of scores (B, K, H, W) for images of this shape. A NaN is refused,
+    because argmax would take it for the largest score."""
+    b, _, h, w = shape
+    found: tuple = tuple(getattr(scores, "shape", ()))
+    if len(found) != 4 or not found[1] or found != (b, found[1], h, w):
+        raise ValueError(
+            f"segment: model returned {shown(scores)}; it must return class scores ({b}, K, {h}, "
+            f"{w}), K being the number of classes"
+        )
+    values = scores.numpy()
+    if np.isnan(values).any():
+        raise ValueError("segment: model returned scores with NaN; images or weights may hold NaN")
+    return values.argmax(axis=1)
 
 
 def iou_by_class(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -118,7 +135,7 @@ def iou_by_class(predicted: np.ndarray, labels: np.ndarray, num_classes: int) ->
             f"iou_by_class: predicted has shape {predicted.shape} and labels {labels.shape}; they "
             "must be equal"
         )
-    pairs = labels.astype(np.int64) * num_classes + predicted
+    pairs = labels.astype(np.int64) * num_classes + predicted.astype(np.int64)
     count = np.bincount(pairs.ravel(), minlength=num_classes**2)
     count = count.reshape(num_classes, num_classes)  # [true class, predicted class]
     both = np.diag(count)
