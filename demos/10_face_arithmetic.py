@@ -5,9 +5,9 @@ Vector arithmetic on faces (人脸的向量运算). A DCGAN learns to make faces
 label. A sum of noise vectors is a noise vector again, so it too makes a face: which one? All faces
 here are synthetic, drawn by tinycv/data/faces.py with six attributes that are independent. "Woman"
 is nothing but long hair and a narrow jaw, "man" short hair and a square jaw. A judge, which learned
-from labels, finds vectors whose faces show a concept, and checks the answer. Beside it: the same
-sum of pixels, a random vector of equal length, and three ways to find one vector that puts glasses
-on any face.
+from labels, finds vectors whose faces show a concept, and checks the answer. For comparison there
+are the same sum of pixels, a random vector of equal length, and three ways to find one vector that
+puts glasses on any face.
 --faces FOLDER takes your own faces: photos, and attributes.csv with the columns file,glasses,woman
 and, if you like, smile,blond,beard,hat.
 Read first: tinycv/adversarial/arithmetic.py, tinycv/data/faces.py.
@@ -82,9 +82,9 @@ def targets(attributes):
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-# %% A judge, which learns the labels. The GAN will not see them
+# %% A judge, which learns the labels. The GAN never sees them
 def noisy(images, rng):
-    """Noise of another strength on each image: what a GAN makes is never quite clean."""
+    """Images with noise, of a random strength for each: what a GAN makes is never quite clean."""
     strength = rng.uniform(0, 0.15, (len(images), 1, 1, 1))
     return np.clip(images + strength * rng.normal(size=images.shape), 0, 1).astype(np.float32)
 
@@ -175,8 +175,9 @@ show.measured(
 
 def picked_triples(n, asked=glasses, context=woman):
     """For each of many triples, n noise vectors of each concept, three arrays (T, n, LATENT); and
-    the attributes (T, A) that the answer should have. Triples with a combination of attributes that
-    the GAN hardly makes, so that there are not n vectors of it, are left out."""
+    the attributes (T, A) that the answer should have. A triple is left out if one of its
+    combinations of attributes is so rare among the faces of the GAN that n vectors do not exist.
+    """
     concepts = concepts_of_triples(2 * TRIPLES, len(names), asked, context, rng)
     row = 2 ** np.arange(len(names))[::-1]  # a combination as a binary number is its row in every
     counts = [how_many[concept @ row] for concept in concepts]
@@ -191,7 +192,7 @@ def scored(noise, expected, asked=glasses):
     return score(judged(images_of(generator, noise)), expected, asked)
 
 
-# %% Measure: man with glasses - man + woman, by the number of vectors per concept
+# %% Measure: man with glasses - man + woman, for several numbers of vectors per concept
 COUNTS = (1, 3, 10)
 TARGETS = {1: "lower than the mean of 3", 3: ">= 0.88", 10: ">= 0.95"}
 by_count = {}

@@ -3,12 +3,12 @@ python demos/11_label_to_image.py      7 min on one core
 
 The lecture's slide 标签图到图像 (label map to image). A label map says what is where: cloud, sky,
 tree, mountain, sea or grass. A SPADE generator turns it into an image, in the style of another
-image (day, sunset, winter, night). A second generator learns equally long, but receives the labels
-as more channels of its features. Instance norm removes whatever is constant over an image, so this
-one paints the same image for a map of nothing but sky and for one of nothing but grass. All scenes
-are synthetic (tinycv/data/scenes.py), and so are the figures. A judge, which segments an image into
-the six classes, measures whether the image shows what the map asks for. It learned from scenes in
-random colours, so it reads texture and shape.
+image (day, sunset, winter, night). A second generator learns for as many steps, but receives the
+labels as more channels of its features. Instance norm removes whatever is constant over an image,
+so this one paints the same image for a map of nothing but sky and for one of nothing but grass. All
+scenes are synthetic (tinycv/data/scenes.py), so no figure can be compared with those of a paper. A
+judge, which segments an image into the six classes, measures whether the image shows what the map
+asks for. It learned from scenes in random colours, so it reads texture and shape.
 --map FILE paints your own map too: a PNG of 32 x 32 pixels, or a multiple, in the legend's colours.
 --full trains from three seeds.
 Read first: tinycv/adversarial/spade.py, tinycv/data/scenes.py.
@@ -64,7 +64,7 @@ loader = DataLoader(images, labels.astype(np.int64), batch_size=4, seed=show.see
 STEPS = EPOCHS * len(loader)
 
 # %% A judge that reads texture and shape: it learns from scenes in random colours. Patchworks, maps
-# without any order, keep it from relying on places, such as the sky at the top
+# that resemble no landscape, keep it from relying on places, such as the sky at the top
 rng = np.random.default_rng(1000 + show.seed)
 count = show.choose(quick=32, default=4000)
 judge_labels = np.concatenate([label_maps(count, rng), patchworks(count // 8, rng)])
@@ -90,12 +90,12 @@ judge.eval()
 
 
 def iou(pictures, maps):
-    """The mean IoU of what the judge sees in the pictures with the maps that were asked for."""
+    """The mean IoU between what the judge sees in the pictures and the maps that were asked for."""
     return mean_iou(segment(judge, pictures), maps, len(CLASSES))
 
 
-# %% A judge of colour alone, for comparison: each of 16 x 16 x 16 colours has the class that has it
-# most often in the training scenes
+# %% A judge of colour alone, for comparison: it gives each of 16 x 16 x 16 colours the class that
+# has this colour most often in the training scenes
 def colour_numbers(pictures):
     red, green, blue = (np.minimum(pictures * 16, 15).astype(np.int64)).swapaxes(0, 1)
     return (red * 16 + green) * 16 + blue  # (N, 32, 32)

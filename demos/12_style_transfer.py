@@ -1,11 +1,11 @@
 """12 · Can one photo be painted in the style of another, without a trained network?
 python demos/12_style_transfer.py      2 min on two cores
 
-Style transfer (in the lecture: 风格迁移). Texture is which filters respond together, wherever they
-do: their Gram matrix. The pixels of a picture are optimised until its Gram matrices are those of
-the style and its brightness follows the content. The filters are random; other random filters,
-which the optimisation never saw, judge the result. Then the fast way: a decoder is trained, and
-paints in styles that it has never seen, in one pass (AdaIN).
+Style transfer (in the lecture: 风格迁移). A Gram matrix says which filters respond together,
+wherever they do, and so it describes texture. The pixels of a picture are optimised until its Gram
+matrices are close to those of the style and its brightness follows the content. The filters are
+random; other random filters, which the optimisation never saw, judge the result. Then the fast way:
+a decoder is trained, and paints in styles that it has never seen, in one pass (AdaIN).
 Your own photos: --content me.jpg --style painting.png; with VGG-19: --vgg vgg19.safetensors
 Read first: tinycv/vision/style.py, tinycv/vision/adain.py.
 Gatys et al. 2016; Ustyuzhaninov et al. 2016 (random filters); Huang & Belongie 2017 (AdaIN).
@@ -80,8 +80,8 @@ filters = random_filters(show.seed)
 scale = 1
 if show.vgg:
     filters = VGG19Features(show.vgg, pooling="average").to(show.device)
-    # The paper sums over the content features, and content_loss is a mean. With this scale the
-    # four weights are the ratios alpha / beta of the paper, which are about 0.001.
+    # The paper sums over the content features, and content_loss takes their mean. With this scale
+    # the four weights are ratios alpha / beta as in the paper, where they are about 0.001.
     scale = filters(content).content.size
 
 
@@ -93,7 +93,7 @@ def gram_distance(image, style):
 
 
 def nearer(image, style, content=content):
-    """How many times nearer to the style than the content photo is."""
+    """How many times nearer to the style the image is than the content photo, by gram_distance."""
     return gram_distance(content, style) / gram_distance(image, style)
 
 
@@ -122,7 +122,8 @@ def adam(rate):
 
 def paint(goal, start, optimizer_of):
     """Optimise a picture. Returns it, and the loss at each evaluation. A step of Adam is one
-    evaluation; L-BFGS makes all of them in one step."""
+    evaluation; a step of L-BFGS makes as many as are allowed, or a few more to end a line search.
+    """
     canvas = Canvas(start)
     optimizer = optimizer_of(canvas.parameters())
     losses = []
@@ -153,7 +154,7 @@ curve = {alpha: nearer(image, style) for alpha, image in pictures.items()}
 likenesses = {alpha: likeness(image) for alpha, image in pictures.items()}
 painted = pictures[ALPHA]
 
-# %% Adam on the same loss, at three rates: how far does each come with as many evaluations?
+# %% Adam on the same loss, at three rates: how low does each get with as many evaluations?
 losses_of_adam = {}  # by rate
 for rate in (0.1, 0.3, 1.0):
     goal = StyleObjective(grey, style, filters, scale * ALPHA)
@@ -200,7 +201,7 @@ crops = PhotoCrops(
 
 
 def pairs(n, rng):
-    """Contents, and styles whose colours are exchanged at random: (n, 3, 64, 64) each."""
+    """Contents, and styles whose R, G and B are exchanged at random: (n, 3, 64, 64) each."""
     (contents,), (styles,) = crops(n, rng), crops(n, rng)
     return contents, np.stack([image[rng.permutation(3)] for image in styles])
 

@@ -1,16 +1,16 @@
-"""Vector arithmetic with the noise of a GAN: man with glasses - man + woman = woman with glasses.
+"""Latent vector arithmetic with a GAN: man with glasses - man + woman = woman with glasses.
 
     z = z̄_a - z̄_b + z̄_c              z̄: the mean of n noise vectors whose images show one concept
     x = G(z)                          the answer                 Radford et al. 2016, section 6.3.2
     G(z + u), u uniform in ±0.25      its neighbours: is it one lucky image, or a region?
 
 Why a mean?  One z also carries everything else that its image happens to show. In a mean of n these
-accidents shrink by √n, and what the images share stays. The paper found single vectors unstable and
-the mean of three stable.
+accidents shrink by a factor of √n, and what the images share stays. The paper found single vectors
+unstable and the mean of three stable.
 
-How is an answer checked?  A judge (vision/attributes.py) names the attributes of images. It picks
-noise vectors whose images show a concept, and afterwards looks at the answer. What the answer
-should show follows from the same arithmetic on the attributes, which are 0 or 1:
+How is an answer checked?  A judge (vision/attributes.py) names the attributes of images. By its
+answers, noise vectors are picked whose images show a concept; then it judges the image of the sum.
+What that image should show follows from the same arithmetic on the attributes, which are 0 or 1:
 
                        glasses   woman   all others
     a    man, glasses     1        0         r          r: 0 or 1, drawn at random for each triple
@@ -18,17 +18,19 @@ should show follows from the same arithmetic on the attributes, which are 0 or 1
     c    woman            0        1         r
     a - b + c             1        1         r          glasses flip, everything else is kept
 
-differs: the paper picked its vectors by eye. Here the judge does, and all three concepts agree in
-every attribute that the equation does not mention.
+differs: the paper picked its vectors by eye. Here they are picked by the judge, and all three
+concepts agree in every attribute that the equation does not mention.
 
 Directions: one vector per attribute, which is added to any z, instead of an equation. Three ways to
 find it are the difference of two means, a linear classifier in z, and the gradient of the judge's
-score, back through the generator to z. The control is a random vector of equal length.
+score, back through the generator to z. For an attribute with many values, such as the turn of a
+head, there is also the slope of a least-squares fit. The control is a random vector of equal
+length.
 
 Read first: networks.py, recipe.py, vision/attributes.py.
 See at work: demos/10_face_arithmetic.py.
-Shapes: N noise vectors z (N, latent), T triples, A attributes. Everything but judge_gradient works
-on NumPy arrays.
+Shapes: N noise vectors z (N, latent), T triples, A attributes. All functions take and return NumPy
+arrays; only judge_gradient computes with Tensors inside.
 """
 
 from __future__ import annotations
@@ -75,8 +77,8 @@ def arithmetic(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 def concepts_of_triples(
     count: int, attributes: int, asked: int, context: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The attributes of a, b and c, (count, attributes) each: a has the asked attribute and b and c
-    have not; c has the context and a and b have not; all others are random and equal.
+    """The attributes of a, b and c, (count, attributes) each. Only a has the attribute ``asked``,
+    and only c has the attribute ``context``; all others are random, and equal in a, b and c.
 
     asked, context: numbers of two attributes, such as those of glasses and woman.
     """
@@ -105,7 +107,7 @@ def pick(
     rng: np.random.Generator,
     threshold: float = CONFIDENT,
 ) -> np.ndarray:
-    """For each concept, n different rows of ``probabilities`` that show it: numbers (T, n).
+    """For each concept, n different rows of ``probabilities`` that show it: row numbers (T, n).
 
     probabilities (N, A): by the judge, of each attribute of each image. concepts (T, A): 0 or 1.
     An image shows a concept if the judge gives each of its A attributes the wanted value with a
@@ -162,9 +164,9 @@ def neighbours(
 
 @dataclass(frozen=True)
 class Score:
-    """What the judge says about answers. flips: the share that shows the asked attribute as it
-    should be. kept: the share of all other attributes that are as they should be, over all answers.
-    all_kept: the share of answers in which every other attribute is."""
+    """What the judge says about answers. flips: the share that has the expected value of the asked
+    attribute. kept: the share of all other attributes, over all answers, that have their expected
+    values. all_kept: the share of answers in which every other attribute has."""
 
     flips: float
     kept: float
@@ -193,10 +195,10 @@ def score(probabilities: np.ndarray, expected: np.ndarray, asked: int) -> Score:
 
 
 def difference_of_means(z: np.ndarray, has: np.ndarray) -> np.ndarray:
-    """The mean of the z (N, latent) that have an attribute, minus the mean of those that have it
-    not: (latent,). has: (N,) bools, some of each.
+    """The mean of the z (N, latent) whose images have an attribute, minus the mean of the others:
+    (latent,). has: (N,) bools, some of each.
 
-    For a head that looks right (has) or left this is the paper's turn vector.
+    For heads that look right (has) or left this is the turn vector of the paper.
     """
     z, has = _labelled(z, has, "difference_of_means")
     return (z[has].mean(axis=0) - z[~has].mean(axis=0)).astype(np.float32)
@@ -298,13 +300,14 @@ def linear_path(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
 
 
 def spherical_path(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
-    """(steps, latent): from a to b (latent,) along an arc, in equal angles.
+    """(steps, latent): from a to b (latent,) along an arc, in equal angles (slerp).
 
-        sin((1 - t) Ω) / sin Ω  a  +  sin(t Ω) / sin Ω  b,     Ω the angle between a and b
-
-    Why not a line?  The length of Gaussian noise is nearly constant, √latent. The middle of a line
-    is shorter, where the generator saw little in training; an arc keeps the length. ValueError if a
-    and b point in opposite directions, since then no arc is the shortest.
+        sin((1 - t) Ω) / sin Ω  a  +  sin(t Ω) / sin Ω  b,     Ω the angle between a and b,
+                                                               t from 0 to 1
+    Why not a line?  The length of Gaussian noise is nearly constant, about √latent. The middle of a
+    line is shorter, and the generator saw little noise of that length in training. An arc between
+    vectors of equal length keeps the length. ValueError if a and b point in opposite directions,
+    because then no arc is the shortest.
     """
     a, b, share = _ends(a, b, steps, "spherical_path")
     lengths = np.linalg.norm(a) * np.linalg.norm(b)

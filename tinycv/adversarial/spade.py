@@ -1,40 +1,48 @@
-"""SPADE (GauGAN): label map to image, by a norm whose scale and shift depend on each pixel's class.
+"""SPADE (GauGAN), semantic image synthesis: label map to image, spatially-adaptive normalization.
 
     y = γ(m) (h - μ) / σ + β(m)                                    Park et al. 2019, eq. 1
+    h         the activations that enter the norm
     μ, σ      mean and standard deviation of each channel of h,    ibid., eq. 2 and 3
               over all pixels of the batch
     γ(m), β(m)    one number per channel and pixel, computed from the label map m by convolutions
 
-A generator is given a label map (sky here, grass there) and makes the image.  The plain way is to
+A generator receives a label map (sky here, grass there) and makes the image.  The plain way is to
 concatenate the labels to the input of the convolutions, as more channels.  But where the labels are
-constant, they only add a constant to every channel, and instance norm, which follows, subtracts the
-mean of every channel.  So if the whole map has one class, nothing of the label is left: uniform sky
-and uniform grass become the same image, whatever the weights are (ibid., section 3).  In a SPADE
-layer the labels act after the normalisation, so it cannot remove them.
+constant, they only add a constant to every channel, and the instance norm that follows subtracts
+the mean of every channel.  So if the whole map has one class, nothing of the label is left: uniform
+sky and uniform grass become the same image, whatever the weights are (ibid., section 3).  SPADE
+(spatially-adaptive normalization) applies the labels after the normalisation, as a scale and a
+shift of each pixel, so the normalisation cannot remove them.
 
-``Generator`` is built with either norm, so that the two can be compared.  Its convolutions pad by
-reflection, under which a constant image stays constant; a border of zeros would give the label
-away.  For the same reason, labels are concatenated only where an instance norm follows.
+``Generator`` is built with either way, so that the two can be compared, or with concatenated labels
+and batch norm.  (Batch norm takes its mean over many images, so a label that fills one of them is
+not removed.)  Its convolutions pad by reflection, under which a constant image stays constant; next
+to a border of zeros, the labels would leave a trace that instance norm does not remove.  (Only the
+convolutions that compute γ and β pad with zeros.)  For the same reason, labels are concatenated
+only where a norm follows.
 
-One label map has many images, by day and by night.  As in a VAE, an encoder describes a real image
-by the mean and variance of a style z, and the generator makes the image of this style.  The KL term
+One label map fits many images, by day and by night.  As in a VAE, an encoder describes a real image
+by the mean and variance of a style z, and the generator paints the map in this style.  The KL term
 keeps z close to N(0, I), so a style can also be drawn at random.
 
     loss of the generator = hinge + 5 feature matching + 5 L1 + 0.05 KL
 
-    hinge               -mean of the discriminator's patch logits at the fake
-    feature matching    mean |feature at the fake - feature at the real image|, over all layers of D
+    hinge               -mean of the logits that the discriminator D gives the patches of the fake
+    feature matching    mean |feature of the fake - feature of the real image|, averaged over the
+                        hidden layers of D
     L1                  mean |fake - real|
     KL                  of the style z against N(0, I): a sum over the latents of an image, and a
                         mean over the images
 
-SPADE's own norm is batch norm, as in the paper: it keeps the differences between images.  Instance
-norm there would also remove the brightness of each image, which is part of its style.
+The normalisation inside SPADE is batch norm, as in the paper: it keeps the differences between
+images.  Instance norm would also remove the brightness of each image, which is part of its style.
 
 differs from the paper: γ and β by a 1 x 1 convolution, where the paper has 3 x 3; spectral norm in
 the discriminator and in the blocks of the generator, not in all layers; a norm before the last
-convolution; no norm in the encoder and the discriminator; one discriminator, not two of different
-scales; L1 in place of a perceptual loss, which needs a trained VGG.
+convolution; reflection, not zeros, around the features; images from 0 to 1, by a sigmoid in place
+of tanh; no norm in the encoder and the discriminator; one discriminator, not two of different
+scales; L1 in place of a perceptual loss, which needs a trained VGG; weight 5 for feature matching,
+where the authors' code has 10.
 
 Read first: gan.py, turns.py, nn/instance_norm.py, nn/spectral_norm.py.
 See at work: demos/11_label_to_image.py.
@@ -99,6 +107,7 @@ def label_planes(labels: ArrayLike, classes: int) -> Tensor:
 class SPADE(Module):
     """Batch norm, whose scale 1 + γ and shift β are computed from the label map, for each pixel.
 
+    hidden: the channels between the two convolutions that compute γ and β.
     In evaluation mode an image does not depend on the others of its batch.
     differs: eq. 1 has the scale γ. As in the authors' code it is 1 + γ here, which is near 1 at
     the start of training.
@@ -123,7 +132,7 @@ class SPADE(Module):
 
 class ConcatNorm(Module):
     """The plain way: a norm, and then the labels as ``classes`` more channels. With classes = 0 it
-    is the norm alone. norm: "instance", or "batch", which is SPADE's own."""
+    is the norm alone. norm: "instance", or "batch", which is also the norm inside SPADE."""
 
     def __init__(self, channels: int, classes: int, norm: str = "instance"):
         (channels,), (classes,) = (
@@ -151,8 +160,9 @@ NORMS = {
 
 
 def label_map_for(h: Tensor, m: Tensor, channels: int, classes: int, who: str) -> Tensor:
-    """The label map m (B, K, S, S) in the size of h (B, C, s, s): (B, K, s, s). It takes nearest
-    pixels, so that each still has one class. An error, which names ``who``, for other shapes."""
+    """The label map m (B, K, S, S) in the size of h (B, C, s, s): (B, K, s, s). It is resized by
+    nearest neighbour, so that each pixel still has one class. For other shapes an error, which
+    names ``who``."""
     if batch(h, f"{who}: h", ndim=4).shape[1] != channels:
         raise ValueError(f"{who}: h has shape {tuple(h.shape)}; it must have {channels} channels")
     if tuple(batch(m, f"{who}: m", ndim=4).shape[:2]) != (len(h), classes):
@@ -195,10 +205,11 @@ class ResBlock(Module):
 class Generator(Module):
     """Style z (B, latent) and label map m (B, K, S, S) to images (B, 3, S, S) in [0, 1].
 
-    A linear layer makes a small image of z. One residual block per entry of ``widths``, which are
-    its channels, is followed by another of twice the side, up to ``side``. norm: "spade", "concat"
-    (instance norm) or "concat_batch" (batch norm). Where labels are concatenated, the last norm has
-    none, since no norm follows to remove them.
+    A linear layer turns z into small feature maps. One residual block follows per entry of
+    ``widths``, the number of channels that it returns; between two blocks the side doubles, up to
+    ``side``. latent: the length of z. norm: "spade", "concat" (instance norm) or "concat_batch"
+    (batch norm). Where labels are concatenated, the last norm has none, because no norm follows
+    that would remove them.
     """
 
     def __init__(
@@ -273,15 +284,17 @@ class StyleEncoder(Module):
 
 
 class LabelToImage(Module):
-    """Encoder and generator together: the side of the game that makes images."""
+    """Encoder and generator together: the player that makes images, against the discriminator."""
 
     def __init__(self, classes: int, norm: str = "spade", **options: Any):
         self.generator = Generator(classes, norm, **options)
         self.encoder = StyleEncoder(self.generator.latent, side=self.generator.side)
 
     def forward(self, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Real images x (B, 3, S, S) and their label maps m. Returns the map in a style drawn for
-        each image, (B, 3, S, S), and the mean and log variance of that style, (B, latent)."""
+        """Real images x (B, 3, S, S) and their label maps m. Returns the maps painted in styles
+        that are drawn from what the encoder says of x (B, 3, S, S), and the mean and the log
+        variance of these styles, (B, latent). The sum below lets gradients reach the encoder (the
+        reparameterisation trick)."""
         mean, log_variance = self.encoder(x)
         z = mean + exp(0.5 * log_variance) * randn_like(mean)
         return self.generator(z, m), mean, log_variance
@@ -297,7 +310,7 @@ def mirrored(x: Tensor) -> Tensor:
 
 class Discriminator(Module):
     """Images (B, 3, S, S) and label maps m (B, K, S, S) to logits (B, 1, S / 4, S / 4), one for
-    each patch of the image (PatchGAN, Isola et al. 2017), and the features of all layers before.
+    each patch of the image (PatchGAN, Isola et al. 2017), and the features of all hidden layers.
 
     The labels are concatenated to the image, so it sees whether the two belong together.
     """
@@ -370,11 +383,11 @@ def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * terms.sum(axis=1).mean()
 
 
-# ── afterwards ───────────────────────────────────────────────────────────────────────────────────
+# ── using a trained model ────────────────────────────────────────────────────────────────────────
 
 
 def styles_of(painter: LabelToImage, images: np.ndarray) -> np.ndarray:
-    """The mean style (N, latent) of images (N, 3, S, S), as a NumPy array."""
+    """The mean of each image's style, (N, latent), of images (N, 3, S, S), as a NumPy array."""
     device = _device_of(painter, "styles_of")
     images = inputs.images(images, "styles_of: images", floats=True)
     if not len(images):
@@ -388,8 +401,9 @@ def styles_of(painter: LabelToImage, images: np.ndarray) -> np.ndarray:
 
 
 def paint_maps(painter: LabelToImage, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Label maps (N, S, S) of class numbers in the styles z (N, latent), as a NumPy array
-    (N, 3, S, S)."""
+    """Paint label maps (N, S, S) of class numbers in the styles z (N, latent). Returns a NumPy
+    array (N, 3, S, S). The painter should be in eval mode, so that no image depends on the
+    others."""
     device, generator = _device_of(painter, "paint_maps"), painter.generator
     takes = f"styles (N, {generator.latent})"
     z = inputs.array(z, "paint_maps: z", takes, "f", ndim=2).astype(np.float32, copy=False)

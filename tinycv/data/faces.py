@@ -8,10 +8,10 @@
     continuous   turn, light, skin, dx, dy                        each uniform, see RANGES
 
 Nothing here is a photo of anybody. The faces are a stand-in for CelebA, drawn so that the lecture's
-equation "man with glasses - man + woman = woman with glasses" can be asked and its answer checked:
-here "woman" is nothing but long hair and a narrow jaw, and "man" short hair and a square jaw. All
-attributes are drawn independently, so one in four faces has both a beard and long hair: with
-attributes that go together in the data, no method could change one and keep the other.
+equation "man with glasses - man + woman = woman with glasses" can be tried and its answer checked.
+Here "woman" is nothing but long hair and a narrow jaw, and "man" short hair and a square jaw. All
+attributes are drawn independently, so one in four faces has both a beard and long hair. If two
+attributes always came together in the data, no method could learn to change one and keep the other.
 
 How a face is drawn: as layers from back to front, each with a colour and a signed distance
 function, which is negative inside the shape and grows by 1 per pixel. A layer covers the share
@@ -54,8 +54,8 @@ def faces(n: int, seed: int = 0, **chosen: Any) -> tuple[np.ndarray, dict[str, n
     """n faces (n, 3, 32, 32) float32 in [0, 1] with random attributes, and these attributes by
     name, (n,) each.
 
-    chosen: attributes that are not random: one value for all faces, or (n,) values. So
-    ``faces(9, glasses=1, woman=0)`` draws nine men with glasses.
+    chosen: attributes that are not random, each one value for all faces, or (n,) values. For
+    example, ``faces(9, glasses=1, woman=0)`` draws nine men with glasses.
     """
     n, seed = inputs.whole(n, "faces: n", 1), whole(seed, "faces: seed")
     if seed < 0:
@@ -209,7 +209,7 @@ def _draw_mouth(image: np.ndarray, front: np.ndarray, y: np.ndarray, a: Paramete
 
 
 def _draw_glasses(image: np.ndarray, front: np.ndarray, y: np.ndarray, a: Parameters) -> None:
-    """Two dark rings round the eyes, a bridge between them, and a tint on the lenses."""
+    """Two dark rings round the eyes, a bridge between them, two arms, and a tint on the lenses."""
     lens = _ellipse(np.abs(front) - 3.7, y + 1, 3.1, 2.9)
     _paint(image, lens, _colour((0.55, 0.75, 0.90)), 0.6 * a["glasses"])
     ring = np.abs(lens) - 0.7

@@ -1,22 +1,23 @@
 """Synthetic landscapes with label maps (semantic segmentation): six classes, four styles.
 
     label map (H, W)      0 cloud, 1 sky, 2 tree, 3 mountain, 4 sea, 5 grass: the lecture's legend
-    image (3, H, W)       colour[style, class] · (1 + strength · texture[class]) · light[style]
+    image (3, H, W)       colour[style, class] · (1 + strength · texture[class]) · light[style],
+                          with random changes of colour and brightness, and a little noise
 
 One label map has many images: the same place by day, at sunset, in winter and at night.  So a
 network that turns a map into an image also has to receive the style.
 
 A judge of such images should not recognise a class by its colour alone, or a generator could
-satisfy it with six flat colours.  So each class has a texture, and classes share colours: in winter
-grass is as white as a cloud, and at night the sky is as dark as the sea.
+satisfy it with six flat colours.  So each class but the sky has a texture, and classes share
+colours: in winter grass is as white as a cloud, and at night the sky is as dark as the sea.
 
     cloud      wisps, which rise to the right     tree    clumps of leaves, 2 x 2 pixels
     sky        smooth                             sea     waves, nearly horizontal
     mountain   ridges, which fall to the right    grass   upright blades, one pixel wide
 
-``render_any_colours`` draws the same textures, but deals the colours of a style out to the classes
-at random.  A segmenter that learns from these images reads texture and shape, since a colour says
-nothing about the class.
+``render_any_colours`` draws the same textures, but gives the colours of a style to the classes in a
+random order.  A segmenter that learns from these images reads texture and shape, because a colour
+says nothing about the class.
 
 See at work: demos/11_label_to_image.py.   Shapes: N scenes, H = W = 32.
 """
@@ -155,8 +156,8 @@ def label_maps(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def patchworks(n: int, rng: np.random.Generator, seeds: int = 6) -> np.ndarray:
-    """n label maps (n, 32, 32) uint8 without any order: each pixel has the class of the nearest of
-    up to ``seeds`` random points (Voronoi cells). Some maps have one class only.
+    """n label maps (n, 32, 32) uint8 that resemble no landscape: each pixel has the class of the
+    nearest of up to ``seeds`` random points (Voronoi cells). Some maps have one class only.
 
     A segmenter that also learns from these does not rely on places, such as the sky at the top.
     """
@@ -178,7 +179,7 @@ def render(labels: np.ndarray, styles: np.ndarray, rng: np.random.Generator) -> 
     labels = _label_maps(labels, "render: labels")
     styles = inputs.class_numbers(styles, "render: styles", len(STYLES), len(labels))
     rng = inputs.generator(rng, "render: rng")
-    # No two days are equal: the light has another brightness and colour, and so has each class.
+    # No two days are equal: the brightness and the colour of the light vary, and those of a class.
     exposure = 1 + rng.normal(0, 0.12, (len(labels), 1, 1)).clip(-0.25, 0.25)
     tint = 1 + rng.normal(0, 0.05, (len(labels), 1, 3))
     variety = 1 + rng.normal(0, 0.05, (len(labels), len(CLASSES), 3))

@@ -1,4 +1,4 @@
-"""Instance norm and adaptive instance norm (AdaIN): each channel of each image on its own.
+"""Instance norm and adaptive instance norm (AdaIN): normalise each channel of each image by itself.
 
     IN(x) = γ (x - μ(x)) / σ(x) + β                    Ulyanov, Vedaldi & Lempitsky 2016
     AdaIN(x, y) = σ(y) (x - μ(x)) / σ(x) + μ(y)        Huang & Belongie 2017, eq. 8
@@ -8,9 +8,9 @@ The mean and the standard deviation of a channel describe brightness, colour and
 a large part of an image's style. Instance norm removes them. AdaIN replaces them by those of
 another image, so that one network can paint in any style.
 
-A channel that is constant over the image becomes exactly β, whatever the constant was: instance
-norm wipes out what a uniform label map says. Park et al. 2019 therefore put the labels back in
-after the norm (SPADE).
+A channel that is constant over the image becomes exactly β, whatever the constant was. So instance
+norm wipes out what a uniform label map says. Park et al. 2019 therefore apply the labels after the
+norm (SPADE, adversarial/spade.py).
 
 Read first: norm.py; instance norm is group norm with one channel per group.
 Shapes: N images, C channels, H x W pixels.
@@ -54,9 +54,9 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5) ->
     style (N, C, H', W') has. Returns (N, C, H, W).
 
     Both variances divide by the number of pixels, and σ² = variance + ε in both. So the result has
-    the mean of style, and the variance (v_style + ε) v / (v + ε) if content has variance v: that of
-    style for ε = 0, and where both variances are equal. A constant channel of content becomes
-    constant at the mean of style.
+    the mean of style. If a channel has variance v in content and v_style in style, it has variance
+    (v_style + ε) v / (v + ε) in the result, which is v_style if ε = 0 or v = v_style. A constant
+    channel of content becomes constant at the mean of style.
     """
     check_adaptive(content, style, eps)
     if style.dtype == "float16":  # its variance could overflow

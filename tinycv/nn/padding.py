@@ -8,8 +8,8 @@ Networks that paint images often pad by reflection: with zeros, every edge looks
 convolution, and the result shows a frame. After ``reflect`` or ``replicate`` a convolution of a
 constant image is constant; after zeros it is not.
 
-Each mode is a concatenation of slices of x, so the gradient of a padding pixel is added to the
-pixel that it copies.
+Reflect and replicate concatenate slices of x, so the gradient of a padding pixel is added to the
+pixel that it copies. The pixels of a constant border copy nothing, and their gradient is dropped.
 
 Read next: conv.py.   Shapes: H x W pixels, after any other axes.
 """
@@ -34,7 +34,7 @@ def pad(x: Tensor, pad: Sides, mode: str = "constant", value: float = 0.0) -> Te
     number for all four. Returns (..., top + H + bottom, left + W + right).
 
     mode: "constant" (pads with ``value``), "reflect" or "replicate".
-    differs: PyTorch takes two numbers for each axis to pad, cuts off where one is negative, has the
+    differs: PyTorch takes two numbers for each axis to pad, crops where one is negative, has the
     value None in place of 0.0, and a mode "circular".
     """
     left, right, top, bottom = sides_of(pad, "pad: pad")

@@ -1,15 +1,16 @@
 """Upsampling and resizing of images: nearest neighbour and bilinear interpolation.
 
     nearest     y[i] = x[⌊i s⌋],  s = H / H'        the old pixel in which a new one begins
-    bilinear    y[i] = Σ_j max(0, 1 - |p_i - j|) x[j]             two neighbours, along each axis
+    bilinear    y[i] = Σ_j max(0, 1 - |p_i - j|) x[j]             two neighbours, along each axis;
+                                                                  p_i is clipped to 0 ... H - 1
                 p_i = (i + 1/2) s - 1/2                           align_corners=False: pixels are
                                                                   squares, whose outer edges meet
                 p_i = i (H - 1) / (H' - 1)                        align_corners=True: pixels are
                                                                   points, and the corners meet
 
 Both are linear in x, and treat rows and columns one after the other: Y = A X Bᵀ with one matrix for
-each axis.  The gradient is Aᵀ G B.  For nearest and a whole factor k this sums each square of k x k
-gradients: nearest upsampling is the transpose of average pooling, times k².
+each axis.  If G is dL/dY, then dL/dX is Aᵀ G B.  For nearest and a whole factor k this sums each
+square of k x k gradients: nearest upsampling is the transpose of average pooling, times k².
 
 Many generators upsample and then convolve, because a transposed convolution tends to leave a
 checkerboard pattern (Odena, Dumoulin & Olah 2016).
@@ -46,12 +47,12 @@ def interpolate(
     Returns (N, C, H', W').
 
     mode: "nearest" or "bilinear". align_corners is for bilinear; None means False.
-    With scale_factor, s is 1 / scale_factor, as in PyTorch, and H / H' only where a side keeps its
-    length, or nearest doubles it.
+    If scale_factor is given, s is 1 / scale_factor, as in PyTorch. The exception is a side that
+    keeps its length, or that nearest doubles: there s is H / H'.
     differs: there is no antialias, so an image that becomes much smaller loses the pixels between
-    those that are taken; avg_pool2d takes all. There is no recompute_scale_factor. In bilinear mode
+    those that are taken; avg_pool2d uses all. There is no recompute_scale_factor. In bilinear mode
     a NaN or an infinite pixel spreads along its row and its column. Nearest by a whole factor is
-    exact; from 41 on PyTorch, for some factors, takes a neighbour.
+    exact; PyTorch takes a neighbouring pixel for some factors of 41 and more, by rounding.
     """
     choice(mode, "interpolate: mode", MODES)
     check_align_corners(align_corners, mode, "interpolate")

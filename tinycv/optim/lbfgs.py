@@ -9,7 +9,8 @@
 Nocedal & Wright 2006, "Numerical Optimization", chapters 6 and 7; Liu & Nocedal 1989, "On the
 limited memory BFGS method for large scale optimization".
 
-Gradient descent has one step length for all directions, and the steepest direction limits it.
+Gradient descent has one step length for all directions, and the direction in which the loss curves
+most limits it.
 Newton's method multiplies the gradient by the inverse of the Hessian, the matrix of all second
 derivatives, so that each direction gets the step length that its curvature allows. For n weights
 that matrix has n² numbers. BFGS never computes it. If the loss is a quadratic function with
@@ -21,8 +22,8 @@ multiplications (``two_loop``). γ estimates the scale of the inverse Hessian al
 step; because of it, t = 1 is usually a good step length.
 
 If yᵀs > 0 for every pair, H is positive definite, and -H g points downhill. The strong Wolfe
-conditions (line_search.py) guarantee that. Without a line search, a step through a region where the
-loss curves downwards gives a pair with yᵀs <= 0, and that pair is left out.
+conditions (line_search.py) guarantee yᵀs > 0. Without a line search, a step through a region where
+the loss curves downwards gives a pair with yᵀs <= 0, and that pair is left out.
 
 L-BFGS compares gradients of different steps, so all of them must belong to the same loss: the whole
 data set, or an image whose pixels are the parameters. With a new mini-batch in every step, y would
@@ -75,9 +76,10 @@ def secant_pair(s: Array, y: Array) -> Pair | None:
 def two_loop(g: Array, pairs: list[Pair]) -> Array:
     """H g, without H: algorithm 7.4. g (n,); pairs: the oldest first. Returns (n,).
 
-    The BFGS update is H <- Vᵀ H V + ρ s sᵀ with V = I - ρ y sᵀ. So H g is V of the newest pair
-    times g, then V of the one before it, and so on: the first loop. Then comes γ, and the second
-    loop goes back through all Vᵀ, from the oldest to the newest, and adds each ρ s sᵀ.
+    The BFGS update is H <- Vᵀ H V + ρ s sᵀ with V = I - ρ y sᵀ. The first loop multiplies g by V of
+    the newest pair, then by V of the pair before it, and so on to the oldest. Then H0 multiplies by
+    γ. The second loop goes from the oldest pair to the newest: it multiplies by Vᵀ, and adds ρ s sᵀ
+    times the vector that V of this pair received in the first loop (alpha is ρ sᵀ times it).
     """
     if not pairs:
         return g
@@ -254,7 +256,8 @@ class LBFGS(Optimizer):
 
     def saved_shapes(self, p: Tensor, entry: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         """The arrays that are saved for a parameter: its part of all s and all y, and of the last
-        weights and gradient, unless the last line search found nothing."""
+        weights and gradient, if there are any (there are none after an iteration without a move).
+        """
         s: Any = entry.get("s")
         count = s.shape[0] if is_array(s) and s.ndim else 0
         shapes = {"s": (count, *p.shape), "y": (count, *p.shape)}
@@ -298,7 +301,7 @@ class LBFGS(Optimizer):
         return load
 
     def _history(self, kept: dict[str, StateDict]) -> tuple[list[Pair], Any, int]:
-        """(pairs, last, steps) of a saved state. ValueError if its entries contradict each other"""
+        """pairs, last and steps of a saved state. ValueError if its entries disagree."""
         entries = [kept.get(name, {"step": 0}) for name in self.names.values()]
         kinds = {(entry["step"], len(entry.get("s", ())), "last_x" in entry) for entry in entries}
         if len(kinds) > 1:

@@ -3,16 +3,18 @@
     φ(t) = f(x + t d)                       the loss along the direction d, with φ'(0) < 0
     φ(t) <= φ(0) + c1 t φ'(0)               sufficient decrease (Armijo)              eq. 3.7a
     |φ'(t)| <= c2 |φ'(0)|                   curvature: the slope has become flatter   eq. 3.7b
+    0 < c1 < c2 < 1                         so that there is a t that satisfies both
 
 Nocedal & Wright 2006, "Numerical Optimization", chapter 3; the book calls t α. The first condition
 refuses a t that is too long, because the loss has to fall in proportion to t. The second refuses a
 t that is too short: where the loss still falls steeply, a longer step is better. It also implies
 φ'(t) > φ'(0), which L-BFGS needs (yᵀs > 0 in lbfgs.py).
 
-The search has two phases. ``strong_wolfe`` (algorithm 3.5) tries longer and longer t until an
-interval must contain a t that satisfies both conditions; ``zoom`` (algorithm 3.6) shrinks that
-interval. Each trial costs one evaluation of the loss and its gradient. So the next trial is chosen
-with care: it is the minimum of the cubic that has the losses and slopes of two earlier trials.
+The search has two phases. ``strong_wolfe`` (algorithm 3.5) tries longer and longer t, each 2 to 10
+times the last, until an interval must contain a t that satisfies both conditions; ``zoom``
+(algorithm 3.6) shrinks that interval. Each trial costs one evaluation of the loss and its gradient.
+So the next trial is chosen with care: within limits, it is the minimum of the cubic that has the
+losses and slopes of two earlier trials.
 
 Used by: lbfgs.py.
 """
@@ -122,11 +124,11 @@ def zoom(
 
 
 def _trial(low: Point, high: Point, shrank: bool) -> float:
-    """The next t of zoom: the minimum of a cubic, but a tenth of the interval away from its ends.
+    """The next t of zoom: the minimum of a cubic, kept a tenth of the interval away from its ends.
 
     The middle is taken if the cubic has no minimum, or if the last trial did not halve the
-    interval; so two trials at least halve it. If ``high`` has overflowed there is no cubic, and the
-    trial lies a tenth of the interval from ``low``.
+    interval; so any two trials at least halve it. If ``high`` has overflowed there is no cubic, and
+    the trial lies a tenth of the interval from ``low``.
     """
     width = high.t - low.t  # negative if high lies to the left
     if not high.is_finite():

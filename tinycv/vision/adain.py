@@ -4,14 +4,14 @@
     t = AdaIN(f(c), f(s))                                  f: the encoder, which is fixed
     T(c, s) = g(t)                                         g: the decoder, which is trained
     L_c = |f(g(t)) - t|                                    Euclidean norms
-    L_s = Σ_l |μ(φ_l(g(t))) - μ(φ_l(s))| + |σ(φ_l(g(t))) - σ(φ_l(s))|
-    L   = L_c + λ L_s
+    L_s = Σ_l |μ(φ_l(g(t))) - μ(φ_l(s))| + |σ(φ_l(g(t))) - σ(φ_l(s))|    φ_l: features of layer l
+    L   = L_c + λ L_s                                      c, s: the content and the style photo
 
 The optimisation of style.py starts again for every picture. Here a decoder learns once, from many
 pairs of photos, to paint an image that has given features. The style enters by the statistics of
 the channels alone, two numbers per channel. So a new style needs no training, only one pass through
-f and g. But a texture whose channels respond together cannot be prescribed in this way: the Gram
-matrix could.
+f and g. But these numbers cannot say which channels respond together, as the Gram matrix does; so
+AdaIN prescribes less of a texture.
 
 differs: in the paper f and φ are layers of VGG-19, and g is trained on tens of thousands of photos
 and paintings. Here f is a cosine transform of overlapping patches, φ are RandomFilters, and a
@@ -52,8 +52,9 @@ EPS = 1e-5  # added to variances, so that the square root has a derivative at 0
 
 
 class PatchCosines(Module):
-    """f: the cosine transform of overlapping patches (as in JPEG), for brightness and two colour
-    differences. Each channel is one spatial frequency of one of the three."""
+    """f: the cosine transform (DCT) of overlapping patches, for brightness and two colour
+    differences. Each channel is one spatial frequency of one of the three. (JPEG has the same
+    transform, but its patches do not overlap.)"""
 
     def __init__(self):
         # both are buffers, not learned
@@ -99,9 +100,9 @@ def gains(side: int) -> np.ndarray:
 
 
 class StyleDecoder(Module):
-    """g: a transposed convolution, which can learn to put patches together again, plus a
-    correction: nearest upsampling and 3 x 3 convolutions. Like the paper's decoder, it has no norm:
-    an instance norm would remove the statistics that carry the style."""
+    """g: a transposed convolution, which can learn to put the patches together again, plus a
+    correction by nearest upsampling and 3 x 3 convolutions. Like the decoder of the paper, it has
+    no norm: an instance norm would remove the statistics that carry the style."""
 
     def __init__(self, width: int = 32):
         width = count(width, "StyleDecoder: width", 1)
@@ -189,8 +190,9 @@ def statistics_loss(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Te
 
 
 def rms(x: Tensor) -> Tensor:
-    """The root of the mean square of each example, and of these the mean. A norm, unlike its
-    square, is not dominated by the few pairs that differ most."""
+    """The root mean square of each example, averaged over the batch. EPS² keeps its derivative
+    finite at 0. Unlike the square of a norm, the norm itself is not dominated by the few pairs that
+    differ most."""
     return sqrt((x * x).mean(axis=tuple(range(1, x.ndim))) + EPS**2).mean()
 
 

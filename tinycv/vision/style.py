@@ -5,11 +5,12 @@ of the result (Gatys et al. 2016).
     L_content = ½ mean (F - P)²                             F, P: content features of x, content
     E_l  = 1 / (4 N_l² M_l²) Σ_ij (G_ij - A_ij)²            G, A: Gram matrices of x, style
     G_ij = Σ_k F_ik F_jk                                    over all M_l positions k of layer l
-    L_TV = mean (difference of neighbouring pixels)²        Mahendran & Vedaldi 2015, with β = 2
+    L_TV = mean of (difference of neighbouring pixels)²     Mahendran & Vedaldi 2015
 
 Filters respond to an image, each in its own channel. The Gram matrix says which of the N_l channels
 respond together. Because it sums over all positions, it forgets where they respond; what it keeps
-is texture and colour. The content loss compares the features position by position instead.
+is texture and colour. The content loss compares the features position by position instead. The
+paper also has a weight β of the style; here it is 1, because only the ratio α / β matters.
 
 No network is trained. The pixels of x are the parameters, and every step moves them downhill:
 
@@ -23,9 +24,10 @@ No network is trained. The pixels of x are the parameters, and every step moves 
     picture = canvas().numpy()
 
 ``filters`` are random (style_filters.py), or VGG-19 if you have its weights (vgg.py). adain.py
-needs no optimisation for a new style, but a trained network.
+paints in a new style without an optimisation, but it needs a trained network.
 Gatys, Ecker & Bethge 2016, "Image style transfer using convolutional neural networks".
-Shapes: images (1, 3, H, W) from 0 to 1; N channels and M = H' W' positions per layer.
+Shapes: images (1, 3, H, W) from 0 to 1. In formulas a layer has N_l channels and M_l positions, as
+in the paper; in shapes, N counts images and C channels, and H' W' is M_l.
 Demo: demos/12_style_transfer.py.
 """
 
@@ -43,7 +45,7 @@ from tinycv.nn.inputs import finite, numbers
 from tinycv.nn.module import Module
 from tinycv.vision.inputs import features_of, layers_of, one_photo
 
-# The distance that Canvas keeps from black and white: their logits would be infinite.
+# How far the first image of a Canvas stays from black and white, whose logits would be infinite.
 MARGIN = 0.01
 
 
@@ -76,8 +78,8 @@ def extracted(extractor: Extractor, x: Tensor, who: str) -> Features:
 def gram_matrix(features: Tensor) -> Tensor:
     """Which channels respond together: features (N, C, H, W). Returns (N, C, C).
 
-    differs: it is divided by the number of positions M = H W, and E_l is not. For two images of
-    equal size this is the E_l of the paper, which divides by M² there; here the style may also have
+    differs: G is divided by the number of positions, M = H W. In return, style_loss does not divide
+    E_l by M². For two images of equal size E_l is that of the paper, and the style may also have
     another size than the content. (A common mistake is to divide in both places.)
     """
     features = features_of(features, "gram_matrix: features")
@@ -198,9 +200,9 @@ class StyleObjective:
 class Canvas(Module):
     """The image that is optimised: pixels = sigmoid(logits), so they never leave 0 to 1.
 
-    differs: the paper optimises the pixels themselves, which drift out of the range and are clipped
-    at the end: the picture that is shown is then not the one whose loss was minimised. Here both
-    are the same array, and showing it changes nothing.
+    differs: the paper optimises the pixels themselves. They can leave the range, and if they are
+    clipped at the end, the picture that is shown is not the one whose loss was minimised. Here the
+    two are the same.
     """
 
     def __init__(self, start: Tensor):
@@ -224,11 +226,12 @@ def luminance(x: Tensor) -> Tensor:
 
 
 def match_luminance(content: Tensor, style: Tensor) -> Tensor:
-    """The content as a grey image with the mean and the standard deviation that the brightness of
-    the style has. Returns (1, 3, H, W), cut to 0 to 1.
+    """The content as a grey image, whose brightness has the mean and the standard deviation of that
+    of the style. Returns (1, 3, H, W), clipped to 0 to 1.
 
     Bright content in a dark style is impossible: one of the two losses stays high. A change of
-    brightness and contrast ends this conflict, and leaves the correlation with the content at 1.
+    brightness and contrast ends this conflict, and where nothing is clipped, the correlation with
+    the brightness of the content is still 1.
     (Gatys et al. 2017, "Controlling perceptual factors in neural style transfer", change the style
     in this way, not the content.)
     """
