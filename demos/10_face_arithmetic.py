@@ -240,8 +240,8 @@ show.measured("pixel arithmetic: share of all other attributes kept", pixels.kep
 
 # %% Measure: pixel arithmetic fools the judge, so ask how far its answers are from any face
 def distances_to_faces(images):
-    """The distance of each image to the nearest of 20,000 faces that no network learned from (own
-    faces: to the nearest of those that it learned from)."""
+    """The distance of each image to the nearest of 20,000 faces that no network learned from (with
+    own faces: to the nearest of those that the GAN learned from)."""
     flat = images.reshape(len(images), -1)
     nearest = np.full(len(flat), np.inf)
     for block in range(show.choose(quick=1, default=10)):

@@ -122,7 +122,7 @@ def adam(rate):
 
 def paint(goal, start, optimizer_of):
     """Optimise a picture. Returns it, and the loss at each evaluation. A step of Adam is one
-    evaluation; a step of L-BFGS makes as many as are allowed, or a few more to end a line search.
+    evaluation; a step of L-BFGS makes up to EVALUATIONS, or a few more to end a line search.
     """
     canvas = Canvas(start)
     optimizer = optimizer_of(canvas.parameters())

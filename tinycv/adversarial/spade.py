@@ -178,8 +178,8 @@ def label_map_for(h: Tensor, m: Tensor, channels: int, classes: int, who: str) -
 
 class ResBlock(Module):
     """A residual block: twice norm, leaky ReLU and a 3 x 3 convolution, and a skip connection with
-    a norm and a 1 x 1 convolution if the number of channels changes (Park et al. 2019, appendix A).
-    norm: "spade", "concat" or "concat_batch"."""
+    a norm and a 1 x 1 convolution (norm_s, conv_s) if the number of channels changes (Park et al.
+    2019, appendix A). norm: "spade", "concat" or "concat_batch"."""
 
     def __init__(self, before: int, after: int, classes: int, norm: str = "spade"):
         before, after, classes = whole("ResBlock", 1, before=before, after=after, classes=classes)

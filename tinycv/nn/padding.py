@@ -1,4 +1,4 @@
-"""Padding of images: by a constant, by reflection, or by repeating the edge.
+"""Padding of images: zero (constant) padding, reflection padding, and replication of the edge.
 
     constant    0 0 | a b c d | 0 0      a convolution sees a border that is in no image
     reflect     c b | a b c d | c b      mirrors the image at its edge pixel

@@ -1,6 +1,7 @@
 """L-BFGS (limited-memory BFGS): a quasi-Newton method, for a loss without noise.
 
-    x <- x - t H g                       a step. H approximates the inverse of the Hessian
+    x <- x - t H g                       a step: t its length, g the gradient, and H a matrix that
+                                         approximates the inverse of the Hessian
     s = x_new - x,  y = g_new - g        a secant pair: a step, and how it changed the gradient
     H y = s                              the secant equation: H must explain the newest pair
     H <- (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ,  ρ = 1 / yᵀs    the BFGS update         eq. 6.17

@@ -74,6 +74,7 @@ def strong_wolfe(
     A trial whose loss or slope is NaN or infinite counts as too long, so the search survives an
     overflow. If the search ends at ``max_evaluations`` or at ``smallest``, it returns the lowest
     Point that satisfies 3.7a, or ``start`` if there is none.
+    differs: algorithm 3.5 has a largest t. Here max_evaluations ends the search instead.
     """
     wolfe = Wolfe(start, c1, c2)
     previous = start
