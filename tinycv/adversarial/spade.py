@@ -41,8 +41,9 @@ differs from the paper: γ and β by a 1 x 1 convolution, where the paper has 3 
 the discriminator and in the blocks of the generator, not in all layers; a norm before the last
 convolution; reflection, not zeros, around the features; images from 0 to 1, by a sigmoid in place
 of tanh; no norm in the encoder and the discriminator; one discriminator, not two of different
-scales; L1 in place of a perceptual loss, which needs a trained VGG; weight 5 for feature matching,
-where the authors' code has 10.
+scales; L1 in place of a perceptual loss, which needs a trained VGG; weight 5 for the mean over the
+layers in feature matching, where the authors' code has 10 for the sum; a mean of the KL terms over
+the images, where it has the sum.
 
 Read first: gan.py, turns.py, nn/instance_norm.py, nn/spectral_norm.py.
 See at work: demos/11_label_to_image.py.

@@ -145,7 +145,10 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
 def total_variation(x: Tensor) -> Tensor:
     """The mean squared difference of neighbouring pixels, down plus across: 0 for a constant image,
-    large for noise. x (N, C, H, W), at least 2 x 2 pixels."""
+    large for noise. x (N, C, H, W), at least 2 x 2 pixels.
+
+    differs: means, where the paper has a sum, so that the same γ suits images of any size.
+    """
     x = features_of(x, "total_variation: x", least=2)
     down = x[:, :, 1:] - x[:, :, :-1]
     across = x[:, :, :, 1:] - x[:, :, :, :-1]
