@@ -372,7 +372,7 @@ def _attributes(value: Any, what: str, count: int) -> np.ndarray:
     takes = f"attributes (T, {count}), each 0 or 1"
     found = inputs.array(value, what, takes, "biu", ndim=2)
     if found.shape[1] != count or not len(found) or not np.isin(found, (0, 1)).all():
-        raise ValueError(f"{what} is {shown(value)} of shape {found.shape}; it must be {takes}")
+        raise ValueError(f"{what} is {shown(value)}; it must be {takes}")
     return found.astype(np.int64)
 
 

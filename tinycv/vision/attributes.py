@@ -88,7 +88,8 @@ def attribute_loss(model: Module, x: Tensor, attributes: Tensor) -> Tensor:
 
 def attribute_probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
     """The probability that each image has each attribute: (N, A). The images (N, C, H, W) run
-    through the model in batches, on its device and without recording a graph."""
+    through the model in batches, on its device and without recording a graph. The model should be
+    in eval mode, in which ``train_attributes`` leaves it."""
     inputs.model(model, "attribute_probabilities: model")
     images = data_inputs.images(images, "attribute_probabilities: images", floats=True)
     batch_size = data_inputs.whole(batch_size, "attribute_probabilities: batch_size", 1)
