@@ -86,14 +86,14 @@ if show.vgg:
 
 
 def gram_distance(image, style):
-    """How far the Gram matrices of fresh filters are from those of the style."""
+    """The squared distance of the Gram matrices of fresh filters from those of the style."""
     with tinycv.no_grad():
         grams = [gram_matrix(maps) for maps in fresh(style).style]
         return style_loss(fresh(image).style, grams).item()
 
 
-def nearer(image, style, content=content):
-    """How many times nearer to the style the image is than the content photo, by gram_distance."""
+def gain(image, style, content=content):
+    """The gram_distance of the content photo to the style, divided by that of the image."""
     return gram_distance(content, style) / gram_distance(image, style)
 
 
@@ -149,8 +149,8 @@ for alpha in ALPHAS:
     pictures[alpha], losses = paint(goal, content, lbfgs)
     if alpha == ALPHA:
         seconds, losses_of_lbfgs = perf_counter() - began, losses
-    say(f"alpha {alpha}: {nearer(pictures[alpha], style):.0f} times nearer to the style")
-curve = {alpha: nearer(image, style) for alpha, image in pictures.items()}
+    say(f"alpha {alpha}: distance to the style / {gain(pictures[alpha], style):.0f}")
+curve = {alpha: gain(image, style) for alpha, image in pictures.items()}
 likenesses = {alpha: likeness(image) for alpha, image in pictures.items()}
 painted = pictures[ALPHA]
 
@@ -255,7 +255,7 @@ show.measured(
     list(likenesses.values()),
     target="falls as the weight falls",
 )
-by_colour, by_shuffling = nearer(recoloured, style), nearer(shuffled, style)
+by_colour, by_shuffling = gain(recoloured, style), gain(shuffled, style)
 show.measured(
     "control, colours alone (mean and deviation of red, green and blue): the same ratio",
     by_colour,
@@ -288,22 +288,22 @@ show.measured(
 of_one = [1 / gram_distance(image, texture) for image in (*alone, *up_to, noise)]
 texture_gain = [value / of_one[-1] for value in of_one[:-1]]
 show.measured(
-    "texture from noise, Gram matrices of one level alone: times nearer than noise",
+    "texture from noise, Gram matrices of one level alone: distance of noise / of the result",
     texture_gain[:levels],
 )
 show.measured(
-    "texture from noise, all levels up to one: times nearer than noise",
+    "texture from noise, all levels up to one: distance of noise / of the result",
     texture_gain[levels:],
     "Gatys et al. 2015: more layers, more of the structure",
     "grows with every level",
 )
-fast = [nearer(image, one) for image, one in zip(in_one_pass, unseen, strict=True)]
+fast = [gain(image, one) for image, one in zip(in_one_pass, unseen, strict=True)]
 fast_likeness = [likeness(image) for image in in_one_pass]
 show.measured("AdaIN, three styles never seen: the same ratio", fast, target="> 1")
 show.measured("AdaIN, three styles never seen: correlation", fast_likeness)
 show.measured(
     "AdaIN with the encoder's exact inverse in place of the decoder, same styles: the same ratio",
-    [nearer(tinycv.clip(x, 0, 1), one) for x, one in zip(inverted, unseen, strict=True)],
+    [gain(tinycv.clip(x, 0, 1), one) for x, one in zip(inverted, unseen, strict=True)],
 )
 show.measured("seconds for one picture by optimisation", seconds)
 show.measured(
@@ -321,25 +321,25 @@ def draw_images(axes, images, captions):
         draw.image(ax, np.clip(picture.numpy()[0], 0, 1), caption)
 
 
-def times(ratio):
-    return f"{ratio:,.0f}x nearer" if ratio >= 10 else f"{ratio:.1f}x nearer"
+def divided(ratio):
+    return f"distance / {ratio:,.0f}" if ratio >= 10 else f"distance / {ratio:.1f}"
 
 
 def caption_of(name, ratio, correlation):
-    return f"{name}\n{times(ratio)}, r = {correlation:.2f}"
+    return f"{name}\n{divided(ratio)}, r = {correlation:.2f}"
 
 
 figure = draw.figure(
-    f"Fresh filters find the optimised pixels {curve[ALPHA]:,.0f} times nearer to the style than "
-    f"the photo, at r = {likenesses[ALPHA]:.2f} with it;\n"
-    f"colours alone come {by_colour:.0f} times nearer, and AdaIN {fast[0]:.0f} times, in "
-    f"{seconds_of_a_pass:.2f} s instead of {seconds:.1f} s",
+    "The squared distance of a photo to the style, by fresh filters, falls to "
+    f"1/{curve[ALPHA]:,.0f} if its pixels are optimised (r = {likenesses[ALPHA]:.2f} with the "
+    f"photo),\nto 1/{by_colour:.0f} if it takes the colours alone, and to 1/{fast[0]:.0f} by "
+    f"AdaIN, in {seconds_of_a_pass:.2f} s instead of {seconds:.1f} s",
     12.6,
     15.2,
 )
 one, two, three, four = figure.subfigures(4, 1, height_ratios=(1.12, 1.12, 1.12, 2.0))
 
-one.suptitle("Style transfer by optimisation: the less the content weighs, the more style")
+one.suptitle("Style transfer by optimisation: the less the content weighs, the nearer to the style")
 captions = [
     caption_of(f"content weight {alpha:g}", curve[alpha], likenesses[alpha]) for alpha in ALPHAS
 ]
@@ -361,12 +361,12 @@ draw.curves(
     of_style,
     {"Gram matrices": (list(likenesses.values()), list(curve.values()))},
     "correlation with the content",
-    "times nearer to the style",
+    "distance: content / result",
     log=True,
 )
 of_style.scatter(list(likenesses.values()), list(curve.values()), color=draw.BLUE, s=16)
 for name, image in (("colours alone", recoloured), ("AdaIN", in_one_pass[0])):
-    place = likeness(image), nearer(image, style)
+    place = likeness(image), gain(image, style)
     of_style.scatter(*place, color=draw.RED, s=22)
     of_style.annotate(name, place, (3, 6), textcoords="offset points", ha="right", fontsize=9)
 of_style.text(
@@ -394,13 +394,11 @@ draw_images(three.subplots(1, 6), shown, captions)
 
 four.suptitle("Texture synthesis from noise: the Gram matrices of some levels of the pyramid")
 above, below = four.subplots(2, levels + 2)
-nearer_than_noise = [times(gain) for gain in texture_gain]
+gains = [divided(ratio) for ratio in texture_gain]
 names = ["level 1", *(f"levels 1 to {level}" for level in range(2, levels + 1))]
-captions = [f"{name}\n{gain}" for name, gain in zip(names, nearer_than_noise[levels:], strict=True)]
+captions = [f"{name}\n{text}" for name, text in zip(names, gains[levels:], strict=True)]
 draw_images(above, [texture, noise, *up_to], ["the texture", "noise: the start", *captions])
-captions = [
-    f"level {level + 1} alone\n{gain}" for level, gain in enumerate(nearer_than_noise[:levels])
-]
+captions = [f"level {level + 1} alone\n{text}" for level, text in enumerate(gains[:levels])]
 draw_images(below[2:], alone, captions)
 for ax in below[:2]:
     ax.axis("off")

@@ -38,18 +38,21 @@ for name, (of_content, of_style) in PAIRS.items():
         goal = StyleObjective(match_luminance(content, style), style, run.filters, run.ALPHA)
         painted, _ = run.paint(goal, content, run.lbfgs)
         row.append(painted)
-        ratios.append(run.nearer(painted, style, content))
-        by_colour.append(run.nearer(recoloured, style, content))
+        ratios.append(run.gain(painted, style, content))
+        by_colour.append(run.gain(recoloured, style, content))
         correlations.append(run.likeness(painted, content))
     pictures[name] = [np.clip(picture.numpy()[0], 0, 1) for picture in row]
     all_ratios += ratios
     all_correlations += correlations
-    say(f"{name}: {np.mean(ratios):.0f} times nearer, r = {np.mean(correlations):.2f}")
+    say(f"{name}: distance to the style / {np.mean(ratios):.0f}, r = {np.mean(correlations):.2f}")
     show.measured(
-        f"{name}: times nearer to the style by fresh filters, by seed", ratios, "", ">= 25"
+        f"{name}: Gram distance to the style, the content's / the painted one's, by seed",
+        ratios,
+        "fresh filters",
+        ">= 25",
     )
     show.measured(f"{name}: correlation with the content, by seed", correlations, "", ">= 0.9")
-    show.measured(f"{name}: colours alone, times nearer, by seed", by_colour)
+    show.measured(f"{name}: colours alone, the same ratio, by seed", by_colour)
     show.measured(
         f"{name}: the first of these rows divided by the last, by seed",
         list(np.divide(ratios, by_colour)),
@@ -58,9 +61,9 @@ for name, (of_content, of_style) in PAIRS.items():
 
 # %% Draw
 figure = draw.figure(
-    f"For {len(PAIRS)} more pairs, fresh filters find the result at least {min(all_ratios):.0f} "
-    f"times nearer\nto the style, at r >= {np.floor(100 * min(all_correlations)) / 100:.2f} with "
-    "the content",
+    f"For {len(PAIRS)} more pairs, the squared distance to the style, by fresh filters, falls to\n"
+    f"1/{min(all_ratios):.0f} or less, at r >= {np.floor(100 * min(all_correlations)) / 100:.2f} "
+    "with the content",
     2 * (3 + len(runs)),
     9,
 )
