@@ -1,5 +1,5 @@
 """10 · GAN: what is "man with glasses - man + woman"?
-python demos/10_face_arithmetic.py      7 min on one core
+python demos/10_face_arithmetic.py      4 min on one core
 
 Vector arithmetic on faces (人脸的向量运算). A DCGAN learns to make faces from noise, without any
 label. A sum of noise vectors is a noise vector again, so it too makes a face: which one? All faces
