@@ -6,8 +6,8 @@ label. A sum of noise vectors is a noise vector again, so it too makes a face: w
 here are synthetic, drawn by tinycv/data/faces.py with six attributes that are independent. "Woman"
 is nothing but long hair and a narrow jaw, "man" short hair and a square jaw. A judge, which learned
 from labels, finds vectors whose faces show a concept, and checks the answer. For comparison there
-are the same sum of pixels, a random vector of equal length, and three ways to find one vector that
-puts glasses on any face.
+are a random vector of equal length, three ways to find one vector that puts glasses on any face,
+and the same sum of pixels, which the judge accepts too, although it lies farther from any face.
 --faces FOLDER takes your own faces: photos, and attributes.csv with the columns file,glasses,woman
 and, if you like, smile,blond,beard,hat.
 Read first: tinycv/adversarial/arithmetic.py, tinycv/data/faces.py.
@@ -49,7 +49,7 @@ from tinycv.vision import ConvNet, attribute_probabilities, train_attributes
 show = Demo(
     "10_face_arithmetic",
     __doc__,
-    faces="folder with your faces: photos, and attributes.csv (file,glasses,woman,...; 1 or 0)",
+    faces="folder with at least 100 photos of faces, and attributes.csv (file,glasses,woman,...)",
 )
 LATENT = 16  # length of a noise vector
 TRIPLES = show.choose(quick=6, default=500)
@@ -59,7 +59,10 @@ rng = np.random.default_rng(show.seed)
 # %% Data: faces to learn from, and held-out ones
 count, held_out = show.choose(quick=64, default=20_000), show.choose(quick=32, default=2000)
 if show.faces:
-    x, attributes = faces_from_folder(show.faces, columns=("glasses", "woman"))
+    with show.reading("faces"):
+        x, attributes = faces_from_folder(show.faces, columns=("glasses", "woman"))
+    if len(x) < show.choose(quick=40, default=100):
+        show.refuse("faces", f"it has {len(x)} photos; a GAN needs more, at least 100")
     order = rng.permutation(len(x))
     learned, unseen = np.split(order, [len(x) * 4 // 5])
     x, x_test = x[learned], x[unseen]
@@ -165,24 +168,32 @@ show.measured(
     "only these are picked as examples of a concept",
 )
 every = np.array(list(product((0, 1), repeat=len(names))))  # all combinations: (2^A, A)
+ENOUGH = 10  # sure faces of a combination, as many as the largest mean needs
 how_many = count_shown(p, every, CONFIDENT)  # sure examples of each
 show.measured(
-    f"share of the {len(every)} combinations of attributes with at least 10 such faces",
-    (how_many >= 10).mean(),
-    "others cannot be asked",
+    f"share of the {len(every)} combinations of attributes with at least {ENOUGH} such faces",
+    (how_many >= ENOUGH).mean(),
+    "the other combinations are not used",
+)
+
+
+NOT_SURE = (
+    "the judge is sure of fewer than {n} of the GAN's faces for what the equation needs; give more "
+    "photos, or train longer"
 )
 
 
 def picked_triples(n, asked=glasses, context=woman):
     """For each of many triples, n noise vectors of each concept, three arrays (T, n, LATENT); and
     the attributes (T, A) that the answer should have. A triple is left out if one of its
-    combinations of attributes is so rare among the faces of the GAN that n vectors do not exist.
-    """
+    combinations of attributes is so rare that the GAN makes fewer than 10 sure faces of it."""
     concepts = concepts_of_triples(2 * TRIPLES, len(names), asked, context, rng)
     row = 2 ** np.arange(len(names))[::-1]  # a combination as a binary number is its row in every
     counts = [how_many[concept @ row] for concept in concepts]
-    there = np.flatnonzero(np.min(counts, axis=0) >= n)[:TRIPLES]
+    there = np.flatnonzero(np.min(counts, axis=0) >= ENOUGH)[:TRIPLES]
     concepts = [concept[there] for concept in concepts]
+    if not len(there):
+        show.refuse("faces" if show.faces else "seed", NOT_SURE.format(n=ENOUGH))
     vectors = [z[pick(p, concept, n, rng, CONFIDENT)] for concept in concepts]
     return vectors, arithmetic(*concepts)
 
@@ -194,6 +205,11 @@ def scored(noise, expected, asked=glasses):
 
 # %% Measure: man with glasses - man + woman, for several numbers of vectors per concept
 COUNTS = (1, 3, 10)
+IN_THE_PAPER = {
+    1: "; DCGAN, section 6.3.2: unstable",
+    3: "; DCGAN, section 6.3.2: stable",
+    10: "",
+}
 TARGETS = {1: "lower than the mean of 3", 3: ">= 0.88", 10: ">= 0.95"}
 by_count = {}
 for n in COUNTS:
@@ -201,9 +217,7 @@ for n in COUNTS:
     noise = arithmetic(*(v.mean(axis=1) for v in vectors))
     by_count[n] = found = scored(noise, expected)
     metric = "man with glasses - man + woman, " + (f"mean of {n}" if n > 1 else "one vector each")
-    paper = f"{kind}, by the judge; DCGAN, section 6.3.2: " + (
-        "unstable" if n == 1 else "stable (3)"
-    )
+    paper = f"{kind}, by the judge" + IN_THE_PAPER[n]
     target = TARGETS[n]
     show.measured(f"{metric}: share of answers with glasses", found.flips, paper, target)
     show.measured(f"{metric}: share of all other attributes kept", found.kept, paper, target)
@@ -239,12 +253,16 @@ show.measured("pixel arithmetic: share of all other attributes kept", pixels.kep
 
 
 # %% Measure: pixel arithmetic fools the judge, so ask how far its answers are from any face
+BLOCKS = 1 if show.faces else show.choose(quick=1, default=10)
+faces_beside = f"{len(x)} training" if show.faces else f"{BLOCKS * held_out:,}"
+
+
 def distances_to_faces(images):
     """The distance of each image to the nearest of 20,000 faces that no network learned from (with
     own faces: to the nearest of those that the GAN learned from)."""
     flat = images.reshape(len(images), -1)
     nearest = np.full(len(flat), np.inf)
-    for block in range(show.choose(quick=1, default=10)):
+    for block in range(BLOCKS):
         more = x if show.faces else faces(held_out, seed=1_000_000 + 10 * show.seed + block)[0]
         squared = squared_distances(flat, more.reshape(len(more), -1))
         nearest = np.minimum(nearest, squared.min(axis=1))
@@ -262,7 +280,7 @@ distances = np.split(distances_to_faces(np.concatenate(list(images_of_kinds.valu
 medians = {name: np.median(d) for name, d in zip(images_of_kinds, distances, strict=True)}
 for name, median in medians.items():
     show.measured(
-        f"median distance to the nearest of 20,000 faces: {name}",
+        f"median distance to the nearest of {faces_beside} faces: {name}",
         median,
         "root of the summed squares over all pixels, each from 0 to 1",
     )
@@ -316,6 +334,8 @@ show.measured(f"{turned}, by the judge, of faces plus -1, -0.5, 0, 0.5, 1 times 
 # %% Draw: the equation, with the three faces of each concept, and the answer with its neighbours
 plain = [np.zeros((1, len(names)), int) for _ in range(3)]  # no beard, no hat, ...
 plain[0][:, glasses] = plain[2][:, woman] = 1
+if min(count_shown(p, concept, CONFIDENT)[0] for concept in plain) < 3:
+    show.refuse("faces" if show.faces else "seed", NOT_SURE.format(n=3))
 three = [z[pick(p, concept, 3, rng, CONFIDENT)[0]] for concept in plain]  # (3, LATENT) each
 answer = arithmetic(*(v.mean(axis=0) for v in three))
 around = images_of(generator, np.insert(neighbours(answer, 8, rng), 4, answer, axis=0))

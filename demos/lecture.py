@@ -127,7 +127,7 @@ LECTURE = (
         "10",
         "tests/adversarial/test_arithmetic_of_vectors.py",
         "",
-        "合成人脸：戴眼镜的男人 − 男人 + 女人 = 戴眼镜的女人；对像素这样加减则不行。",
+        "合成人脸：戴眼镜的男人 − 男人 + 女人 = 戴眼镜的女人；三个向量的平均比单个稳定。",
     ),
     Slide(
         "GAN: label map to image",

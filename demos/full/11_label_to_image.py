@@ -53,7 +53,7 @@ for title, values in by_norm[NAME].items():
 lowest = min(by_norm["SPADE"]["mean IoU / real"])
 figure = draw.figure(
     f"SPADE against concatenated labels, from {len(runs)} seeds:\n"
-    f"SPADE reaches at least {100 * lowest:.0f} % of the mean IoU of real scenes",
+    f"SPADE reaches at least {np.floor(100 * lowest):.0f} % of the mean IoU of real scenes",
     10,
     4,
 )

@@ -60,10 +60,10 @@ for name, (of_content, of_style) in PAIRS.items():
     )
 
 # %% Draw
+lowest, least_r = np.floor(min(all_ratios)), np.floor(100 * min(all_correlations)) / 100
 figure = draw.figure(
     f"For {len(PAIRS)} more pairs, the squared distance to the style, by fresh filters, falls to\n"
-    f"1/{min(all_ratios):.0f} or less, at r >= {np.floor(100 * min(all_correlations)) / 100:.2f} "
-    "with the content",
+    f"1/{lowest:.0f} or less, at r >= {least_r:.2f} with the content",
     2 * (3 + len(runs)),
     9,
 )

@@ -222,3 +222,27 @@ def test_a_figure_is_one_number_or_more_and_may_be_nan(tmp_path):
             show.measured("loss", nothing)
     show.measured("loss", float("nan"))
     assert len(show.rows) == 1
+
+
+def test_a_wrong_file_of_the_user_ends_the_run_with_one_line_that_names_the_flag(capsys):
+    show = Demo("06_vit", "a story", ["--data", "nowhere"], data="your images")
+    with pytest.raises(SystemExit) as left, show.reading("data"):
+        raise FileNotFoundError("there is no folder 'nowhere'")
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "--data nowhere: there is no folder 'nowhere'\n"
+
+
+def test_an_error_that_is_not_about_the_users_file_keeps_its_traceback():
+    show = Demo("06_vit", "a story", [], data="your images")
+    with pytest.raises(TypeError, match="a bug"), show.reading("data"):
+        raise TypeError("a bug")
+
+
+def test_a_protocol_says_that_it_does_not_take_the_demos_own_flags(capsys):
+    with pytest.raises(SystemExit):
+        Demo("11_label_to_image", "a story", ["--map", "my.png"], full=True)
+    assert "the whole protocol does not take --map my.png" in capsys.readouterr().err
+
+
+def test_a_word_of_another_script_in_parentheses_is_left_out_where_only_ascii_is_printed():
+    assert ascii_only("Style transfer (风格迁移). Faces (a, b).") == "Style transfer. Faces (a, b)."

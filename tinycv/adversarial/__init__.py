@@ -35,14 +35,17 @@ from tinycv.adversarial.networks import (
     PointMLP,
 )
 from tinycv.adversarial.recipe import images_of, train_dcgan
+from tinycv.adversarial.spade import SPADE, LabelToImage
 from tinycv.adversarial.turns import fit_gan
 
 __all__ = [
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "LabelToImage",
     "PointDiscriminator",
     "PointGenerator",
     "PointMLP",
+    "SPADE",
     "fit_gan",
     "images_of",
     "train_dcgan",

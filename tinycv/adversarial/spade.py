@@ -403,9 +403,14 @@ def styles_of(painter: LabelToImage, images: np.ndarray) -> np.ndarray:
 
 def paint_maps(painter: LabelToImage, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Paint label maps (N, S, S) of class numbers in the styles z (N, latent). Returns a NumPy
-    array (N, 3, S, S). The painter should be in eval mode, so that no image depends on the
-    others."""
+    array (N, 3, S, S). The painter must be in eval mode, so that no image depends on the others.
+    """
     device, generator = _device_of(painter, "paint_maps"), painter.generator
+    if painter.training:
+        raise ValueError(
+            "paint_maps: painter is in training mode, in which an image depends on the others of "
+            "its batch; call painter.eval() first"
+        )
     takes = f"styles (N, {generator.latent})"
     z = inputs.array(z, "paint_maps: z", takes, "f", ndim=2).astype(np.float32, copy=False)
     labels = inputs.array(labels, "paint_maps: labels", "label maps (N, S, S)", "iu", ndim=3)

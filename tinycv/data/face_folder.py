@@ -39,7 +39,7 @@ def faces_from_folder(
     """The photos (N, 3, size, size) float32 in [0, 1] that a CSV file in the folder names, and
     their attributes by name, (N,) int64, 0 or 1.
 
-    columns: attributes that must be among them."""
+    columns: attributes that must be among them, each with both values."""
     folder = inputs.folder(folder, "faces_from_folder: folder")
     csv_name = inputs.text(csv_name, "faces_from_folder: csv_name")
     size = inputs.whole(size, "faces_from_folder: size", 1, LARGEST_SIDE)
@@ -65,6 +65,12 @@ def faces_from_folder(
                     "must be 1 or 0 (or -1 for 0, as in CelebA)"
                 )
             attributes[name][i] = VALUES[value.strip()]
+    for column in columns:
+        if len(set(attributes[column].tolist())) < 2:
+            raise ValueError(
+                f"faces_from_folder: {path}: {column} is {attributes[column][0]} in every line; "
+                "some photos must show it and some must not"
+            )
     return images, attributes
 
 

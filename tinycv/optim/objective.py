@@ -109,8 +109,7 @@ def check_finite(loss: float, g: Array, where: str) -> None:
     if not (math.isfinite(loss) and math.isfinite(largest(g))):
         raise FloatingPointError(
             f"LBFGS.step: {where}, the loss is {loss:g} and the largest gradient {largest(g):g}; "
-            "the weights are now those of the last iteration that was completed; "
-            "line_search_fn='strong_wolfe' shortens a step that is too long"
+            "the weights are those of the last iteration that was completed, if there was one"
         )
 
 

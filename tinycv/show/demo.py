@@ -34,14 +34,16 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import resource
 import runpy
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -81,7 +83,12 @@ class Demo:
         for flag, meaning in flags.items():
             inputs.text(meaning, f"Demo: {flag}")
         parser = _parser(name, story, half, full, flags)
-        given = parser.parse_args(arguments)
+        given, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            of_protocol = f"{name} --full: the whole protocol does not take"
+            parser.error(
+                f"{of_protocol if full else 'unrecognized arguments:'} {' '.join(unknown)}"
+            )
         if given.full and not full and arguments is None:
             _hand_over(name)
         if not 0 <= given.seed < 2**63:
@@ -112,6 +119,23 @@ class Demo:
         self.started = time.perf_counter()
         backend.manual_seed(self.seed)
         print(ascii_only(story).strip().splitlines()[0], flush=True)
+
+    def refuse(self, flag: str, problem: str) -> NoReturn:
+        """End the run, with one line about the value of a flag and exit status 2."""
+        inputs.text(flag, "refuse: flag")
+        inputs.text(problem, "refuse: problem")
+        print(f"--{flag} {getattr(self, flag, '')}: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+    @contextmanager
+    def reading(self, flag: str) -> Iterator[None]:
+        """Around code that reads what the user gave for a flag: an error ends the run with one line
+        that names the flag."""
+        inputs.text(flag, "reading: flag")
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.refuse(flag, str(error))
 
     def choose(self, quick: Any, default: Any = None, full: Any = None) -> Any:
         """The value for this size of run. If ``full`` is left out, a full run takes the default."""
@@ -346,6 +370,8 @@ def peak_memory_mib() -> int:
 
 
 def ascii_only(text: str) -> str:
-    """The text with every other character replaced, for consoles that print only ASCII."""
+    """The text for consoles that print only ASCII: other characters are replaced, and a word in
+    another script that stands in parentheses is left out."""
     text = inputs.text(text, "ascii_only: text")
+    text = re.sub(r" \([^\x00-\x7f]+\)", "", text)
     return text.replace("·", "-").encode("ascii", "replace").decode()
