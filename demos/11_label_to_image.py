@@ -1,5 +1,5 @@
 """11 · Can a painted map of sky, sea and grass become an image, in any style?
-python demos/11_label_to_image.py      7 min on one core
+python demos/11_label_to_image.py      5 min on one core
 
 Label map to image (标签图到图像). A label map says what is where: cloud, sky, tree, mountain, sea
 or grass. A SPADE generator turns it into an image, in the style of another image (day, sunset,

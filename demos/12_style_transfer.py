@@ -1,5 +1,5 @@
 """12 · Can one photo be painted in the style of another, without a trained network?
-python demos/12_style_transfer.py      2 min on two cores
+python demos/12_style_transfer.py      89 s on one core
 
 Style transfer (风格迁移). A Gram matrix says which filters respond together,
 wherever they do, and so it describes texture. The pixels of a picture are optimised until its Gram
