@@ -178,8 +178,9 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("photos/a", "mnist", "cifar"):
         (tmp_path / place).mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save("photos/a/x.png")
-    (tmp_path / "photos/attributes.csv").write_text("file,glasses\na/x.png,1\n")
+    for name in "xy":
+        Image.new("RGB", (8, 8)).save(f"photos/a/{name}.png")
+    (tmp_path / "photos/attributes.csv").write_text("file,glasses\na/x.png,1\na/y.png,0\n")
     Image.new("RGB", (8, 8), (110, 190, 240)).save("map.png")
     data.write_idx("a.idx", np.zeros((2, 3), np.uint8))
     for part in ("train", "t10k"):

@@ -13,7 +13,7 @@ import pytest
 
 import tinycv
 from tinycv import Tensor, diffusion, nn, sequence, vision
-from tinycv.adversarial import gan
+from tinycv.adversarial import gan, spade
 from tinycv.adversarial import networks as gan_networks
 from tinycv.diffusion import dit, embedding, unet
 from tinycv.diffusion import mlp as networks
@@ -21,6 +21,7 @@ from tinycv.engine import shards, state
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.sequence import align, positions, seq2seq
 from tinycv.training import parallel
+from tinycv.vision import adain
 
 RNG = np.random.default_rng(0)
 B = 7  # rows: cannot be divided evenly among 2 or 3 shards
@@ -28,6 +29,10 @@ B = 7  # rows: cannot be divided evenly among 2 or 3 shards
 
 def rows(*shape):
     return RNG.normal(size=(B, *shape))
+
+
+def photos():
+    return RNG.uniform(size=(B, 3, 8, 8))
 
 
 def ids(*shape, words=5):
@@ -142,6 +147,26 @@ LAYERS = {
         rows(1, 8, 8),
         RNG.uniform(size=B),
     ),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(2, affine=True), PIXELS),
+    "Upsample": (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), PIXELS),
+    "ZeroPad2d": (lambda: nn.ZeroPad2d(1), PIXELS),
+    "ReflectionPad2d": (lambda: nn.ReflectionPad2d(1), PIXELS),
+    "ReplicationPad2d": (lambda: nn.ReplicationPad2d(1), PIXELS),
+    "SPADE": (lambda: spade.SPADE(2, 3, hidden=4), PIXELS, rows(3, 5, 5)),
+    "ConcatNorm": (lambda: spade.ConcatNorm(2, 3), PIXELS, rows(3, 5, 5)),
+    "ConcatNorm batch": (lambda: spade.ConcatNorm(2, 3, "batch"), PIXELS, rows(3, 5, 5)),
+    "Generator": (
+        lambda: spade.Generator(3, latent=4, widths=(3, 2), side=8),
+        MAP,
+        rows(3, 8, 8),
+    ),
+    "StyleEncoder": (lambda: spade.StyleEncoder(2, width=2, side=8), rows(3, 8, 8)),
+    "Discriminator": (lambda: spade.Discriminator(2, width=2), rows(3, 8, 8), rows(2, 8, 8)),
+    "Segmenter": (lambda: vision.Segmenter(3, width=2), rows(3, 4, 4)),
+    "RandomFilters": (lambda: vision.RandomFilters(2, sizes=(3,), levels=2), photos()),
+    "PatchCosines": (adain.PatchCosines, photos()),
+    "StyleDecoder": (lambda: adain.StyleDecoder(width=1), rows(192, 3, 3)),
+    "AdaINTransfer": (lambda: vision.AdaINTransfer(width=1), photos(), photos()),
 }
 # Layers that have no forward of their own, or one that needs the result of another layer: Decoder
 # runs as a part of Seq2Seq.
@@ -152,6 +177,11 @@ ELSEWHERE = {
     "Attention",
     "Players",
     "Decoder",
+    "LabelToImage",  # draws noise; its parts are in the table
+    "Canvas",  # takes no input
+    # read from a file: tests/vision/test_vgg.py
+    "VGG19Features",
+    "Convolution",
     # the losses: tests/training/test_parallel.py
     "CrossEntropyLoss",
     "BCEWithLogitsLoss",
