@@ -182,6 +182,14 @@ def test_evaluation_paints_what_training_painted():
     np.testing.assert_allclose(in_evaluation, in_training, atol=5e-3)
 
 
+def test_a_painter_in_training_mode_is_refused_and_its_statistics_stay():
+    painter = LabelToImage(6, widths=(4, 4), side=8)
+    before = {name: t.numpy().copy() for name, t in painter.state_dict().items()}
+    with pytest.raises(ValueError, match=r"paint_maps: .*; call painter.eval\(\) first"):
+        paint_maps(painter, np.zeros((2, 8), np.float32), np.zeros((2, 8, 8), np.int64))
+    assert all((t.numpy() == before[name]).all() for name, t in painter.state_dict().items())
+
+
 def test_an_image_does_not_depend_on_its_batch():
     generator = Generator(6, widths=(4, 4, 4, 4)).eval()
     z, m = tinycv.randn((3, 8)), label_planes(random_maps(3), 6)

@@ -175,3 +175,10 @@ def test_a_folder_without_the_csv_is_refused_with_its_name(own):
 def test_a_csv_without_a_column_that_is_needed_is_refused_with_its_columns(own):
     with pytest.raises(ValueError, match="has no column 'hat'; it has glasses, woman"):
         faces_from_folder(own, columns=["woman", "hat"])
+
+
+def test_a_needed_column_with_one_value_in_every_line_is_refused(own):
+    (own / "attributes.csv").write_text("file,glasses,woman\n1.png,1,0\nb.jpg,1,1\n")
+    with pytest.raises(ValueError, match="glasses is 1 in every line; some photos must show it"):
+        faces_from_folder(own, columns=["glasses"])
+    assert faces_from_folder(own, columns=["woman"])[1]["glasses"].tolist() == [1, 1]

@@ -59,12 +59,7 @@ def faces_from_folder(
     for i, (line, row) in enumerate(rows):
         images[i] = _photo(folder / row[0], size, f"{path}, line {line}")
         for name, value in zip(names, row[1:], strict=True):
-            if value.strip() not in VALUES:
-                raise ValueError(
-                    f"faces_from_folder: {path}, line {line} ({row[0]}): {name} is {value!r}; it "
-                    "must be 1 or 0 (or -1 for 0, as in CelebA)"
-                )
-            attributes[name][i] = VALUES[value.strip()]
+            attributes[name][i] = _value(value, f"{path}, line {line} ({row[0]}): {name}")
     for column in columns:
         if len(set(attributes[column].tolist())) < 2:
             raise ValueError(
@@ -72,6 +67,15 @@ def faces_from_folder(
                 "some photos must show it and some must not"
             )
     return images, attributes
+
+
+def _value(text: str, where: str) -> int:
+    """An attribute as the CSV file has it, 0 or 1. where: its place in the file, for errors."""
+    if text.strip() not in VALUES:
+        raise ValueError(
+            f"faces_from_folder: {where} is {text!r}; it must be 1 or 0 (or -1 for 0, as in CelebA)"
+        )
+    return VALUES[text.strip()]
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

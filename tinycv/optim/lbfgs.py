@@ -10,11 +10,10 @@
 Nocedal & Wright 2006, "Numerical Optimization", chapters 6 and 7; Liu & Nocedal 1989, "On the
 limited memory BFGS method for large scale optimization".
 
-Gradient descent has one step length for all directions, and the direction in which the loss curves
-most limits it.
-Newton's method multiplies the gradient by the inverse of the Hessian, the matrix of all second
-derivatives, so that each direction gets the step length that its curvature allows. For n weights
-that matrix has n² numbers. BFGS never computes it. If the loss is a quadratic function with
+Gradient descent has one step length for all directions, and the direction of largest curvature
+limits it. Newton's method multiplies the gradient by the inverse of the Hessian, the matrix of all
+second derivatives, so that each direction gets the step length that its curvature allows. For n
+weights that matrix has n² numbers. BFGS never computes it. If the loss is a quadratic function with
 Hessian A, then y = A s: each step shows how the Hessian acts on one direction, at no extra cost.
 The update changes H as little as possible so that it explains the new pair.
 

@@ -19,13 +19,13 @@ import numpy as np
 from tinycv.data import inputs as data_inputs
 from tinycv.data.loader import DataLoader, Transform
 from tinycv.engine.ops import sigmoid
-from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
 from tinycv.nn.module import Module
 from tinycv.optim import AdamW, warmup_cosine
 from tinycv.training.loop import History, fit
 from tinycv.vision import inputs
-from tinycv.vision.recipe import scores_of
+from tinycv.vision.recipe import in_batches, scores_of
 
 
 def train_attributes(
@@ -98,14 +98,7 @@ def attribute_probabilities(model: Module, images: np.ndarray, batch_size: int =
             f"attribute_probabilities: images has shape {images.shape}; there must be at least one "
             "image"
         )
-    devices = [p.device for p in model.parameters()]
-    device = devices[0] if devices else "cpu"
-    batches = []
-    with no_grad():
-        for start in range(0, len(images), batch_size):
-            x = Tensor(images[start : start + batch_size], device=device)
-            batches.append(sigmoid(scores_of(model, x, "attribute_probabilities")).numpy())
-    return np.concatenate(batches)
+    return in_batches(model, images, batch_size, sigmoid, "attribute_probabilities")
 
 
 def _targets(attributes: np.ndarray, count: int) -> np.ndarray:

@@ -134,13 +134,25 @@ def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> n
         raise ValueError(
             f"probabilities: images has shape {images.shape}; there must be at least one image"
         )
+    return in_batches(model, images, batch_size, softmax, "probabilities")
+
+
+def in_batches(
+    model: Module,
+    images: np.ndarray,
+    batch_size: int,
+    activation: Callable[[Tensor], Tensor],
+    who: str,
+) -> np.ndarray:
+    """activation(scores) of all images (N, C, H, W), at least one, as an array (N, K). who: the
+    name of the caller, for errors."""
     devices = [p.device for p in model.parameters()]
     device = devices[0] if devices else "cpu"
     batches = []
     with no_grad():
         for start in range(0, len(images), batch_size):
             x = Tensor(images[start : start + batch_size], device=device)
-            batches.append(softmax(scores_of(model, x, "probabilities")).numpy())
+            batches.append(activation(scores_of(model, x, who)).numpy())
     return np.concatenate(batches)
 
 

@@ -176,16 +176,19 @@ class StyleObjective:
         self.alpha = finite(alpha, "StyleObjective: alpha", low=0)
         self.smoothness = finite(smoothness, "StyleObjective: smoothness", low=0)
         style = one_photo(style, "StyleObjective: style").detach()
-        self.grams = [gram_matrix(maps).detach() for maps in self.features(style).style]
+        self.grams = [gram_matrix(maps).detach() for maps in self.features(style, "style").style]
         self.weights = layer_weights(weights, len(self.grams), "StyleObjective")
         self.target = None
         if content is not None:
             content = one_photo(content, "StyleObjective: content").detach()
-            self.target = self.features(content).content.detach()
+            self.target = self.features(content, "content").content.detach()
 
-    def features(self, x: Tensor) -> Features:
-        """What the extractor returns for x."""
-        return extracted(self.extractor, x, "StyleObjective")
+    def features(self, x: Tensor, what: str = "x") -> Features:
+        """What the extractor returns for x. what: which image x is, for errors."""
+        try:
+            return extracted(self.extractor, x, "StyleObjective")
+        except ValueError as error:  # too small, for example
+            raise ValueError(f"StyleObjective: {what}: {error}") from error
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (1, 3, H, W). Returns the loss, a single number."""
