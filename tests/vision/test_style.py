@@ -276,7 +276,8 @@ def test_two_images_are_refused_where_one_is_painted(call):
 
 
 def test_a_style_photo_smaller_than_the_filters_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="StyleObjective: style: .*x is 32 x 32 pixels; both sides must be at least 56"):
+    words = "StyleObjective: style: .*x is 32 x 32 pixels; both sides must be at least 56"
+    with pytest.raises(ValueError, match=words):
         StyleObjective(None, photo(2, 32), RandomFilters(per_size=2))
 
 
