@@ -241,12 +241,12 @@ def anchor(stem: str) -> str:
 
 
 def gallery() -> str:
-    """Two demos per row; each cell holds the picture, the question and the minutes."""
+    """Three demos per row; each cell holds the picture, the question and the minutes."""
     cells = [gallery_cell(path) for path in demo_scripts()]
-    if len(cells) % 2:
+    while len(cells) % 3:
         cells.append("")
-    rows = [f"| {cells[i]} | {cells[i + 1]} |" for i in range(0, len(cells), 2)]
-    return "\n".join(["| | |", "|---|---|", *rows])
+    rows = [f"| {' | '.join(cells[i : i + 3])} |" for i in range(0, len(cells), 3)]
+    return "\n".join(["| | | |", "|---|---|---|", *rows])
 
 
 def gallery_cell(path: Path) -> str:
@@ -261,7 +261,7 @@ def gallery_cell(path: Path) -> str:
     if (ROOT / f"demos/gallery/{path.stem}.gif").exists():
         links.insert(2, f"[GIF](demos/gallery/{path.stem}.gif)")
     return (
-        f'<a href="{picture}"><img src="{picture}" width="330" alt="{path.stem}"></a><br>'
+        f'<a href="{picture}"><img src="{picture}" width="260" alt="{path.stem}"></a><br>'
         f"**{text}**<br>{' · '.join(links)}"
     )
 
