@@ -30,7 +30,7 @@ READING = {
     "What networks share": (
         "nn",
         "module linear activation softmax norm batch_norm losses conv winograd pool "
-        "instance_norm upsample padding spectral_norm inputs",
+        "instance_norm upsample shuffle padding spectral_norm inputs",
     ),
     "How they learn": (
         "optim",

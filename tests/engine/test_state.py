@@ -149,6 +149,8 @@ LAYERS = {
     ),
     "InstanceNorm2d": (lambda: nn.InstanceNorm2d(2, affine=True), PIXELS),
     "Upsample": (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), PIXELS),
+    "PixelShuffle": (lambda: nn.PixelShuffle(2), rows(4, 2, 3)),
+    "PixelUnshuffle": (lambda: nn.PixelUnshuffle(2), rows(1, 4, 6)),
     "ZeroPad2d": (lambda: nn.ZeroPad2d(1), PIXELS),
     "ReflectionPad2d": (lambda: nn.ReflectionPad2d(1), PIXELS),
     "ReplicationPad2d": (lambda: nn.ReplicationPad2d(1), PIXELS),

@@ -1,4 +1,4 @@
-"""Instance norm, resizing and padding of images compared with PyTorch, forward and backward."""
+"""Instance norm, resizing, shuffling and padding of images compared with PyTorch, both ways."""
 
 from __future__ import annotations
 
@@ -123,6 +123,21 @@ def test_the_upsample_layer_matches_pytorch(mode, dtype):
         [X],
         dtype,
     )
+
+
+SQUARES = RNG.normal(size=(2, 9, 6, 12))
+
+
+@every_dtype
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_pixel_unshuffle_and_its_gradient_match_pytorch(r, dtype):
+    agree(nn.PixelUnshuffle(r), torch.nn.PixelUnshuffle(r), [SQUARES], dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("r", [1, 3])
+def test_pixel_shuffle_and_its_gradient_match_pytorch(r, dtype):
+    agree(nn.PixelShuffle(r), torch.nn.PixelShuffle(r), [SQUARES], dtype)
 
 
 PADS = [(0, 0, 0, 0), (1, 2, 3, 4), (4, 0, 0, 1), (6, 6, 4, 4)]

@@ -22,6 +22,7 @@ In reading order:
     pool.py                   max pooling, average pooling
     instance_norm.py          instance norm, adaptive instance norm (AdaIN)
     upsample.py               upsampling and resizing: nearest, bilinear
+    shuffle.py                pixel shuffle and unshuffle: pixels become channels and back
     padding.py                padding by a constant, by reflection, by repeating the edge
     spectral_norm.py          spectral norm
     functional.py             all functions of this folder under PyTorch's names
@@ -69,6 +70,7 @@ from tinycv.nn.norm import GroupNorm, LayerNorm
 from tinycv.nn.padding import ReflectionPad2d, ReplicationPad2d, ZeroPad2d
 from tinycv.nn.pool import AvgPool2d, MaxPool2d
 from tinycv.nn.sequential import Flatten, Identity, Sequential
+from tinycv.nn.shuffle import PixelShuffle, PixelUnshuffle
 from tinycv.nn.softmax import Softmax
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.nn.upsample import Upsample
@@ -95,6 +97,8 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "ReLU",
     "ReflectionPad2d",
     "ReplicationPad2d",

@@ -20,6 +20,7 @@ from tinycv.nn.losses import cross_entropy, mse_loss
 from tinycv.nn.norm import group_norm, layer_norm
 from tinycv.nn.padding import pad
 from tinycv.nn.pool import avg_pool2d, max_pool2d
+from tinycv.nn.shuffle import pixel_shuffle, pixel_unshuffle
 from tinycv.nn.softmax import log_softmax, softmax
 from tinycv.nn.upsample import interpolate
 
@@ -44,6 +45,8 @@ __all__ = [
     "max_pool2d",
     "mse_loss",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "relu",
     "sigmoid",
     "silu",
