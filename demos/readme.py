@@ -29,7 +29,7 @@ READING = {
     ),
     "What networks share": (
         "nn",
-        "module linear activation softmax norm batch_norm losses conv winograd pool "
+        "module linear activation softmax norm batch_norm losses conv masked winograd pool "
         "instance_norm upsample shuffle padding spectral_norm inputs",
     ),
     "How they learn": (

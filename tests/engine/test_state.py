@@ -71,6 +71,8 @@ LAYERS = {
     "BatchNorm1d untracked": (lambda: nn.BatchNorm1d(4, track_running_stats=False), MAP),
     "Conv2d": (lambda: nn.Conv2d(2, 3, 3), PIXELS),
     "ConvTranspose2d": (lambda: nn.ConvTranspose2d(2, 3, 3), PIXELS),
+    "MaskedConv2d": (lambda: nn.MaskedConv2d(2, 3, 3, "A"), PIXELS),
+    "MaskedLinear": (lambda: nn.MaskedLinear(4, 3, np.tri(3, 4, dtype=bool)), MAP),
     "Dropout": (lambda: nn.Dropout(0.0), MAP),
     "Linear": (lambda: nn.Linear(4, 3), MAP),
     "Embedding": (lambda: nn.Embedding(5, 3), ids(2)),

@@ -162,6 +162,14 @@ LAYERS = {
     "LeakyReLU": ({"negative_slope": 0.1}, [(3,)]),
     "Linear": ({"in_features": 4, "out_features": 3, "bias": True}, [(2, 4)]),
     "MSELoss": ({"reduction": "sum"}, [(3, 2), (3, 2)]),
+    "MaskedConv2d": (
+        {"in_channels": 4, "out_channels": 3, "kernel_size": 3, "mask_type": "A", "bias": True},
+        [IMAGE],
+    ),
+    "MaskedLinear": (
+        {"in_features": 4, "out_features": 3, "mask": np.tri(3, 4, dtype=bool), "bias": True},
+        [(2, 4), Tensor(np.tri(3, 4, 1, dtype=bool))],
+    ),
     "MaxPool2d": ({"kernel_size": 2, "stride": 2, "padding": 1}, [IMAGE]),
     "PixelShuffle": ({"upscale_factor": 2}, [(1, 4, 2, 3)]),
     "PixelUnshuffle": ({"downscale_factor": 2}, [(1, 1, 4, 6)]),
@@ -253,6 +261,8 @@ def test_a_wrong_input_of_a_layer_is_named_in_the_error(name):
         "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
         "MSELoss": "mse_loss",
         "Conv2d": "conv2d",
+        "MaskedConv2d": "conv2d",
+        "MaskedLinear": "linear",
         "CrossEntropyLoss": "cross_entropy",
         "LeakyReLU": "leaky_relu",
         "LayerNorm": "layer_norm",

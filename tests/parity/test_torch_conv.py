@@ -95,6 +95,44 @@ def test_a_layer_with_the_weights_of_pytorch_has_its_value_and_gradients(name, d
     agree_as_layers(make(nn), make(torch.nn), [x], dtype)
 
 
+class TorchMaskedConv2d(torch.nn.Conv2d):
+    """A convolution by PyTorch, with its weight multiplied by a mask."""
+
+    def __init__(self, ins, outs, window, mask_type):
+        super().__init__(ins, outs, window, padding="same")
+        down, across = (window, window) if isinstance(window, int) else window
+        mask = torch.zeros(down, across, dtype=torch.bool)
+        mask[: down // 2] = True
+        mask[down // 2, : across // 2 + (mask_type == "B")] = True
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        return TF.conv2d(x, self.weight * self.mask, self.bias, padding="same")
+
+
+@pytest.mark.parametrize("mask_type", ["A", "B"])
+@pytest.mark.parametrize("window", [3, 5, (1, 3)], ids=str)
+def test_a_masked_convolution_matches_pytorchs_with_weight_times_mask(window, mask_type, dtype):
+    arguments = 4, 5, window, mask_type
+    agree_as_layers(nn.MaskedConv2d(*arguments), TorchMaskedConv2d(*arguments), [X], dtype)
+
+
+class TorchMaskedLinear(torch.nn.Linear):
+    """A linear layer by PyTorch, with its weight multiplied by a mask."""
+
+    def __init__(self, ins, outs, mask):
+        super().__init__(ins, outs)
+        self.register_buffer("mask", torch.tensor(mask))
+
+    def forward(self, x):
+        return TF.linear(x, self.weight * self.mask, self.bias)
+
+
+def test_a_masked_linear_layer_matches_pytorchs_with_weight_times_mask(dtype):
+    mask = RNG.uniform(size=(3, 6)) < 0.5
+    agree_as_layers(nn.MaskedLinear(6, 3, mask), TorchMaskedLinear(6, 3, mask), [X], dtype)
+
+
 @pytest.mark.parametrize(
     "make",
     [

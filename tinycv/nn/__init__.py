@@ -19,6 +19,7 @@ In reading order:
     batch_norm.py             batch norm
     window.py                 how a window moves over an image, and how large the result is
     conv.py                   convolution, transposed convolution
+    masked.py                 masked linear layer, masked convolution (MADE, PixelCNN)
     pool.py                   max pooling, average pooling
     instance_norm.py          instance norm, adaptive instance norm (AdaIN)
     upsample.py               upsampling and resizing: nearest, bilinear
@@ -65,6 +66,7 @@ from tinycv.nn.dropout import Dropout
 from tinycv.nn.instance_norm import InstanceNorm2d
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import CrossEntropyLoss, MSELoss
+from tinycv.nn.masked import MaskedConv2d, MaskedLinear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import GroupNorm, LayerNorm
 from tinycv.nn.padding import ReflectionPad2d, ReplicationPad2d, ZeroPad2d
@@ -94,6 +96,8 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MSELoss",
+    "MaskedConv2d",
+    "MaskedLinear",
     "MaxPool2d",
     "Module",
     "Parameter",
