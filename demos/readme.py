@@ -53,6 +53,10 @@ READING = {
         "gan turns unrolled networks plane recipe arithmetic ../data/faces spade ../data/scenes "
         "../show/judge ../show/metrics",
     ),
+    "Chapter 4, likelihood: models that say how probable an image is": (
+        "likelihood",
+        "../nn/distributions units baselines",
+    ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "

@@ -108,6 +108,8 @@ TERMS = {
     "adversarial/networks.py": "DCGAN",
     "adversarial/plane.py": "PacGAN",
     "adversarial/unrolled.py": "Unrolled GAN",
+    "likelihood/units.py": "Bits per dimension",
+    "likelihood/baselines.py": "Chow-Liu",
     "diffusion/score.py": "Score matching",
     "diffusion/denoising.py": "DDPM",
     "diffusion/samplers.py": "DDIM",
@@ -141,7 +143,7 @@ def test_winograd_says_that_it_saves_multiplications_in_its_first_line():
 @pytest.mark.parametrize(
     "folder",
     ["engine", "nn", "optim", "training", "sequence", "vision", "adversarial"]
-    + ["diffusion", "gpu", "data", "show"],
+    + ["likelihood", "diffusion", "gpu", "data", "show"],
 )
 def test_a_folders_map_names_each_of_its_files(folder):
     text = ast.get_docstring(ast.parse(TEXTS[f"tinycv/{folder}/__init__.py"])) or ""

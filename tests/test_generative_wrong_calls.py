@@ -1,5 +1,5 @@
-"""Every public function and class of adversarial/ and diffusion/ answers a wrong argument with an
-error message that names the argument."""
+"""Every public function and class of adversarial/, likelihood/, diffusion/ and nn/distributions.py
+answers a wrong argument with an error message that names the argument."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from wrong_calls import riddles
 
-from tinycv import Tensor, adversarial, nn
+from tinycv import Tensor, adversarial, likelihood, nn
 from tinycv import diffusion as chapter
 from tinycv.adversarial import arithmetic, gan, plane, recipe, spade, turns
 from tinycv.adversarial import networks as gan_networks
@@ -34,6 +34,8 @@ from tinycv.diffusion import (
     unet,
 )
 from tinycv.diffusion import mlp as networks
+from tinycv.likelihood import baselines, units
+from tinycv.nn import distributions
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.optim import SGD
 from tinycv.optim.averaged import EMA
@@ -46,6 +48,7 @@ LABELS = np.array([0, 1, 2, 1])
 CHANCES = np.array([[0.95, 0.05], [0.02, 0.97]])
 HAS = np.array([True, False, True, False])
 SIGMAS = np.array([0.5, 1, 2, 3], np.float32)
+BINARY = np.array([[0, 1], [1, 1], [0, 0], [1, 0]], np.float32)
 
 
 def same(x, *_):
@@ -264,9 +267,84 @@ CALLS = {
     plane.learners: {},
     plane.check_density: {"density": grid(), "what": "play"},
     judge.Judge: {"model": None},
+    distributions.normal_log_prob: {"x": X, "mean": X, "log_var": X},
+    distributions.normal_sample: {"mean": X, "log_var": X, "noise": X},
+    distributions.kl_normal: {"mean": X, "log_var": X, "prior_mean": X, "prior_log_var": X},
+    distributions.bernoulli_log_prob: {"x": Tensor(BINARY), "logits": X},
+    distributions.bernoulli_sample: {"logits": X},
+    distributions.kl_bernoulli: {"logits": X, "prior_logits": X},
+    distributions.categorical_log_prob: {"labels": Tensor(LABELS % 2), "logits": X},
+    distributions.categorical_sample: {"logits": X},
+    distributions.kl_categorical: {"logits": X, "prior_logits": X},
+    distributions.logistic_log_prob: {"x": X, "mean": X, "log_scale": X},
+    distributions.logistic_sample: {"mean": X, "log_scale": X, "noise": Tensor(0.5 * BINARY)},
+    distributions.discretized_logistic_log_prob: {
+        "x": Tensor(2 * BINARY - 1),
+        "mean": X,
+        "log_scale": X,
+        "levels": 2,
+    },
+    distributions.discretized_logistic_sample: {"mean": X, "log_scale": X, "levels": 17},
+    distributions.logistic_mixture_log_prob: {
+        "x": Tensor(2 * BINARY[:, 0] - 1),
+        "weights": X,
+        "means": X,
+        "log_scales": X,
+        "levels": 2,
+    },
+    distributions.logistic_mixture_sample: {
+        "weights": X,
+        "means": X,
+        "log_scales": X,
+        "levels": 17,
+    },
+    distributions.discretized_normal_log_prob: {
+        "x": Tensor(2 * BINARY - 1),
+        "mean": X,
+        "log_var": X,
+        "levels": 2,
+    },
+    units.quantize: {"images": IMAGES, "levels": 17},
+    units.dequantize: {"counts": LABELS, "levels": 17, "noise": SIGMAS / 4},
+    units.binarize: {"images": IMAGES, "threshold": 0.5},
+    units.log_prob_of_levels: {"log_density": SIGMAS, "levels": 17, "dims": 64},
+    units.bits_per_dim: {"log_prob": -SIGMAS, "dims": 64},
+    baselines.IndependentPixels: {"x": BINARY, "levels": 2, "pseudo": 0.5},
+    baselines.ChowLiuTree: {"x": BINARY, "levels": 2, "pseudo": 0.5},
+    baselines.GaussianDensity: {"x": POINTS, "shrinkage": 0.1},
+    baselines.ProbabilisticPCA: {"x": POINTS, "q": 1},
     judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
 ELSEWHERE = {  # functions that are tested below in another way, or that users do not call:
+    # inner helpers of nn/distributions.py and likelihood/
+    "log_normal_cdf",
+    "discretized_logistic",
+    "prepared",
+    "wide",
+    "classes_last",
+    "broadcast",
+    "drawn",
+    "open_interval",
+    "expected",
+    "in_range",
+    "check_levels",
+    "edge_bins",
+    "nearest_level",
+    "mixture_shape",
+    "pixels",
+    "within_0_and_1",
+    "nats",
+    "one_hot_rows",
+    "pair_probabilities",
+    "mutual_information",
+    "largest_tree",
+    "draw_rows",
+    "moments",
+    "gaussian_log_prob",
+    "positive",
+    "level_rows",
+    "real_rows",
+    "image_rows",
     # sample calls trajectory; ula and euler_maruyama call the steps; the rest are inner helpers
     "trajectory",
     "sample_and_keep",
@@ -317,10 +395,12 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
 def public():
     names = [
         f"{folder.__name__}.{info.name}"
-        for folder in (adversarial, chapter)
+        for folder in (adversarial, likelihood, chapter)
         for info in pkgutil.iter_modules(folder.__path__)
     ]
-    for module in map(importlib.import_module, [*names, "tinycv.show.judge"]):
+    for module in map(
+        importlib.import_module, [*names, "tinycv.nn.distributions", "tinycv.show.judge"]
+    ):
         yield from (
             v
             for n, v in vars(module).items()

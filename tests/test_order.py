@@ -54,6 +54,7 @@ FLOORS = [
     ["vision"],
     ["show.metrics", "show.judge"],  # they measure what the next chapters generate
     ["adversarial"],
+    ["likelihood"],
     ["diffusion"],
     # the CUDA kernels of all of the above, which only engine.dispatch loads
     ["gpu"],
@@ -121,6 +122,7 @@ def test_the_engine_does_not_import_anything_about_networks():
         "sequence",
         "vision",
         "adversarial",
+        "likelihood",
         "diffusion",
         "data",
         "show",

@@ -66,6 +66,7 @@ GOOD = {
         data.stacked_digits,
         {"images": X[:, :1], "labels": np.arange(4), "n": 3, "rng": RNG},
     ),
+    "split_digits_8x8": (data.split_digits_8x8, {"test": 297, "seed": 0}),
     "stratified_folds": (
         data.stratified_folds,
         {"labels": np.arange(10) % 2, "folds": 2, "seed": 0},

@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from tinycv.data import digits_8x8, stratified_folds
+from tinycv.data import digits_8x8, split_digits_8x8, stratified_folds
 from tinycv.data.extra import import_extra
 
 
@@ -17,6 +17,21 @@ def test_digits_are_float32_images_from_0_to_1_with_int64_labels():
     )
     assert (images.min(), images.max()) == (0, 1)
     assert set(labels) == set(range(10))
+
+
+def test_the_split_has_every_digit_once_in_the_order_of_the_generator():
+    images, labels = digits_8x8()
+    train_x, train_y, test_x, test_y = split_digits_8x8()
+    order = np.random.default_rng(0).permutation(1797)
+    assert (len(train_x), len(test_x)) == (1500, 297)
+    assert (np.concatenate([train_x, test_x]) == images[order]).all()
+    assert (np.concatenate([train_y, test_y]) == labels[order]).all()
+
+
+def test_a_test_part_without_a_training_part_is_refused():
+    for test in (0, 1797):
+        with pytest.raises(ValueError, match=f"split_digits_8x8: test is {test}; it must be"):
+            split_digits_8x8(test)
 
 
 def test_each_sample_is_in_the_test_set_of_exactly_one_fold():

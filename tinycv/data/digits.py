@@ -19,6 +19,27 @@ def digits_8x8() -> tuple[np.ndarray, np.ndarray]:
     return images, digits.target.astype(np.int64)
 
 
+def split_digits_8x8(
+    test: int = 297, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The digits in a random order, cut in two: training images and labels, test images and labels.
+
+    The last ``test`` of the order are the test images. With the defaults 1,500 remain for training;
+    this is the split of all likelihoods of 8x8 digits in the demos.
+    """
+    test = inputs.whole(test, "split_digits_8x8: test", 1)
+    seed = inputs.whole(seed, "split_digits_8x8: seed")
+    images, labels = digits_8x8()
+    if test >= len(images):
+        raise ValueError(
+            f"split_digits_8x8: test is {test}; it must be below {len(images)}, the "
+            "number of images"
+        )
+    order = np.random.default_rng(seed).permutation(len(images))
+    train, held_out = order[:-test], order[-test:]
+    return images[train], labels[train], images[held_out], labels[held_out]
+
+
 def stratified_folds(
     labels: np.ndarray, folds: int = 5, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -14,6 +14,7 @@ In reading order:
     softmax.py                softmax and log-softmax
     losses.py                 cross-entropy, mean squared error
     binary_cross_entropy.py   binary cross-entropy, the loss of a GAN
+    distributions.py          normal, Bernoulli, categorical, logistic: log-probability, KL
     dropout.py                dropout
     norm.py                   layer norm, group norm
     batch_norm.py             batch norm

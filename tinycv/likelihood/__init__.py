@@ -1,0 +1,31 @@
+"""Chapter 4, likelihood: models that say how probable an image is (VAE, flow, autoregressive).
+
+In reading order:
+
+units.py       nats and bits per dimension, levels of pixels, dequantisation, binarisation
+baselines.py   exact models that a network should beat: independent pixels, a Chow-Liu tree, a
+               Gaussian, probabilistic PCA
+
+The distributions of single numbers (normal, Bernoulli, categorical, logistic) are in
+nn/distributions.py.  A model has ``log_prob(x)``, which returns one number per image (B,) in nats,
+the sum over its pixels, and ``sample(n)``, which returns n images.
+
+The symbols of the chapter, with their shapes for a batch of B examples:
+
+    x              images: binary, levels, or levels with noise         (B, C, H, W) or (B, D)
+    D, L           dimensions of an image (pixels times channels), levels of a pixel   numbers
+    z              latent variables, or the point to which a flow maps x     (B, latent), (B, D)
+    p(x), log p    the model's density, or its probability if x is discrete                 (B,)
+    P(x), log P    the probability of an image of levels, where a density is near by        (B,)
+    p(z)           the prior of the latents, N(0, I) unless it is learned                   (B,)
+    q(z|x)         the encoder's guess of p(z|x), N(μ, σ²)                 μ, σ² (B, latent)
+    p(x|z)         the decoder                                             logits or mean (B, D)
+    KL             KL(q || p) = E_q[log q - log p], in nats                                 (B,)
+    ELBO           E_q[log p(x|z)] - KL(q(z|x) || p(z)), at most log p(x)                   (B,)
+    k              the number of samples of z in the IWAE bound                         a number
+    π, μ, s        weight, mean and scale of a logistic in a mixture           (..., components)
+
+A likelihood is a sum or a difference of large terms, so it is computed as a logarithm throughout.
+Nats of binary images, nats of densities and bits per dimension of levels are three different
+units; figures of different units never share a column.
+"""

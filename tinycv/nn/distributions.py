@@ -1,0 +1,452 @@
+"""Distributions as small functions: normal, Bernoulli, categorical, discretised logistic.
+
+    normal         log N(x; μ, σ²) = -½ [(x - μ)² / σ² + log σ² + log 2π]
+                   KL(N(μ, σ²) || N(m, s²)) = ½ [(μ - m)² / s² + σ²/s² - log(σ²/s²) - 1]
+    Bernoulli      log p(x) = x log S(l) + (1 - x) log S(-l)            S(l) = 1 / (1 + exp(-l))
+    categorical    log p(k) = l_k - log Σ_j exp(l_j)
+    logistic       log p(x) = -log s - softplus(z) - softplus(-z),      z = (x - μ) / s
+                   its distribution function is S(z)
+    discretised    log P(x) = log [S(b) - S(a)]                         Salimans et al. 2017, eq. 2
+    logistic       a, b: the edges x - h and x + h of the bin of x, after (. - μ) / s
+    mixture        log P(x) = log Σ_i π_i [S(b_i) - S(a_i)]             ibid., eq. 1 and 2
+    discretised    log P(x) = log [Φ(b) - Φ(a)]                         Ho et al. 2020, eq. 13
+    normal
+
+All logarithms are natural, so a log-probability is in nats.  The functions work number by number:
+their arguments broadcast, and the result has the broadcast shape.  The caller takes the sum over
+the pixels of an image.  Only the categorical functions and the mixtures reduce an axis, the last.
+
+A pixel is one of ``levels`` values, evenly spaced from -1 to 1, so h = 1 / (levels - 1).  To give
+each of them a probability, a density is integrated over a bin of width 2 h around it.  The first
+and the last bin reach to infinity, so the probabilities of all levels sum to 1.
+
+Computed as written, S(b) - S(a) loses all its digits far from μ, where both are near 0 or near 1,
+and its logarithm is -∞ there.  But
+
+    S(b) - S(a) = S(b) S(-a) (1 - exp(a - b))
+
+and in log P = -softplus(-b) - softplus(a) + log(1 - exp(a - b)) nothing cancels.  (This identity
+takes the place of the four cases of the authors' code.)  For Φ(b) - Φ(a), data/noised_box.py has
+what is needed.
+
+Arguments may be Tensors, arrays of NumPy or CuPy, or numbers.  The result is an array if no
+argument is a Tensor.  float16 is computed, and returned, in float32.  On the host a value out of
+range is an error; on a GPU its result is NaN, because reading values would mean waiting.
+
+Read first: binary_cross_entropy.py, softmax.py.
+Used in: likelihood/, diffusion/, adversarial/spade.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinycv.data.noised_box import HALF_LOG_2PI, mills, noised_box
+from tinycv.engine import backend
+from tinycv.engine.arguments import number_kind, shown, size
+from tinycv.engine.backend import Array, array_module, from_host
+from tinycv.engine.functions import take_along_axis
+from tinycv.engine.ops import (
+    argmax,
+    clip,
+    exp,
+    expand,
+    expm1,
+    log,
+    logsumexp,
+    maximum,
+    sigmoid,
+    softplus,
+    where,
+)
+from tinycv.engine.ops import sum as total
+from tinycv.engine.tensor import Tensor, bare
+from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
+from tinycv.nn.inputs import Examples, finite, reals
+from tinycv.nn.softmax import log_softmax
+
+Values = Tensor | Array | float
+
+MOST_LEVELS = 2**16
+# A log scale beyond -30 or 30 counts as -30 or 30. exp(30) is 1e13: no image in float32 can tell
+# such a scale from 0 or from infinity, and its square is still far from the largest float32.
+LOG_SCALE = 30.0
+OFF_GRID = 0.1  # how far a pixel may lie from its level, as a share of the distance of two levels
+
+
+# ── normal ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def normal_log_prob(x: Values, mean: Values, log_var: Values) -> Examples:
+    """log N(x; mean, exp(log_var)), for each number.
+
+    If mean = x and log_var decreases without end, this density grows without end: where a pixel is
+    the same in all images, a decoder with a free variance has no maximum of the likelihood.
+    """
+    x, mean, log_var = prepared("normal_log_prob", x=x, mean=mean, log_var=log_var)
+    z = (x - mean) * exp(-0.5 * log_var)
+    return -0.5 * (z * z + log_var) - HALF_LOG_2PI
+
+
+def normal_sample(mean: Values, log_var: Values, noise: Values | None = None) -> Examples:
+    """mean + exp(log_var / 2) noise, with noise from N(0, 1).
+
+    This is the reparametrisation trick (Kingma & Welling 2014, section 2.4): the noise does not
+    depend on the parameters, so gradients reach mean and log_var.
+    """
+    name = "normal_sample"
+    if noise is None:
+        mean, log_var = prepared(name, mean=mean, log_var=log_var)
+        noise = drawn(backend.standard_normal, mean, log_var)
+    else:
+        mean, log_var, noise = prepared(name, mean=mean, log_var=log_var, noise=noise)
+    return mean + exp(0.5 * log_var) * noise
+
+
+def kl_normal(
+    mean: Values, log_var: Values, prior_mean: Values = 0.0, prior_log_var: Values = 0.0
+) -> Examples:
+    """KL(N(mean, exp(log_var)) || N(prior_mean, exp(prior_log_var))), for each number. The default
+    is the KL from N(0, 1), of Kingma & Welling 2014, appendix B.
+
+    It is at least 0; rounding may leave it below by the precision of the dtype.
+    """
+    mean, log_var, prior_mean, prior_log_var = prepared(
+        "kl_normal", mean=mean, log_var=log_var, prior_mean=prior_mean, prior_log_var=prior_log_var
+    )
+    distance, log_ratio = mean - prior_mean, log_var - prior_log_var
+    return 0.5 * (distance * distance * exp(-1.0 * prior_log_var) + exp(log_ratio) - log_ratio - 1)
+
+
+# ── Bernoulli ────────────────────────────────────────────────────────────────────────────────────
+
+
+def bernoulli_log_prob(x: Values, logits: Values) -> Examples:
+    """x log S(logits) + (1 - x) log S(-logits), for each number: minus the binary cross-entropy.
+
+    x: 0 or 1. It may also be a probability in [0, 1]; then the result is an expectation, and no
+    log-probability of x.
+    """
+    name = "bernoulli_log_prob"
+    x, logits = prepared(name, x=x, logits=logits)
+    valid = in_range(bare(x), f"{name}: x", 0, 1, "each must be between 0 and 1")
+    x, logits = broadcast(x, logits)
+    log_prob = -1.0 * binary_cross_entropy_with_logits(logits, x, reduction="none")
+    return log_prob if valid is None else where(valid, log_prob, math.nan)
+
+
+def bernoulli_sample(logits: Values) -> Examples:
+    """0 or 1, with the probability S(logits) of a 1, in the dtype of the logits. No gradient
+    reaches them."""
+    (logits,) = prepared("bernoulli_sample", logits=logits)
+    probability = sigmoid(logits.detach() if isinstance(logits, Tensor) else logits)
+    hit = drawn(backend.uniform, probability) < probability
+    return where(hit, 0 * probability + 1, 0.0)
+
+
+def kl_bernoulli(logits: Values, prior_logits: Values) -> Examples:
+    """KL between two Bernoulli distributions, for each number."""
+    q, p = prepared("kl_bernoulli", logits=logits, prior_logits=prior_logits)
+    # the shares of 1 and 0, each with the difference of its two log-probabilities
+    of_1 = expected(sigmoid(q), softplus(-1.0 * p) - softplus(-1.0 * q))
+    of_0 = expected(sigmoid(-1.0 * q), softplus(p) - softplus(q))
+    return of_1 + of_0
+
+
+# ── categorical: the classes are on the last axis ────────────────────────────────────────────────
+
+
+def categorical_log_prob(labels: Values, logits: Values) -> Examples:
+    """log softmax(logits) at the label. labels (...) of class numbers, logits (..., K); the axes
+    before the last broadcast. Returns (...).
+
+    IndexError for a number that is no class; on a GPU its result is NaN.
+    """
+    name, scores = "categorical_log_prob", classes_last("categorical_log_prob", logits=logits)[0]
+    if number_kind(labels) not in ("i", "u"):
+        raise TypeError(f"{name}: labels is {shown(labels)}; it must be an array of class numbers")
+    positions, count = bare(labels), scores.shape[-1]
+    try:
+        shape = np.broadcast_shapes(positions.shape, scores.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"{name}: labels has shape {tuple(positions.shape)} and logits {tuple(scores.shape)}; "
+            "they must be (...) and (..., K)"
+        ) from None
+    xp = array_module(bare(scores))
+    positions = xp.broadcast_to(from_host(xp, positions), shape)
+    valid = in_range(
+        positions, f"{name}: labels", 0, count - 1, f"{count} classes are numbered from 0"
+    )
+    if valid is not None:
+        positions = xp.where(valid, positions, 0)
+    log_p = expand(log_softmax(scores), (*shape, count))  # (..., K)
+    chosen = take_along_axis(log_p, positions[..., None])[..., 0]  # (...)
+    return chosen if valid is None else where(valid, chosen, math.nan)
+
+
+def categorical_sample(logits: Values) -> Examples:
+    """A class number for each row of logits (..., K), drawn from softmax(logits). Returns (...).
+
+    The class with the largest logit + g, where g = -log(-log u) is Gumbel noise and u uniform, has
+    the distribution softmax(logits) (the Gumbel-max trick).
+    """
+    (logits,) = classes_last("categorical_sample", logits=logits)
+    logits = logits.detach() if isinstance(logits, Tensor) else logits
+    u = open_interval(drawn(backend.uniform, logits))
+    return argmax(logits - log(-1.0 * log(u)), axis=-1)
+
+
+def kl_categorical(logits: Values, prior_logits: Values) -> Examples:
+    """KL between two categorical distributions, (..., K) and (..., K). Returns (...)."""
+    q, p = classes_last("kl_categorical", logits=logits, prior_logits=prior_logits)
+    log_q, log_p = log_softmax(q), log_softmax(p)
+    return total(expected(exp(log_q), log_q - log_p), axis=-1)
+
+
+# ── logistic ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def logistic_log_prob(x: Values, mean: Values, log_scale: Values) -> Examples:
+    """The log-density of the logistic distribution, for each number. Its variance is s² π² / 3."""
+    x, mean, log_scale = prepared("logistic_log_prob", x=x, mean=mean, log_scale=log_scale)
+    z = (x - mean) * exp(-1.0 * log_scale)
+    return -1.0 * log_scale - softplus(z) - softplus(-1.0 * z)
+
+
+def logistic_sample(mean: Values, log_scale: Values, noise: Values | None = None) -> Examples:
+    """mean + exp(log_scale) log(u / (1 - u)), reparametrised. noise: u, uniform in (0, 1)."""
+    name = "logistic_sample"
+    if noise is None:
+        mean, log_scale = prepared(name, mean=mean, log_scale=log_scale)
+        noise = drawn(backend.uniform, mean, log_scale)
+    else:
+        mean, log_scale, noise = prepared(name, mean=mean, log_scale=log_scale, noise=noise)
+        in_range(bare(noise), f"{name}: noise", 0, 1, "each must be between 0 and 1")
+    u = open_interval(noise)
+    return mean + exp(log_scale) * (log(u) - log(1 - u))
+
+
+def discretized_logistic_log_prob(
+    x: Values, mean: Values, log_scale: Values, levels: int
+) -> Examples:
+    """log P of pixels x, each one of ``levels`` values from -1 to 1, under a logistic distribution.
+
+    It is finite for every mean and scale, and so is its gradient. log_scale is limited to
+    [-30, 30]; beyond, its gradient is 0.
+    """
+    name = "discretized_logistic_log_prob"
+    x, mean, log_scale = prepared(name, x=x, mean=mean, log_scale=log_scale)
+    return discretized_logistic(name, x, mean, log_scale, levels)
+
+
+def discretized_logistic(name: str, x: Any, mean: Any, log_scale: Any, levels: Any) -> Any:
+    """``discretized_logistic_log_prob`` for the function ``name``, which has checked all but levels
+    and the values of x."""
+    first, last, valid = edge_bins(name, x, levels)
+    h, log_scale = 1 / (levels - 1), clip(log_scale, -LOG_SCALE, LOG_SCALE)
+    narrow = exp(-1.0 * log_scale)
+    b, a = (x - mean + h) * narrow, (x - mean - h) * narrow
+    below = where(last, 0.0, -1.0 * softplus(-1.0 * b))  # log S(b); the last bin has no upper edge
+    above = where(first, 0.0, -1.0 * softplus(a))  # log S(-a)
+    width = log(-1.0 * expm1(-2 * h * narrow))  # log(1 - exp(a - b))
+    log_prob = below + above + where(first | last, 0.0, width)
+    return log_prob if valid is None else where(valid, log_prob, math.nan)
+
+
+def discretized_logistic_sample(mean: Values, log_scale: Values, levels: int) -> Examples:
+    """A level from -1 to 1, with the probabilities of ``discretized_logistic_log_prob``. No
+    gradient passes through it."""
+    name = "discretized_logistic_sample"
+    mean, log_scale = prepared(name, mean=mean, log_scale=log_scale)
+    return nearest_level(logistic_sample(mean, log_scale), check_levels(levels, name))
+
+
+def logistic_mixture_log_prob(
+    x: Values, weights: Values, means: Values, log_scales: Values, levels: int
+) -> Examples:
+    """log P of pixels x (...) under a mixture of discretised logistics, the output of PixelCNN++.
+
+    weights (..., M): the logits of the M components; means and log_scales (..., M). Returns (...).
+    """
+    name = "logistic_mixture_log_prob"
+    (pixels,) = prepared(name, x=x)
+    weights, means, log_scales = classes_last(
+        name, weights=weights, means=means, log_scales=log_scales
+    )
+    mixture_shape(name, pixels, weights, means, log_scales)
+    pixels = pixels[..., None] if hasattr(pixels, "shape") else pixels
+    parts = discretized_logistic(name, pixels, means, log_scales, levels)
+    return logsumexp(log_softmax(weights) + parts, axis=-1)  # (..., M) -> (...)
+
+
+def logistic_mixture_sample(
+    weights: Values, means: Values, log_scales: Values, levels: int
+) -> Examples:
+    """Pixels (...) from the mixtures (..., M): a component first, then a level of it."""
+    name = "logistic_mixture_sample"
+    weights, means, log_scales = classes_last(
+        name, weights=weights, means=means, log_scales=log_scales
+    )
+    mixture_shape(name, 0.0, weights, means, log_scales)
+    levels = check_levels(levels, name)
+    weights, means, log_scales = broadcast(weights, means, log_scales)
+    chosen = bare(categorical_sample(weights))[..., None]
+    mean, log_scale = (take_along_axis(part, chosen)[..., 0] for part in (means, log_scales))
+    return discretized_logistic_sample(mean, log_scale, levels)
+
+
+# ── discretised normal ───────────────────────────────────────────────────────────────────────────
+
+
+def discretized_normal_log_prob(x: Values, mean: Values, log_var: Values, levels: int) -> Examples:
+    """log P of pixels x, each one of ``levels`` values from -1 to 1, under N(mean, exp(log_var)).
+
+    It is finite for every mean and variance, and so is its gradient, as long as (x - mean)² is.
+    log_var is limited to [-60, 60].
+    differs: the code of Ho et al. takes an approximation of Φ and replaces probabilities below
+    1e-12 by 1e-12; here log P is exact in the tails too.
+    """
+    name = "discretized_normal_log_prob"
+    x, mean, log_var = prepared(name, x=x, mean=mean, log_var=log_var)
+    first, last, valid = edge_bins(name, x, levels)
+    h, log_scale = 1 / (levels - 1), clip(0.5 * log_var, -LOG_SCALE, LOG_SCALE)
+    narrow = exp(-1.0 * log_scale)
+    centred = (x - mean) * narrow
+    half = expand(h * narrow, tuple(centred.shape))
+    # Φ(b) - Φ(a) does not change if x and mean change places, so z >= 0 will do
+    z = where(bare(centred) >= 0, centred, -1.0 * centred)
+    rest, _ = noised_box(z, half, math.log(2 * h) - log_scale)
+    near = maximum(z - half, 0.0)
+    inner = rest - 0.5 * near * near
+    edge = log_normal_cdf(where(first, centred, -1.0 * centred) + half)
+    log_prob = where(first | last, edge, inner)
+    return log_prob if valid is None else where(valid, log_prob, math.nan)
+
+
+def log_normal_cdf(t: Values) -> Examples:
+    """log Φ(t), exact also where Φ(t) is too small for a float."""
+    negative = bare(t) < 0
+    z = where(negative, -1.0 * t, t)  # |t|
+    log_tail = log(mills(z)) - 0.5 * z * z - HALF_LOG_2PI  # log Φ(-z)
+    return where(negative, log_tail, log(1 - exp(log_tail)))
+
+
+# ── helpers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def prepared(name: str, **values: Any) -> list[Any]:
+    """These arguments of the function ``name``, with float16 as float32. An error unless they are
+    real numbers, or arrays and Tensors of them, that broadcast to each other."""
+    reals(name, **values)
+    return [wide(value, f"{name}: {argument}") for argument, value in values.items()]
+
+
+def wide(value: Any, what: str) -> Any:
+    """The value: a number as a finite float, float16 as float32."""
+    if not hasattr(value, "dtype"):
+        return finite(value, what)
+    return value.astype(np.float32) if value.dtype == np.float16 else value
+
+
+def classes_last(name: str, **values: Any) -> list[Any]:
+    """``prepared``, for arrays and Tensors of floats with classes on the last axis."""
+    for argument, value in values.items():
+        if number_kind(value) != "f" or not value.ndim or not value.shape[-1]:
+            raise (ValueError if number_kind(value) == "f" else TypeError)(
+                f"{name}: {argument} is {shown(value)}; it must be an array or a Tensor of floats "
+                "(..., K), with at least one class on the last axis"
+            )
+    return prepared(name, **values)
+
+
+def broadcast(*values: Any) -> list[Any]:
+    """The values in their common shape."""
+    shape = np.broadcast_shapes(*(tuple(getattr(v, "shape", ())) for v in values))
+    return [v if tuple(getattr(v, "shape", ())) == shape else expand(v, shape) for v in values]
+
+
+def drawn(draw: Any, *values: Any) -> Array:
+    """Random numbers by ``draw`` of engine/backend.py, in the common shape of the values, on their
+    device and in their dtype."""
+    arrays = [bare(v) for v in values if hasattr(v, "shape")] or [np.zeros((), np.float32)]
+    floats = [a for a in arrays if a.dtype.kind == "f"]
+    dtype = np.result_type(*(a.dtype for a in floats)) if floats else np.dtype(np.float32)
+    noise = draw(np.broadcast_shapes(*(a.shape for a in arrays)), arrays[0], dtype)
+    return Tensor(noise) if any(isinstance(v, Tensor) for v in values) else noise
+
+
+def open_interval(u: Values) -> Examples:
+    """u in [0, 1] moved into (0, 1), so that neither log u nor log(1 - u) is infinite. 2^-24 is the
+    distance of 1 from the next smaller float32."""
+    return clip(u, 2.0**-25, 1 - 2.0**-24)
+
+
+def expected(share: Values, values: Values) -> Examples:
+    """share · values, but 0 where the share is 0 and the value may be infinite: 0 log 0 = 0. The
+    value is selected away before the product, so that its gradient is 0 and not NaN."""
+    return share * where(bare(share) == 0, 0.0, values)
+
+
+def in_range(array: Any, what: str, low: float, high: float, takes: str) -> Array | None:
+    """None if all values are within the bounds. On the host an IndexError (integers) or a
+    ValueError; on a GPU the mask of those that are, because reading them would mean waiting."""
+    valid = (array >= low) & (array <= high)
+    if array_module(array) is not np:
+        return valid
+    if not np.all(valid):
+        array, valid = np.asarray(array), np.asarray(valid)
+        error = IndexError if array.dtype.kind in "iu" and high != 1 else ValueError
+        raise error(f"{what} holds {array[~valid].flat[0]}; {takes}")
+    return None
+
+
+def check_levels(levels: Any, name: str) -> int:
+    """The number of levels, a whole number from 2 to 2^16."""
+    levels = size(levels, f"{name}: levels", 2)
+    if levels > MOST_LEVELS:
+        raise ValueError(f"{name}: levels is {levels}; it must be at most {MOST_LEVELS}")
+    return levels
+
+
+def edge_bins(name: str, x: Any, levels: int) -> tuple[Array, Array, Array | None]:
+    """(is x the first level, is it the last, None). On the host a ValueError for an x that is no
+    level, such as a continuous one; on a GPU the third result is the mask of those that are."""
+    levels = check_levels(levels, name)
+    array = bare(x)
+    xp = array_module(array)
+    steps = (array + 1) * (0.5 * (levels - 1))  # 0 ... levels - 1 for the levels
+    nearest = xp.rint(steps)
+    on_grid = (abs(steps - nearest) <= OFF_GRID) & (nearest >= 0) & (nearest < levels)
+    if xp is np and not np.all(on_grid):
+        wrong = np.asarray(array)[~np.asarray(on_grid)].flat[0]
+        raise ValueError(
+            f"{name}: x holds {wrong}; it must be one of {levels} levels, evenly spaced "
+            "from -1 to 1"
+        )
+    valid = None if xp is np else on_grid
+    return nearest == 0, nearest == levels - 1, valid
+
+
+def nearest_level(x: Values, levels: int) -> Examples:
+    """The level nearest to x, from -1 to 1, without a gradient."""
+    array = bare(x)
+    step = 2 / (levels - 1)
+    level = array_module(array).clip(array_module(array).rint((array + 1) / step), 0, levels - 1)
+    level = level * step - 1
+    return Tensor(level) if isinstance(x, Tensor) else level
+
+
+def mixture_shape(name: str, x: Any, *parts: Any) -> None:
+    """A ValueError unless x (...) broadcasts with the parts (..., M)."""
+    shape = np.broadcast_shapes(*(tuple(part.shape) for part in parts))
+    try:
+        np.broadcast_shapes(tuple(getattr(x, "shape", ())), shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"{name}: x has shape {tuple(x.shape)} for components {shape}; they must be (...) and "
+            "(..., M)"
+        ) from None
