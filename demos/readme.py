@@ -60,7 +60,7 @@ READING = {
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
-        "samplers langevin sde ode edm guidance inpaint embedding mlp unet dit",
+        "samplers bound langevin sde ode edm guidance inpaint embedding mlp unet dit",
     ),
     "On a GPU": (
         "gpu",

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from wrong_calls import riddles
 
-from tinycv import Tensor, adversarial, likelihood, nn
+from tinycv import Tensor, adversarial, concatenate, likelihood, nn
 from tinycv import diffusion as chapter
 from tinycv.adversarial import arithmetic, gan, plane, recipe, spade, turns
 from tinycv.adversarial import networks as gan_networks
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader
 from tinycv.data.shapes import grid
-from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import (
+    bound,
     dit,
     edm,
     embedding,
@@ -33,6 +33,7 @@ from tinycv.diffusion import (
     tweedie,
     unet,
 )
+from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
 from tinycv.likelihood import baselines, units
 from tinycv.nn import distributions
@@ -47,12 +48,17 @@ SCHEDULE = schedule.linear_schedule(7)
 LABELS = np.array([0, 1, 2, 1])
 CHANCES = np.array([[0.95, 0.05], [0.02, 0.97]])
 HAS = np.array([True, False, True, False])
+LEVELS = np.sign(POINTS)
 SIGMAS = np.array([0.5, 1, 2, 3], np.float32)
 BINARY = np.array([[0, 1], [1, 1], [0, 0], [1, 0]], np.float32)
 
 
 def same(x, *_):
     return 0.5 * x
+
+
+def twice(x, *_):
+    return concatenate([x, 0.5 * x], axis=1)
 
 
 def logit(x, *_):
@@ -95,6 +101,37 @@ CALLS = {
         "known": Tensor(POINTS > 0),
         "repeats": 2,
     },
+    bound.Bound: {},  # it only holds results
+    bound.variational_bound: {
+        "denoise": same,
+        "x0": X,
+        "schedule": SCHEDULE,
+        "variance": same,
+        "levels": None,
+    },
+    bound.prior_term: {"schedule": SCHEDULE, "x0": X},
+    bound.step_term: {
+        "schedule": SCHEDULE,
+        "x0": X,
+        "x": X,
+        "t": T,
+        "denoised": X,
+        "log_var": X,
+    },
+    bound.decoder_term: {"x0": Tensor(LEVELS), "denoised": X, "log_var": X, "levels": 3},
+    bound.posterior_mean: {"schedule": SCHEDULE, "x0": X, "x": X, "t": T},
+    bound.log_variances: {"schedule": SCHEDULE, "x": X, "t": T},
+    bound.log_variance: {"schedule": SCHEDULE, "x": X, "t": T, "variance": same},
+    bound.hybrid_loss: {
+        "model": twice,
+        "x0": X,
+        "schedule": SCHEDULE,
+        "predicts": "eps",
+        "levels": None,
+        "weight": 0.001,
+    },
+    bound.denoiser_and_v: {"model": twice, "schedule": SCHEDULE, "predicts": "v"},
+    samplers.learned_log_variance: {"v": X, "log_large": -1.0, "log_small": -2.0},
     edm.edm_denoiser: {"model": same, "sigma_data": 0.5},
     edm.noise_levels: {"sigma": SIGMAS, "x": X},
     edm.EDM: {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0},
@@ -433,6 +470,14 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "check_density": ("play",),
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),
+        "variational_bound": ("variational_bound", "discretized_normal_log_prob"),
+        "step_term": ("step_term", "log_variances", "DDPM.times_for"),
+        "decoder_term": ("decoder_term", "discretized_normal_log_prob"),
+        "posterior_mean": ("posterior_mean", "DDPM.times_for"),
+        "log_variances": ("log_variances", "DDPM.times_for"),
+        "log_variance": ("log_variance", "DDPM.times_for"),
+        "denoiser_and_v": ("denoiser_and_v", "denoiser"),
+        "hybrid_loss": ("hybrid_loss", "discretized_normal_log_prob"),
         "LabelToImage": ("LabelToImage", "Generator", "StyleEncoder"),
         "styles_of": ("styles_of", "StyleEncoder"),
         "paint_maps": ("paint_maps", "label_planes", "Generator"),

@@ -7,6 +7,7 @@ schedule.py    noise schedules: how much signal and noise there is at each time 
 tweedie.py     Tweedie's formula: a denoiser from a score, and a score from a denoiser
 denoising.py   DDPM's training loss, what the network predicts (noise, image or v), the denoiser
 samplers.py    the loop over times that every sampler uses; the steps of DDPM and DDIM
+bound.py       the variational bound of DDPM in nats (bits per dimension), and learned variances
 embedding.py   how a network takes the time and the label
 mlp.py         ScoreMLP, a small network for points
 unet.py        U-Net, the network of DDPM for images

@@ -36,6 +36,7 @@ Shapes: x (B, ...); t and s are numbers; a denoiser receives t (B,).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,11 +45,12 @@ import numpy as np
 from tinycv.diffusion.denoising import to_noise
 from tinycv.diffusion.schedule import DDPM, Schedule, refuse_another, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
+from tinycv.engine import ops
 from tinycv.engine.arguments import NOT_SIZES, choice, number, shown, size
 from tinycv.engine.backend import Array
 from tinycv.engine.create import randn_like
 from tinycv.engine.tensor import Tensor, bare, no_grad
-from tinycv.nn.inputs import Examples, answer, answering, batch, function, in_dtype_of
+from tinycv.nn.inputs import Examples, answer, answering, batch, function, in_dtype_of, reals
 
 Step = Callable[[Any, float, float], Examples]  # (x at time t, t, s) -> x at time s
 
@@ -135,15 +137,21 @@ def sampling_times(schedule: Schedule, steps: int | None = None) -> Sequence[flo
 
 
 def ddpm_step(
-    denoise: Denoiser, schedule: Schedule, x: Examples, t: float, s: float, variance: str = "large"
+    denoise: Denoiser,
+    schedule: Schedule,
+    x: Examples,
+    t: float,
+    s: float,
+    variance: str | Callable[..., Examples] = "large",
 ) -> Examples:
     """DDPM's step (ancestral sampling): a random x_s given x at time t.
 
     variance: "large" is β, which is exact if the data are N(0, I); "small" is exact if the data are
-    one single image (Ho, Jain & Abbeel 2020, section 3.2). A step to time 0 adds no noise
-    (algorithm 2).
+    one single image (Ho, Jain & Abbeel 2020, section 3.2). A function v(x, t) is a learned variance
+    between the two (bound.py). A step to time 0 adds no noise (algorithm 2).
     """
-    choice(variance, "ddpm_step: variance", ("large", "small"))
+    if not callable(variance):
+        choice(variance, "ddpm_step: variance", ("large", "small"))
     t, s = checked_step("ddpm_step", schedule, x, t, s)
     refuse_another(denoise, schedule, "ddpm_step", "denoise")
     x0 = answering(denoise, "ddpm_step: denoise")(x, schedule.times_for(x, t))
@@ -155,8 +163,19 @@ def ddpm_step(
     sigma_t = schedule.noise(t)
     ratio = (sigma_s / sigma_t) ** 2
     mean = a_s * beta / sigma_t**2 * x0 + alpha * ratio * x
-    r = (beta if variance == "large" else beta * ratio) ** 0.5
+    if isinstance(variance, str):
+        r = (beta if variance == "large" else beta * ratio) ** 0.5
+    else:
+        v = answering(variance, "ddpm_step: variance")(x, schedule.times_for(x, t))
+        r = ops.exp(0.5 * learned_log_variance(v, math.log(beta), math.log(beta * ratio)))
     return in_dtype_of(x, mean + r * randn_like(Tensor(x)))
+
+
+def learned_log_variance(v: Examples, log_large: Any, log_small: Any) -> Examples:
+    """log r² = v log β + (1 - v) log β̃, where β̃ is the smaller variance (Nichol & Dhariwal 2021,
+    eq. 15)."""
+    reals("learned_log_variance", v=v, log_large=log_large, log_small=log_small)
+    return v * log_large + (1 - v) * log_small
 
 
 def ddim_step(
