@@ -471,7 +471,7 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),
         "variational_bound": ("variational_bound", "discretized_normal_log_prob"),
-        "step_term": ("step_term", "log_variances", "DDPM.times_for"),
+        "step_term": ("step_term", "log_variances", "DDPM.times_for", "kl_normal"),
         "decoder_term": ("decoder_term", "discretized_normal_log_prob"),
         "posterior_mean": ("posterior_mean", "DDPM.times_for"),
         "log_variances": ("log_variances", "DDPM.times_for"),
