@@ -55,7 +55,7 @@ READING = {
     ),
     "Chapter 4, likelihood: models that say how probable an image is": (
         "likelihood",
-        "../nn/distributions units baselines",
+        "../nn/distributions units baselines pixel_by_pixel autoregressive pixelcnn image_gpt",
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",

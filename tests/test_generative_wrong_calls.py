@@ -35,7 +35,14 @@ from tinycv.diffusion import (
 )
 from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
-from tinycv.likelihood import baselines, units
+from tinycv.likelihood import (
+    autoregressive,
+    baselines,
+    image_gpt,
+    pixel_by_pixel,
+    pixelcnn,
+    units,
+)
 from tinycv.nn import distributions
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.optim import SGD
@@ -300,6 +307,51 @@ CALLS = {
         "heads": 2,
         "num_classes": 3,
     },
+    pixel_by_pixel.raster_order: {"shape": (3, 2)},
+    pixel_by_pixel.spiral_order: {"shape": (3, 2)},
+    pixel_by_pixel.receptive_field: {
+        "model": pixelcnn.PixelCNN(4, 2, 1, 3),
+        "row": 1,
+        "column": 2,
+        "images": 2,
+        "seed": 3,
+    },
+    pixel_by_pixel.PixelModel: {"shape": (3, 2), "levels": 3, "order": np.arange(6)},
+    autoregressive.MADE: {
+        "shape": (3, 2),
+        "hidden": (4, 5),
+        "order": np.arange(6),
+        "masks": 2,
+        "agnostic": True,
+        "direct": True,
+    },
+    pixelcnn.PixelCNN: {
+        "shape": (3, 2),
+        "width": 4,
+        "depth": 1,
+        "kernel_size": 3,
+        "levels": 3,
+        "first_mask": "A",
+    },
+    pixelcnn.GatedPixelCNN: {
+        "shape": (3, 2),
+        "width": 4,
+        "depth": 2,
+        "kernel_size": 3,
+        "levels": 3,
+    },
+    pixelcnn.ResidualBlock: {"width": 3},
+    pixelcnn.GatedLayer: {"before": 3, "width": 3, "kernel_size": 3, "mask_type": "B"},
+    image_gpt.ImageGPT: {
+        "shape": (4, 2),
+        "patch": 2,
+        "levels": 2,
+        "order": np.arange(2),
+        "d_model": 4,
+        "nhead": 2,
+        "num_layers": 1,
+        "dropout": 0.1,
+    },
     plane.networks: {"pacgan": False, "pack": 2, "spectral": False},
     plane.learners: {},
     plane.check_density: {"density": grid(), "what": "play"},
@@ -426,6 +478,18 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "discriminator_loss",
     "generator_loss",
     "feature_matching",
+    # inner helpers of the models that go pixel by pixel
+    "order_of",
+    "flat",
+    "log_probs_of",
+    "draw_pixels",
+    "levels_in",
+    "start_of",
+    "draw_degrees",
+    "gate",
+    "centred",
+    "outputs_of",
+    "by_pixel",
 }
 
 
@@ -481,11 +545,20 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "LabelToImage": ("LabelToImage", "Generator", "StyleEncoder"),
         "styles_of": ("styles_of", "StyleEncoder"),
         "paint_maps": ("paint_maps", "label_planes", "Generator"),
+        "ImageGPT": ("ImageGPT", "GPT"),
     }
     found = riddles(function, CALLS[function], *names.get(function.__name__, ()))
     assert not found, "\n".join(found)
 
 
+BITS = np.ones((2, 1, 4, 2), np.float32)
+FIRST_ROWS = np.arange(8).reshape(4, 2) < 4
+PIXEL_MODELS = {
+    "MADE": autoregressive.MADE((4, 2), (3,), masks=2),
+    "PixelCNN": pixelcnn.PixelCNN((4, 2), 2, 1, 3),
+    "GatedPixelCNN": pixelcnn.GatedPixelCNN((4, 2), 2, 1),
+    "ImageGPT": image_gpt.ImageGPT((4, 2), 2, d_model=4, nhead=1),
+}
 UNET, DIT = unet.UNet(1, (4, 4), 2, 2, 3, 4), dit.DiT(8, 4, 1, 4, 1, 2, 3)
 FORWARDS = {
     "UNet": (UNET, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
@@ -560,6 +633,15 @@ FORWARDS = {
 }
 
 
+for name, model in PIXEL_MODELS.items():
+    which = {"which": 1} if name == "MADE" else {}
+    FORWARDS[f"{name}.log_prob"] = (model.log_prob, {"x": BITS, **which})
+    FORWARDS[f"{name}.sample"] = (
+        model.sample,
+        {"n": 2, "given": BITS, "known": FIRST_ROWS, **which},
+    )
+
+
 def game():
     g, d = gan_networks.PointMLP(2, 2, 4, 1), gan_networks.PointMLP(2, 1, 4, 1)
     return (
@@ -572,6 +654,8 @@ def game():
 
 
 ALSO = {
+    **{f"{name}.log_prob": (name,) for name in PIXEL_MODELS},
+    **{f"{name}.sample": (name,) for name in PIXEL_MODELS},
     "denoiser": ("denoiser", "DDPM."),
     "score_of": ("score_of", "DDPM."),
     "denoiser_of": ("denoiser_of", "DDPM."),

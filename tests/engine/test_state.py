@@ -18,6 +18,7 @@ from tinycv.adversarial import networks as gan_networks
 from tinycv.diffusion import dit, embedding, unet
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
+from tinycv.likelihood import autoregressive, image_gpt, pixelcnn
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.sequence import align, positions, seq2seq
 from tinycv.training import parallel
@@ -37,6 +38,11 @@ def photos():
 
 def ids(*shape, words=5):
     return RNG.integers(1, words, (B, *shape))
+
+
+def levels(count):
+    """Images whose pixels are whole numbers below ``count``."""
+    return RNG.integers(0, count, (B, 1, 4, 4)).astype(float)
 
 
 def rnn(kind, **options):
@@ -171,6 +177,13 @@ LAYERS = {
     "PatchCosines": (adain.PatchCosines, photos()),
     "StyleDecoder": (lambda: adain.StyleDecoder(width=1), rows(192, 3, 3)),
     "AdaINTransfer": (lambda: vision.AdaINTransfer(width=1), photos(), photos()),
+    "MADE": (lambda: autoregressive.MADE(4, (6, 5)), levels(2)),
+    "PixelCNN": (lambda: pixelcnn.PixelCNN(4, 4, 2, 3), levels(2)),
+    "PixelCNN of 3 levels": (lambda: pixelcnn.PixelCNN(4, 4, 2, 3, levels=3), levels(3)),
+    "ResidualBlock": (lambda: pixelcnn.ResidualBlock(2), PIXELS),
+    "GatedPixelCNN": (lambda: pixelcnn.GatedPixelCNN(4, 4, 2), levels(2)),
+    "GatedLayer": (lambda: pixelcnn.GatedLayer(2, 2), PIXELS, PIXELS),
+    "ImageGPT": (lambda: image_gpt.ImageGPT(4, 2, d_model=4, nhead=2), levels(2)),
 }
 # Layers that have no forward of their own, or one that needs the result of another layer: Decoder
 # runs as a part of Seq2Seq.
@@ -183,6 +196,7 @@ ELSEWHERE = {
     "Decoder",
     "LabelToImage",  # draws noise; its parts are in the table
     "Canvas",  # takes no input
+    "PixelModel",  # the base of MADE, PixelCNN and ImageGPT
     # read from a file: tests/vision/test_vgg.py
     "VGG19Features",
     "Convolution",

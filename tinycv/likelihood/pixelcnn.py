@@ -1,0 +1,176 @@
+"""PixelCNN and gated PixelCNN: masked convolutions predict every pixel from those above and left.
+
+    p(x) = Π_i p(x_i | x_1 ... x_(i-1)), row by row                van den Oord et al. 2016, eq. 1
+    block of PixelCNN:     h + conv 1x1(ReLU(conv 3x3, type B(ReLU(conv 1x1(ReLU(h))))))  figure 5
+    block of the gated:    tanh(W_f * h) ⊙ σ(W_g * h)              van den Oord et al. 2016b, eq. 2
+
+A stack of masked convolutions is an MADE with shared weights: what precedes a pixel is predicted in
+the same way everywhere.  The first layer has mask type A, the others type B (nn/masked.py).
+
+The blind spot.  In a 3 x 3 window of type B, the only way to the right goes through the row above:
+each step to the right is also a step up.  So in the row above, a pixel sees one column to its right
+and no more, in the row above that one two columns, however deep the stack is.  The pixels to the
+right of this diagonal come earlier in the order, but no path leads from them to the prediction.
+``receptive_field`` (pixel_by_pixel.py) measures it.
+
+The gated PixelCNN has two stacks and no blind spot:
+
+    vertical      sees all rows up to its own, with no mask within a row. What it hands over is
+                  shifted down by one row, so it holds the rows above alone
+    horizontal    sees its own row up to the centre, and takes what the vertical stack hands over
+
+    v ─ conv 2x3 ──────────────┬─ gate ─ v'        v' sees the rows ..., r
+                               └─ down one row, conv 1x1
+                                       │
+    h ─ conv 1x3, type A or B ──────── + ─ gate ─ conv 1x1 ─ + ─ h'      h' sees what comes before
+    └────────────────────────────────────────────────────────┘           the pixel, all of it
+
+``levels`` = 2 gives one logit per pixel (black or white), more levels a softmax over the levels.
+differs: one channel, no colours; widths of the user's choice.
+
+Read first: pixel_by_pixel.py, nn/masked.py.   See at work: demos/22_autoregressive.py.
+Shapes: B images, H x W pixels, C channels, L levels.
+"""
+
+from __future__ import annotations
+
+from tinycv.engine.arguments import choice
+from tinycv.engine.methods import split
+from tinycv.engine.ops import relu, sigmoid, tanh
+from tinycv.engine.tensor import Tensor
+from tinycv.likelihood.pixel_by_pixel import PixelModel
+from tinycv.nn.conv import Conv2d
+from tinycv.nn.inputs import depth_of, whole
+from tinycv.nn.masked import MaskedConv2d, odd_window
+from tinycv.nn.module import Module
+from tinycv.nn.padding import pad
+from tinycv.nn.window import Pair
+
+
+class PixelCNN(PixelModel):
+    """PixelCNN with plain masks, and with their blind spot.
+
+    shape: (H, W), or the side of a square. width: channels of the blocks. depth: number of blocks.
+    kernel_size: of the first layer. levels: L.
+    first_mask: "A". "B" is the mistake that lets each pixel see itself, for the demo: the model
+    then predicts what it is given, and its log_prob is no log p.
+    """
+
+    def __init__(
+        self,
+        shape: Pair,
+        width: int = 32,
+        depth: int = 3,
+        kernel_size: int = 5,
+        levels: int = 2,
+        first_mask: str = "A",
+    ):
+        super().__init__(shape, levels)
+        (width,) = whole("PixelCNN", 1, width=width)
+        depth = depth_of(depth, "PixelCNN", 0)
+        odd_window(kernel_size, "PixelCNN: kernel_size")
+        choice(first_mask, "PixelCNN: first_mask", ("A", "B"))
+        self.first = MaskedConv2d(1, width, kernel_size, first_mask)
+        self.blocks = [ResidualBlock(width) for _ in range(depth)]
+        self.hidden = Conv2d(width, width, 1)
+        self.head = Conv2d(width, outputs_of(self.levels), 1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x (B, 1, H, W). Returns (B, D), or (B, D, L) if L > 2."""
+        h = self.first(centred(x, self.levels))  # (B, C, H, W)
+        for block in self.blocks:
+            h = block(h)
+        return by_pixel(self.head(relu(self.hidden(relu(h)))))
+
+
+class ResidualBlock(Module):
+    """The block of PixelCNN: half of the channels inside, and a skip connection."""
+
+    def __init__(self, width: int):
+        (width,) = whole("ResidualBlock", 1, width=width)
+        half = (width + 1) // 2
+        self.squeeze = Conv2d(width, half, 1)
+        self.masked = MaskedConv2d(half, half, 3, "B")
+        self.expand = Conv2d(half, width, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h (B, C, H, W). Returns (B, C, H, W)."""
+        y = self.masked(relu(self.squeeze(relu(h))))
+        return h + self.expand(relu(y))
+
+
+class GatedPixelCNN(PixelModel):
+    """The gated PixelCNN, with a vertical and a horizontal stack.
+
+    shape: (H, W), or the side of a square. width: channels of each stack. depth: number of layers.
+    kernel_size: of the first layer; the others have 3. levels: L.
+    """
+
+    def __init__(
+        self, shape: Pair, width: int = 32, depth: int = 4, kernel_size: int = 3, levels: int = 2
+    ):
+        super().__init__(shape, levels)
+        (width,) = whole("GatedPixelCNN", 1, width=width)
+        depth = depth_of(depth, "GatedPixelCNN", 1)
+        odd_window(kernel_size, "GatedPixelCNN: kernel_size")
+        first = GatedLayer(1, width, kernel_size, "A")
+        self.layers = [first, *(GatedLayer(width, width, 3, "B") for _ in range(depth - 1))]
+        self.hidden = Conv2d(width, width, 1)
+        self.head = Conv2d(width, outputs_of(self.levels), 1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x (B, 1, H, W). Returns (B, D), or (B, D, L) if L > 2."""
+        v = h = centred(x, self.levels)
+        for layer in self.layers:
+            v, h = layer(v, h)  # (B, C, H, W) each
+        return by_pixel(self.head(relu(self.hidden(relu(h)))))
+
+
+class GatedLayer(Module):
+    """One layer of both stacks. The vertical window has (k + 1) / 2 rows; the shift down makes it
+    reach one row further up. mask_type: of the horizontal convolution, "A" in the first layer.
+    The first layer has no skip connection, since it would show each pixel to itself."""
+
+    def __init__(self, before: int, width: int, kernel_size: int = 3, mask_type: str = "B"):
+        before, width = whole("GatedLayer", 1, before=before, width=width)
+        side, _ = odd_window(kernel_size, "GatedLayer: kernel_size")
+        choice(mask_type, "GatedLayer: mask_type", ("A", "B"))
+        self.reach = side // 2
+        self.vertical = Conv2d(before, 2 * width, (self.reach + 1, side))
+        self.horizontal = MaskedConv2d(before, 2 * width, (1, side), mask_type)
+        self.down = Conv2d(2 * width, 2 * width, 1)
+        self.out = Conv2d(width, width, 1)
+        self.has_skip = mask_type == "B" and before == width
+
+    def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """v, h (B, before, H, W), the features of the two stacks. Returns both, (B, C, H, W)."""
+        rows_to_here = self.vertical(pad(v, (self.reach, self.reach, self.reach, 0)))
+        rows_above = pad(rows_to_here[:, :, :-1], (0, 0, 1, 0))  # shifted down by one row
+        y = self.out(gate(self.horizontal(h) + self.down(rows_above)))
+        return gate(rows_to_here), h + y if self.has_skip else y
+
+
+def gate(h: Tensor) -> Tensor:
+    """tanh(f) ⊙ σ(g), where f is the first half of the channels of h (B, 2 C, H, W) and g the
+    second. Returns (B, C, H, W)."""
+    f, g = split(h, 2, axis=1)
+    return tanh(f) * sigmoid(g)
+
+
+def centred(x: Tensor, levels: int) -> Tensor:
+    """Levels 0 ... L - 1 as numbers from -1 to 1, so that no level looks like the zeros that lie
+    around the image."""
+    return x * (2 / (levels - 1)) - 1
+
+
+def outputs_of(levels: int) -> int:
+    """How many logits a pixel has: one if it is black or white, otherwise one for each level."""
+    return 1 if levels == 2 else levels
+
+
+def by_pixel(planes: Tensor) -> Tensor:
+    """The logits (B, L, H, W) as (B, D, L), or as (B, D) if there is one per pixel."""
+    b, k, h, w = planes.shape
+    if k == 1:
+        return planes.reshape((b, h * w))
+    return planes.reshape((b, k, h * w)).swapaxes(1, 2)
