@@ -60,7 +60,8 @@ def narrow_box(z: Values, b: Values, log_width: Values) -> tuple[Values, Values]
     for u, share in zip(NODES, SHARES, strict=True):
         part = share * exp(u * fall)
         flat, curved = flat + part, curved + part * exp(u * (1 - u) * square)
-    inner = ops.minimum(near, 0.0)
+    # not a minimum, whose second derivative is not that of near² where near is 0
+    inner = where(bare(near) > 0, 0.0, near)
     return log_width + log(curved) - 0.5 * inner * inner - HALF_LOG_2PI, -z * flat / curved
 
 

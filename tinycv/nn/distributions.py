@@ -56,8 +56,8 @@ from tinycv.engine.ops import (
     expand,
     expm1,
     log,
+    log1p,
     logsumexp,
-    maximum,
     sigmoid,
     softplus,
     where,
@@ -150,9 +150,9 @@ def bernoulli_sample(logits: Values) -> Examples:
 def kl_bernoulli(logits: Values, prior_logits: Values) -> Examples:
     """KL between two Bernoulli distributions, for each number."""
     q, p = prepared("kl_bernoulli", logits=logits, prior_logits=prior_logits)
-    # the shares of 1 and 0, each with the difference of its two log-probabilities
-    of_1 = expected(sigmoid(q), softplus(-1.0 * p) - softplus(-1.0 * q))
-    of_0 = expected(sigmoid(-1.0 * q), softplus(p) - softplus(q))
+    # the shares of 1 and 0, each with its log-probabilities -softplus(-l) and -softplus(l)
+    of_1 = expected(sigmoid(q), -1.0 * softplus(-1.0 * q), -1.0 * softplus(-1.0 * p))
+    of_0 = expected(sigmoid(-1.0 * q), -1.0 * softplus(q), -1.0 * softplus(p))
     return of_1 + of_0
 
 
@@ -178,9 +178,8 @@ def categorical_log_prob(labels: Values, logits: Values) -> Examples:
         ) from None
     xp = array_module(bare(scores))
     positions = xp.broadcast_to(from_host(xp, positions), shape)
-    valid = in_range(
-        positions, f"{name}: labels", 0, count - 1, f"{count} classes are numbered from 0"
-    )
+    takes = f"{count} classes are numbered from 0 to {count - 1}"
+    valid = in_range(positions, f"{name}: labels", 0, count - 1, takes, IndexError)
     if valid is not None:
         positions = xp.where(valid, positions, 0)
     log_p = expand(log_softmax(scores), (*shape, count))  # (..., K)
@@ -204,7 +203,7 @@ def kl_categorical(logits: Values, prior_logits: Values) -> Examples:
     """KL between two categorical distributions, (..., K) and (..., K). Returns (...)."""
     q, p = classes_last("kl_categorical", logits=logits, prior_logits=prior_logits)
     log_q, log_p = log_softmax(q), log_softmax(p)
-    return total(expected(exp(log_q), log_q - log_p), axis=-1)
+    return total(expected(exp(log_q), log_q, log_p), axis=-1)
 
 
 # ── logistic ─────────────────────────────────────────────────────────────────────────────────────
@@ -225,7 +224,8 @@ def logistic_sample(mean: Values, log_scale: Values, noise: Values | None = None
         noise = drawn(backend.uniform, mean, log_scale)
     else:
         mean, log_scale, noise = prepared(name, mean=mean, log_scale=log_scale, noise=noise)
-        in_range(bare(noise), f"{name}: noise", 0, 1, "each must be between 0 and 1")
+        valid = in_range(bare(noise), f"{name}: noise", 0, 1, "each must be between 0 and 1")
+        noise = noise if valid is None else where(valid, noise, math.nan)
     u = open_interval(noise)
     return mean + exp(log_scale) * (log(u) - log(1 - u))
 
@@ -235,7 +235,7 @@ def discretized_logistic_log_prob(
 ) -> Examples:
     """log P of pixels x, each one of ``levels`` values from -1 to 1, under a logistic distribution.
 
-    It is finite for every mean and scale, and so is its gradient. log_scale is limited to
+    It is finite, and so is its gradient, as long as (x - mean) / s is. log_scale is limited to
     [-30, 30]; beyond, its gradient is 0.
     """
     name = "discretized_logistic_log_prob"
@@ -305,8 +305,8 @@ def logistic_mixture_sample(
 def discretized_normal_log_prob(x: Values, mean: Values, log_var: Values, levels: int) -> Examples:
     """log P of pixels x, each one of ``levels`` values from -1 to 1, under N(mean, exp(log_var)).
 
-    It is finite for every mean and variance, and so is its gradient, as long as (x - mean)² is.
-    log_var is limited to [-60, 60].
+    It is finite, and so is its gradient, as long as the square of (x - mean) / σ is. log_var is
+    limited to [-60, 60]; beyond, its gradient is 0.
     differs: the code of Ho et al. takes an approximation of Φ and replaces probabilities below
     1e-12 by 1e-12; here log P is exact in the tails too.
     """
@@ -320,11 +320,19 @@ def discretized_normal_log_prob(x: Values, mean: Values, log_var: Values, levels
     # Φ(b) - Φ(a) does not change if x and mean change places, so z >= 0 will do
     z = where(bare(centred) >= 0, centred, -1.0 * centred)
     rest, _ = noised_box(z, half, math.log(2 * h) - log_scale)
-    near = maximum(z - half, 0.0)
+    near = where(bare(z) > bare(half), z - half, 0.0)
     inner = rest - 0.5 * near * near
     edge = log_normal_cdf(where(first, centred, -1.0 * centred) + half)
     log_prob = where(first | last, edge, inner)
     return log_prob if valid is None else where(valid, log_prob, math.nan)
+
+
+def discretized_normal_sample(mean: Values, log_var: Values, levels: int) -> Examples:
+    """A level from -1 to 1, with the probabilities of ``discretized_normal_log_prob``. No gradient
+    passes through it."""
+    name = "discretized_normal_sample"
+    mean, log_var = prepared(name, mean=mean, log_var=log_var)
+    return nearest_level(normal_sample(mean, log_var), check_levels(levels, name))
 
 
 def log_normal_cdf(t: Values) -> Examples:
@@ -332,24 +340,30 @@ def log_normal_cdf(t: Values) -> Examples:
     negative = bare(t) < 0
     z = where(negative, -1.0 * t, t)  # |t|
     log_tail = log(mills(z)) - 0.5 * z * z - HALF_LOG_2PI  # log Φ(-z)
-    return where(negative, log_tail, log(1 - exp(log_tail)))
+    return where(negative, log_tail, log1p(-1.0 * exp(log_tail)))
 
 
 # ── helpers ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def prepared(name: str, **values: Any) -> list[Any]:
-    """These arguments of the function ``name``, with float16 as float32. An error unless they are
-    real numbers, or arrays and Tensors of them, that broadcast to each other."""
+    """These arguments of the function ``name``, with float16 as float32, and numbers in the dtype
+    and on the device of the arrays. An error unless they are real numbers, or arrays and Tensors of
+    them, that broadcast to each other."""
     reals(name, **values)
-    return [wide(value, f"{name}: {argument}") for argument, value in values.items()]
-
-
-def wide(value: Any, what: str) -> Any:
-    """The value: a number as a finite float, float16 as float32."""
-    if not hasattr(value, "dtype"):
-        return finite(value, what)
-    return value.astype(np.float32) if value.dtype == np.float16 else value
+    numbers = int, float, np.generic
+    arrays = [bare(value) for value in values.values() if not isinstance(value, numbers)]
+    dtypes = [a.dtype for a in arrays if a.dtype.kind == "f"]
+    dtype = np.result_type(np.float32, *dtypes) if arrays else np.dtype(np.float64)
+    xp = next((array_module(a) for a in arrays if array_module(a) is not np), np)
+    ready = []
+    for argument, value in values.items():
+        if isinstance(value, numbers):
+            value = xp.full((), finite(value, f"{name}: {argument}"), dtype)
+        elif value.dtype == np.float16:
+            value = value.astype(np.float32)
+        ready.append(value)
+    return ready
 
 
 def classes_last(name: str, **values: Any) -> list[Any]:
@@ -373,9 +387,10 @@ def drawn(draw: Any, *values: Any) -> Array:
     """Random numbers by ``draw`` of engine/backend.py, in the common shape of the values, on their
     device and in their dtype."""
     arrays = [bare(v) for v in values if hasattr(v, "shape")] or [np.zeros((), np.float32)]
-    floats = [a for a in arrays if a.dtype.kind == "f"]
-    dtype = np.result_type(*(a.dtype for a in floats)) if floats else np.dtype(np.float32)
-    noise = draw(np.broadcast_shapes(*(a.shape for a in arrays)), arrays[0], dtype)
+    on_device = next((a for a in arrays if array_module(a) is not np), arrays[0])
+    dtypes = [a.dtype for a in arrays if a.dtype.kind == "f"] or [np.dtype(np.float32)]
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    noise = draw(shape, on_device, np.result_type(*dtypes))
     return Tensor(noise) if any(isinstance(v, Tensor) for v in values) else noise
 
 
@@ -385,21 +400,23 @@ def open_interval(u: Values) -> Examples:
     return clip(u, 2.0**-25, 1 - 2.0**-24)
 
 
-def expected(share: Values, values: Values) -> Examples:
-    """share · values, but 0 where the share is 0 and the value may be infinite: 0 log 0 = 0. The
-    value is selected away before the product, so that its gradient is 0 and not NaN."""
-    return share * where(bare(share) == 0, 0.0, values)
+def expected(share: Examples, log_q: Examples, log_p: Examples) -> Examples:
+    """share · (log_q - log_p), but 0 where the share is 0 and the logarithms may be infinite:
+    0 log 0 = 0. They are selected away before the product, so that their gradient is 0, not NaN."""
+    counts = bare(share) != 0
+    return share * (where(counts, log_q, 0.0) - where(counts, log_p, 0.0))
 
 
-def in_range(array: Any, what: str, low: float, high: float, takes: str) -> Array | None:
-    """None if all values are within the bounds. On the host an IndexError (integers) or a
-    ValueError; on a GPU the mask of those that are, because reading them would mean waiting."""
+def in_range(
+    array: Any, what: str, low: float, high: float, takes: str, error: type = ValueError
+) -> Array | None:
+    """None if all values are within the bounds; on the host this ``error`` for the first that is
+    not. On a GPU the mask of those that are, because reading them would mean waiting."""
     valid = (array >= low) & (array <= high)
     if array_module(array) is not np:
         return valid
     if not np.all(valid):
         array, valid = np.asarray(array), np.asarray(valid)
-        error = IndexError if array.dtype.kind in "iu" and high != 1 else ValueError
         raise error(f"{what} holds {array[~valid].flat[0]}; {takes}")
     return None
 
@@ -420,7 +437,8 @@ def edge_bins(name: str, x: Any, levels: int) -> tuple[Array, Array, Array | Non
     xp = array_module(array)
     steps = (array + 1) * (0.5 * (levels - 1))  # 0 ... levels - 1 for the levels
     nearest = xp.rint(steps)
-    on_grid = (abs(steps - nearest) <= OFF_GRID) & (nearest >= 0) & (nearest < levels)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, which is off the grid
+        on_grid = (abs(steps - nearest) <= OFF_GRID) & (nearest >= 0) & (nearest < levels)
     if xp is np and not np.all(on_grid):
         wrong = np.asarray(array)[~np.asarray(on_grid)].flat[0]
         raise ValueError(
