@@ -165,6 +165,7 @@ OTHERS = {  # whose files have tests of their own
     "picture",
     "reversal",
     "ring",
+    "rings",
     "sorting",
     "swiss_roll",
     "two_modes",

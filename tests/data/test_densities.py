@@ -22,6 +22,7 @@ from tinycv.data.shapes import (
     grid,
     picture,
     ring,
+    rings,
     two_modes,
     two_moons,
 )
@@ -42,6 +43,7 @@ NAMED = {
     "grid": grid(3, 1.0, 0.2),
     "eight_gaussians": eight_gaussians(),
     "two_moons": two_moons(0.3, 15),
+    "rings": rings([1.0, 2.0], 0.3, 25),
     "full": FULL,
     "checkerboard": checkerboard(),
     "corners": corners(),
@@ -223,6 +225,17 @@ def test_two_moons_look_the_same_with_twice_as_many_points():
     np.testing.assert_allclose(
         two_moons(points=200).score(x), two_moons().score(x), rtol=2e-2, atol=0.1
     )
+
+
+def test_rings_are_round_and_equally_probable():
+    density, angle = rings(), np.linspace(0, 6, 50)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    for radius in (1, 2, 3):
+        along = density.log_density(radius * circle)
+        np.testing.assert_allclose(along, along[0], atol=1e-6)
+        # a third of the mass, spread over a circle, under the peak of a Gaussian across it
+        peak = 1 / 3 / (2 * np.pi * radius) / (0.15 * np.sqrt(2 * np.pi))
+        assert along[0] == pytest.approx(np.log(peak), abs=0.02)
 
 
 def test_a_picture_is_upright_and_has_most_points_where_the_ink_is_darkest():

@@ -19,6 +19,7 @@ from tinycv.diffusion import dit, embedding, unet
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
 from tinycv.likelihood import autoregressive, image_gpt, pixelcnn
+from tinycv.likelihood import flow, glow
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.sequence import align, positions, seq2seq
 from tinycv.training import parallel
@@ -184,6 +185,23 @@ LAYERS = {
     "GatedPixelCNN": (lambda: pixelcnn.GatedPixelCNN(4, 4, 2), levels(2)),
     "GatedLayer": (lambda: pixelcnn.GatedLayer(2, 2), PIXELS, PIXELS),
     "ImageGPT": (lambda: image_gpt.ImageGPT(4, 2, d_model=4, nhead=2), levels(2)),
+    "ActNorm": (lambda: glow.ActNorm(2), PIXELS),
+    "InvertibleConv1x1": (lambda: glow.InvertibleConv1x1(2), PIXELS),
+    "Glow": (lambda: glow.Glow(1, 4, levels=2, steps=1, hidden=3), photos()[:, :1, :4, :4]),
+    "AffineCoupling": (
+        lambda: flow.AffineCoupling(flow.point_network(4, (3,)), flow.alternating_mask(4, 0)),
+        MAP,
+    ),
+    "RealNVP": (lambda: flow.RealNVP(4, couplings=2, hidden=(3,)), MAP),
+    "ImageRealNVP": (lambda: flow.ImageRealNVP(3, 8, hidden=3), photos()),
+    "MultiScale": (
+        lambda: flow.MultiScale(
+            coarse=[flow.AffineCoupling(flow.image_network(4, 3), flow.channel_mask(4, 0))]
+        ),
+        rows(1, 4, 4),
+    ),
+    "Logit": (flow.Logit, photos()),
+    "Flow": (lambda: flow.Flow([flow.Logit()], (3, 8, 8)), photos()),
 }
 # Layers that have no forward of their own, or one that needs the result of another layer: Decoder
 # runs as a part of Seq2Seq.

@@ -86,6 +86,7 @@ from tinycv.data.shapes import (
     grid,
     picture,
     ring,
+    rings,
     two_modes,
     two_moons,
 )
@@ -144,6 +145,7 @@ __all__ = [
     "read_idx",
     "reversal",
     "ring",
+    "rings",
     "sample_photo",
     "scenes",
     "sorting",

@@ -10,6 +10,7 @@ eight_gaussians   8 larger ones                         2.832              FFJOR
 checkerboard      every other square of a board         log 32             FFJORD
 corners           four right angles                     2.947              SurVAE
 two_moons         two interlocking half circles, blurred
+rings             circles around the origin, blurred
 picture           the ink of a picture, a small Gaussian at each pixel
 
 PacGAN: section 4.1. FFJORD: Grathwohl et al. 2019. SurVAE: Nielsen et al. 2020.
@@ -81,6 +82,21 @@ def two_moons(sigma: float = 0.1, points: int = 100) -> Mixture:
     angle = math.pi * (np.arange(points) + 0.5) / points
     moon = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     return Mixture(np.concatenate([moon, [1.0, 0.5] - moon]), sigma)
+
+
+def rings(radii: ArrayLike = (1.0, 2.0, 3.0), sigma: float = 0.15, points: int = 120) -> Mixture:
+    """Circles around the origin, all equally probable, blurred: ``points`` Gaussians on each. By
+    default neighbours on the largest circle are as far apart as sigma, so the Gaussians merge into
+    a line."""
+    radii = real_numbers(radii, "rings: radii")
+    if radii.ndim != 1 or not radii.size or not (radii > 0).all():
+        raise ValueError(
+            f"rings: radii has shape {radii.shape}; it must hold one number above 0 for each circle"
+        )
+    sigma = number(sigma, "rings: sigma", above=0, below=MOST)
+    points = size(points, "rings: points", 1)
+    circle = ring(points, 1.0, 1.0).means
+    return Mixture(np.concatenate([radius * circle for radius in radii]), sigma)
 
 
 def checkerboard(squares: int = 4, side: float = 2.0) -> Boxes:

@@ -1,6 +1,6 @@
 """Probability flow ODE: from noise to data without randomness, and exact likelihoods along the way.
 
-    dx/dt = v(x, t)                                           for diffusion: sde.flow(score)
+    dx/dt = v(x, t)                 for diffusion sde.flow(score); or learned (flow_matching.py)
     d log p_t(x(t)) / dt = -∇·v(x(t), t)                      Chen et al. 2018, theorem 1
     log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt       Song et al. 2021, eq. 39
 
@@ -10,7 +10,9 @@ for the whole way (Hutchinson; Grathwohl et al. 2019, eq. 7).
 
 There are three methods with fixed steps.  Euler evaluates v once per step, Heun twice, Runge-Kutta
 four times; their errors fall with the first, second and fourth power of the step size.
-Read first: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.
+``log_likelihood`` is for the flow of a diffusion process, ``flow_log_likelihood`` for any velocity.
+Read first: sde.py, with_divergence in score.py.   Read next: flow_matching.py.
+See at work: demos/18_sde_likelihood.py.
 Shapes: B points, D axes.  t and ``then`` are numbers: a step goes from the time t to ``then``,
 which is later on the way to the noise and earlier on the way back.
 """
@@ -32,6 +34,7 @@ from tinycv.engine.arguments import shown
 from tinycv.engine.backend import Array
 from tinycv.engine.methods import concatenate
 from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.nn.distributions import normal_log_prob
 from tinycv.nn.inputs import (
     Examples,
     answer,
@@ -113,14 +116,44 @@ def log_likelihood(
     average. ValueError for times that fall.
     """
     sde, times = _checked(sde, times)
-    score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
-    x = points(x, "log_likelihood: x", 2)
-    if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
+    score, x = answering(score, "log_likelihood: score"), points(x, "log_likelihood: x", 2)
+    a = sde.signal(times[0])
+    log_p = flow_log_likelihood(sde.flow(score), a * x, times, sde.log_prior, along, step)
+    return log_p + x.shape[1] * math.log(a)
+
+
+def log_standard_normal(x: Examples) -> Examples:
+    """log N(x; 0, I) in nats: (B,), for x (B, ...)."""
+    log_p = normal_log_prob(batch(x, "log_standard_normal: x"), 0.0, 0.0)
+    return log_p.sum(axis=tuple(range(1, x.ndim)))
+
+
+@no_grad()
+def flow_log_likelihood(
+    v: Velocity,
+    x: Examples,
+    times: Sequence[float] | np.ndarray,
+    log_prior: Callable[[Any], Examples] = log_standard_normal,
+    along: Examples | None = None,
+    step: ODEStep = rk4,
+) -> Array:
+    """log p(x) in nats, (B,), for x (B, D): the density at times[0] of the flow of any velocity
+    v(x, t), t a number, which has the density exp(log_prior(x)) at times[-1].
+
+    times run from the data to the noise. along: as in ``log_likelihood``.
+    """
+    times = numbers(times, "flow_log_likelihood: times", 2)
+    v, step = answering(v, "flow_log_likelihood: v"), function(step, "flow_log_likelihood: step")
+    log_prior = function(log_prior, "flow_log_likelihood: log_prior")
+    x = points(x, "flow_log_likelihood: x", 2)
+    dim, along_shape = x.shape[1], x.shape
+    if along is not None:
+        along_shape = batch(along, "flow_log_likelihood: along").shape
+    if tuple(along_shape) != tuple(x.shape):
         raise ValueError(
-            f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they "
-            "must be equal"
+            f"flow_log_likelihood: along has shape {tuple(along_shape)} and x {tuple(x.shape)}; "
+            "they must be equal"
         )
-    v, a, dim = sde.flow(score), sde.signal(times[0]), x.shape[1]
 
     # One ODE for x and the integral of the divergence together: state (B, D + 1)
     def velocity_and_divergence(state: Array, t: float) -> Examples:
@@ -134,9 +167,10 @@ def log_likelihood(
             velocity, divergence = with_slope_along(v_at_t, point, along)
         return concatenate([velocity, divergence[:, None]], axis=1)
 
-    start = concatenate([a * x, 0 * x[:, :1]], axis=1)
+    start = concatenate([x, 0 * x[:, :1]], axis=1)
     end = solve(velocity_and_divergence, start, times, step)
-    return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(a)
+    prior = answer(log_prior(end[:, :dim]), (len(x),), "flow_log_likelihood: log_prior")
+    return bare(prior) + end[:, dim]
 
 
 def _checked(sde: SDE, times: Sequence[float] | np.ndarray) -> tuple[SDE, list[float]]:
