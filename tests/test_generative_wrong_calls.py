@@ -22,6 +22,7 @@ from tinycv.diffusion import (
     dit,
     edm,
     embedding,
+    flow_matching,
     guidance,
     inpaint,
     langevin,
@@ -35,6 +36,7 @@ from tinycv.diffusion import (
 )
 from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
+<<<<<<< HEAD
 from tinycv.likelihood import (
     autoregressive,
     baselines,
@@ -43,6 +45,9 @@ from tinycv.likelihood import (
     pixelcnn,
     units,
 )
+=======
+from tinycv.likelihood import baselines, flow, glow, units
+>>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
 from tinycv.nn import distributions
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.optim import SGD
@@ -181,6 +186,15 @@ CALLS = {
         "along": POINTS,
         "step": ode.heun,
     },
+    ode.flow_log_likelihood: {
+        "v": same,
+        "x": POINTS,
+        "times": [0.0, 0.5, 1.0],
+        "log_prior": ode.log_standard_normal,
+        "along": POINTS,
+        "step": ode.heun,
+    },
+    ode.log_standard_normal: {"x": POINTS},
     sde.VE: {"sigma_min": 0.01, "sigma_max": 5.0},
     sde.VP: {"beta_min": 0.1, "beta_max": 5.0},
     sde.SubVP: {"beta_min": 0.1, "beta_max": 5.0},
@@ -403,6 +417,22 @@ CALLS = {
     baselines.ChowLiuTree: {"x": BINARY, "levels": 2, "pseudo": 0.5},
     baselines.GaussianDensity: {"x": POINTS, "shrinkage": 0.1},
     baselines.ProbabilisticPCA: {"x": POINTS, "q": 1},
+    flow.alternating_mask: {"dim": 3, "first": 1},
+    flow.checkerboard_mask: {"height": 2, "width": 3, "first": 0},
+    flow.channel_mask: {"channels": 4, "first": 0},
+    flow.AffineCoupling: {"network": flow.point_network(2, (3,)), "mask": np.array([0, 1])},
+    flow.point_network: {"dim": 2, "hidden": (3,)},
+    flow.image_network: {"channels": 2, "hidden": 3},
+    flow.RealNVP: {"dim": 2, "couplings": 2, "hidden": (3,)},
+    flow.ImageRealNVP: {"channels": 1, "side": 4, "scales": 2, "hidden": 2, "alpha": 0.05},
+    flow.Logit: {"alpha": 0.05},
+    flow.MultiScale: {"fine": [], "coarse": [], "rest": []},
+    flow.Flow: {"layers": [flow.Logit()], "shape": (2,)},
+    glow.ActNorm: {"channels": 2},
+    glow.InvertibleConv1x1: {"channels": 2},
+    glow.Glow: {"channels": 1, "side": 4, "levels": 1, "steps": 1, "hidden": 2, "alpha": 0.05},
+    flow_matching.flow_matching_loss: {"model": same, "x0": X, "noise": X},
+    flow_matching.velocity: {"model": same},
     judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
 ELSEWHERE = {  # functions that are tested below in another way, or that users do not call:
@@ -423,6 +453,19 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "pixels",
     "within_0_and_1",
     "nats",
+    # helpers of likelihood/flow.py and glow.py
+    "through",
+    "back",
+    "sum_of_example",
+    "start_at_zero",
+    "flow_layers",
+    "check_side",
+    "at_each_pixel",
+    "inverse_of_lower",
+    "lu_factors",
+    "glow_step",
+    "level_layers",
+    "scale_layers",
     "one_hot_rows",
     "pair_probabilities",
     "mutual_information",
@@ -534,6 +577,7 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "check_density": ("play",),
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),
+<<<<<<< HEAD
         "variational_bound": ("variational_bound", "discretized_normal_log_prob"),
         "step_term": ("step_term", "log_variances", "DDPM.times_for", "kl_normal"),
         "decoder_term": ("decoder_term", "discretized_normal_log_prob"),
@@ -542,6 +586,10 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "log_variance": ("log_variance", "DDPM.times_for"),
         "denoiser_and_v": ("denoiser_and_v", "denoiser"),
         "hybrid_loss": ("hybrid_loss", "discretized_normal_log_prob"),
+=======
+        "ImageRealNVP": ("ImageRealNVP", "Logit"),
+        "Glow": ("Glow", "Logit"),
+>>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
         "LabelToImage": ("LabelToImage", "Generator", "StyleEncoder"),
         "styles_of": ("styles_of", "StyleEncoder"),
         "paint_maps": ("paint_maps", "label_planes", "Generator"),
@@ -551,6 +599,7 @@ def test_a_wrong_argument_is_named_in_the_error(function):
     assert not found, "\n".join(found)
 
 
+<<<<<<< HEAD
 BITS = np.ones((2, 1, 4, 2), np.float32)
 FIRST_ROWS = np.arange(8).reshape(4, 2) < 4
 PIXEL_MODELS = {
@@ -559,12 +608,30 @@ PIXEL_MODELS = {
     "GatedPixelCNN": pixelcnn.GatedPixelCNN((4, 2), 2, 1),
     "ImageGPT": image_gpt.ImageGPT((4, 2), 2, d_model=4, nhead=1),
 }
+=======
+FLOW = flow.RealNVP(2, 2, (3,))
+>>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
 UNET, DIT = unet.UNet(1, (4, 4), 2, 2, 3, 4), dit.DiT(8, 4, 1, 4, 1, 2, 3)
 FORWARDS = {
     "UNet": (UNET, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "DiT": (DIT, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "TimeAndLabel": (embedding.TimeAndLabel(4, 3), {"t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "ScoreMLP": (networks.ScoreMLP(2, 4, 1, 2), {"x": X, "t": Tensor(SIGMAS)}),
+    "RealNVP": (FLOW, {"x": X}),
+    "RealNVP.inverse": (FLOW.inverse, {"z": X}),
+    "RealNVP.log_prob": (FLOW.log_prob, {"x": X}),
+    "RealNVP.sample": (FLOW.sample, {"n": 3}),
+    "AffineCoupling": (FLOW.layers[0], {"x": X}),
+    "AffineCoupling.inverse": (FLOW.layers[0].inverse, {"y": X}),
+    "Logit": (flow.Logit(), {"x": Tensor(IMAGES)}),
+    "Logit.inverse": (flow.Logit().inverse, {"y": Tensor(IMAGES)}),
+    "MultiScale": (flow.MultiScale(), {"x": Tensor(IMAGES)}),
+    "MultiScale.inverse": (flow.MultiScale().inverse, {"y": Tensor(IMAGES)}),
+    "ActNorm": (glow.ActNorm(1), {"x": Tensor(IMAGES)}),
+    "ActNorm.inverse": (glow.ActNorm(1).inverse, {"y": Tensor(IMAGES)}),
+    "InvertibleConv1x1": (glow.InvertibleConv1x1(1), {"x": Tensor(IMAGES)}),
+    "InvertibleConv1x1.inverse": (glow.InvertibleConv1x1(1).inverse, {"y": Tensor(IMAGES)}),
+    "velocity": (flow_matching.velocity(same), {"x": X, "t": 0.5}),
     "Packed": (gan.Packed(logit, 2), {"x": X}),
     "Conditional": (gan.Conditional(same, 3), {"x": X, "labels": Tensor(LABELS)}),
     "DCGANGenerator": (gan_networks.DCGANGenerator(8, 2, 1, 2), {"z": X}),
@@ -654,8 +721,17 @@ def game():
 
 
 ALSO = {
+<<<<<<< HEAD
     **{f"{name}.log_prob": (name,) for name in PIXEL_MODELS},
     **{f"{name}.sample": (name,) for name in PIXEL_MODELS},
+=======
+    "RealNVP.inverse": ("RealNVP",),
+    "RealNVP.log_prob": ("RealNVP",),
+    "RealNVP.sample": ("sample",),
+    "AffineCoupling.inverse": ("AffineCoupling",),
+    "MultiScale": ("MultiScale", "pixel_unshuffle"),
+    "MultiScale.inverse": ("MultiScale", "pixel_unshuffle"),
+>>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
     "denoiser": ("denoiser", "DDPM."),
     "score_of": ("score_of", "DDPM."),
     "denoiser_of": ("denoiser_of", "DDPM."),
@@ -706,6 +782,9 @@ WRONG = {
         lambda f: score.denoising(f, X, 0.5),
         lambda f: ode.solve(f, POINTS, [0, 1]),
         lambda f: ode.log_likelihood(sde.VP(), f, POINTS, [0.1, 1]),
+        lambda f: ode.flow_log_likelihood(f, POINTS, [0, 1]),
+        lambda f: flow_matching.flow_matching_loss(f, X),
+        lambda f: flow_matching.velocity(f)(X, 0.5),
         lambda f: sde.predictor_corrector(sde.VP(), f, POINTS, [1, 0.5]),
         lambda f: sde.euler_maruyama(sde.VP().reverse(f), POINTS, [1, 0.5]),
         lambda f: samplers.ddpm_step(f, SCHEDULE, X, 5, 2),

@@ -277,7 +277,7 @@ def coupling(mask, network=lambda x: x):
         (lambda: RealNVP(3)(np.ones((2, 4))), "RealNVP: x has shape .* \\(B, 3\\)"),
         (lambda: RealNVP(3).inverse(np.ones((2, 4))), "RealNVP: z has shape .* \\(B, 3\\)"),
         (lambda: ImageRealNVP(1, 6, 3), "side is 6; it must be a multiple of 4"),
-        (lambda: ImageRealNVP(1, 4, 3), "there must be 2 x 2 pixels or more"),
+        (lambda: ImageRealNVP(1, 4, 3), "the last scale must have 2 x 2 pixels"),
         (lambda: Logit()(np.array([[0.5, 1.2]])), "values from 0.5 to 1.2"),
         (lambda: Logit()(np.array([[0.5, np.nan]])), "they must be pixel values"),
         (lambda: Flow([], 2), "layers is empty"),

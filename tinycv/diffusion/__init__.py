@@ -18,6 +18,7 @@ score.py       score matching: explicit, sliced, denoising
 langevin.py    Langevin dynamics with a score: ULA, MALA, annealed
 sde.py         score SDE: diffusion in continuous time and its reverse
 ode.py         the probability flow ODE, and likelihoods along it
+flow_matching.py  flow matching, rectified flow: learn the velocity of a flow by regression
 edm.py         EDM: the noise level as the time, preconditioning, Heun's sampler
 
 The symbols of the chapter, with their shapes for a batch of B examples:

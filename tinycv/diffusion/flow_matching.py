@@ -6,9 +6,9 @@ log-determinant (Lipman et al. 2023; Liu, Gong & Liu 2023).
     minimum: v(x, t) = E[z - x_0 | x_t = x]              the mean over all lines through x
 
 Many lines, from other x_0 and z, pass through the same point, and the network learns the mean of
-their velocities.  The flow of this mean, dx/dt = v(x, t), does not follow the lines: they cross, and
-the paths of a flow cannot.  But at each t it has the density of x_t.  So it turns N(0, I) at t = 1
-into the data at t = 0, and ode.py draws samples from it and computes their likelihood:
+their velocities.  The flow of this mean, dx/dt = v(x, t), does not follow the lines: they cross,
+and the paths of a flow cannot.  But at each t it has the density of x_t.  So it turns N(0, I) at
+t = 1 into the data at t = 0, and ode.py draws samples from it and computes their likelihood:
 
     v = velocity(model)
     x = solve(v, z, np.linspace(1, 0, 21))                      samples: from noise to data
@@ -29,7 +29,7 @@ pairs (``noise=z``).  The paths become straighter, and fewer steps of the solver
 
 differs: both papers run the time from noise (0) to data (1); here it runs as in all files of this
 chapter.  Lipman et al. leave noise of a small sigma_min in the data; here, as in Liu et al., none.
-Read first: ode.py.   See at work: demos/21_flow.py.
+Read first: ode.py.
 Shapes: B examples of any shape, x (B, ...); t (B,).
 """
 

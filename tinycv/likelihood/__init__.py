@@ -5,6 +5,8 @@ In reading order:
 units.py       nats and bits per dimension, levels of pixels, dequantisation, binarisation
 baselines.py   exact models that a network should beat: independent pixels, a Chow-Liu tree, a
                Gaussian, probabilistic PCA
+flow.py        RealNVP: normalizing flows of affine coupling layers, for points and images
+glow.py        Glow: actnorm and invertible 1 x 1 convolutions
 pixel_by_pixel.py  what the next three files share: orders of pixels, likelihood as a sum over
                pixels, sampling one by one, completion of images, the receptive field
 autoregressive.py  MADE: an MLP with masks, in one order of the pixels or in many
@@ -27,6 +29,7 @@ The symbols of the chapter, with their shapes for a batch of B examples:
     p(x|z)         the decoder                                             logits or mean (B, D)
     KL             KL(q || p) = E_q[log q - log p], in nats                                 (B,)
     ELBO           E_q[log p(x|z)] - KL(q(z|x) || p(z)), at most log p(x)                   (B,)
+    log |det|      of the Jacobian ∂z/∂x of a flow; each layer adds its own (log_det)       (B,)
     k              the number of samples of z in the IWAE bound                         a number
     π, μ, s        weight, mean and scale of a logistic in a mixture           (..., components)
 

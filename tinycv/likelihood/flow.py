@@ -27,7 +27,6 @@ there.  So uniform noise is added to them first (dequantize in units.py).  A log
 the interval [0, 1] to the whole line.
 
 Read first: units.py, nn/shuffle.py.   Read next: glow.py, diffusion/flow_matching.py.
-See at work: demos/21_flow.py.
 Shapes: B examples; D numbers of a point; C channels of H x W pixels. A log-determinant is (B,).
 """
 
@@ -39,6 +38,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.inputs import whole as at_most
 from tinycv.engine.arguments import choice, shown, sizes
 from tinycv.engine.create import randn
 from tinycv.engine.methods import concatenate, split
@@ -53,6 +53,8 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.sequential import Sequential
 from tinycv.nn.shuffle import pixel_shuffle, pixel_unshuffle
+
+MOST_SCALES = 20  # more would need images of a million pixels across
 
 # ── the coupling layer ───────────────────────────────────────────────────────────────────────────
 
@@ -172,7 +174,7 @@ def through(layers: Sequence[Module], x: Tensor) -> tuple[Tensor, Tensor]:
     return x, total
 
 
-def back(layers: Sequence[Module], y: Tensor) -> Tensor:
+def back(layers: Sequence[Any], y: Tensor) -> Tensor:
     """The x that ``through`` takes to y: the inverses of the layers, the last one first."""
     for layer in reversed(layers):
         y = layer.inverse(y)
@@ -306,38 +308,35 @@ class ImageRealNVP(Flow):
     def __init__(
         self, channels: int, side: int, scales: int = 2, hidden: int = 32, alpha: float = 0.05
     ):
-        channels, side, scales, hidden = whole(
-            "ImageRealNVP", 1, channels=channels, side=side, scales=scales, hidden=hidden
+        channels, side, hidden = whole(
+            "ImageRealNVP", 1, channels=channels, side=side, hidden=hidden
         )
+        scales = at_most(scales, "ImageRealNVP: scales", 1, MOST_SCALES)
         check_side(side, 2 ** (scales - 1), "ImageRealNVP")
         if side // 2 ** (scales - 1) < 2:
             raise ValueError(
-                f"ImageRealNVP: scales is {scales} and side {side}; at the last scale there must be "
-                "2 x 2 pixels or more, for a checkerboard"
+                f"ImageRealNVP: scales is {scales} and side {side}; the last scale must have 2 x 2 "
+                "pixels or more, for a checkerboard"
             )
-
-        def checkerboards(count: int, channels: int, side: int) -> list[Module]:
-            return [
-                AffineCoupling(
-                    image_network(channels, hidden), checkerboard_mask(side, side, i % 2)
-                )
-                for i in range(count)
-            ]
-
-        def scale(channels: int, side: int, left: int) -> list[Module]:
-            if left == 1:
-                return checkerboards(4, channels, side)
-            coarse = [
-                AffineCoupling(
-                    image_network(4 * channels, hidden), channel_mask(4 * channels, i % 2)
-                )
-                for i in range(3)
-            ]
-            rest = scale(2 * channels, side // 2, left - 1)
-            return [MultiScale(checkerboards(3, channels, side), coarse, rest)]
-
-        layers = [Logit(alpha), *scale(channels, side, scales)]
+        layers = [Logit(alpha), *scale_layers(channels, side, scales, hidden)]
         super().__init__(layers, (channels, side, side))
+
+
+def scale_layers(channels: int, side: int, scales: int, hidden: int) -> list[Module]:
+    """The layers of RealNVP from one scale on, for images (B, channels, side, side). The layers of
+    the next scales are inside the MultiScale."""
+    checkerboards: list[Module] = [
+        AffineCoupling(image_network(channels, hidden), checkerboard_mask(side, side, i % 2))
+        for i in range(3 if scales > 1 else 4)
+    ]
+    if scales == 1:
+        return checkerboards
+    halves: list[Module] = [
+        AffineCoupling(image_network(4 * channels, hidden), channel_mask(4 * channels, i % 2))
+        for i in range(3)
+    ]
+    rest = scale_layers(2 * channels, side // 2, scales - 1, hidden)
+    return [MultiScale(checkerboards, halves, rest)]
 
 
 def image_network(channels: int, hidden: int) -> Sequential:

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.inputs import whole as at_most
 from tinycv.engine.backend import array_module, host_generator
 from tinycv.engine.create import eye
 from tinycv.engine.methods import concatenate
@@ -37,6 +38,7 @@ from tinycv.engine.ops import all_reduce, exp, expand, log
 from tinycv.engine.state import read_state, renew
 from tinycv.engine.tensor import Parameter, Tensor, bare
 from tinycv.likelihood.flow import (
+    MOST_SCALES,
     AffineCoupling,
     Flow,
     Logit,
@@ -230,20 +232,23 @@ class Glow(Flow):
         hidden: int = 32,
         alpha: float = 0.05,
     ):
-        channels, side, levels, steps, hidden = whole(
-            "Glow", 1, channels=channels, side=side, levels=levels, steps=steps, hidden=hidden
+        channels, side, steps, hidden = whole(
+            "Glow", 1, channels=channels, side=side, steps=steps, hidden=hidden
         )
+        levels = at_most(levels, "Glow: levels", 1, MOST_SCALES)
         check_side(side, 2**levels, "Glow")
+        layers = [Logit(alpha), *level_layers(channels, levels, steps, hidden)]
+        super().__init__(layers, (channels, side, side))
 
-        def level(channels: int, left: int) -> list[Module]:
-            if not left:
-                return []
-            coarse = [
-                layer for i in range(steps) for layer in glow_step(4 * channels, hidden, i % 2)
-            ]
-            return [MultiScale(coarse=coarse, rest=level(2 * channels, left - 1))]
 
-        super().__init__([Logit(alpha), *level(channels, levels)], (channels, side, side))
+def level_layers(channels: int, levels: int, steps: int, hidden: int) -> list[Module]:
+    """The layers of Glow from one level on, for (B, channels, H, W). Those of the next levels are
+    inside the MultiScale."""
+    if not levels:
+        return []
+    coarse = [layer for i in range(steps) for layer in glow_step(4 * channels, hidden, i % 2)]
+    rest = level_layers(2 * channels, levels - 1, steps, hidden)
+    return [MultiScale(coarse=coarse, rest=rest)]
 
 
 def glow_step(channels: int, hidden: int, first: int) -> Sequence[Module]:
