@@ -55,20 +55,14 @@ READING = {
     ),
     "Chapter 4, likelihood: models that say how probable an image is": (
         "likelihood",
-<<<<<<< HEAD
-        "../nn/distributions units baselines pixel_by_pixel autoregressive pixelcnn image_gpt",
-=======
-        "../nn/distributions units baselines flow glow",
->>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
+        "../nn/distributions units baselines flow glow pixel_by_pixel autoregressive pixelcnn "
+        "image_gpt",
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
-<<<<<<< HEAD
-        "samplers bound langevin sde ode edm guidance inpaint embedding mlp unet dit",
-=======
-        "samplers langevin sde ode flow_matching edm guidance inpaint embedding mlp unet dit",
->>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
+        "samplers bound langevin sde ode flow_matching edm guidance inpaint embedding mlp unet "
+        "dit",
     ),
     "On a GPU": (
         "gpu",

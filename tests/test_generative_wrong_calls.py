@@ -36,18 +36,16 @@ from tinycv.diffusion import (
 )
 from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
-<<<<<<< HEAD
 from tinycv.likelihood import (
     autoregressive,
     baselines,
+    flow,
+    glow,
     image_gpt,
     pixel_by_pixel,
     pixelcnn,
     units,
 )
-=======
-from tinycv.likelihood import baselines, flow, glow, units
->>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
 from tinycv.nn import distributions
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.optim import SGD
@@ -577,7 +575,6 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "check_density": ("play",),
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),
-<<<<<<< HEAD
         "variational_bound": ("variational_bound", "discretized_normal_log_prob"),
         "step_term": ("step_term", "log_variances", "DDPM.times_for", "kl_normal"),
         "decoder_term": ("decoder_term", "discretized_normal_log_prob"),
@@ -586,10 +583,8 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "log_variance": ("log_variance", "DDPM.times_for"),
         "denoiser_and_v": ("denoiser_and_v", "denoiser"),
         "hybrid_loss": ("hybrid_loss", "discretized_normal_log_prob"),
-=======
         "ImageRealNVP": ("ImageRealNVP", "Logit"),
         "Glow": ("Glow", "Logit"),
->>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
         "LabelToImage": ("LabelToImage", "Generator", "StyleEncoder"),
         "styles_of": ("styles_of", "StyleEncoder"),
         "paint_maps": ("paint_maps", "label_planes", "Generator"),
@@ -599,7 +594,6 @@ def test_a_wrong_argument_is_named_in_the_error(function):
     assert not found, "\n".join(found)
 
 
-<<<<<<< HEAD
 BITS = np.ones((2, 1, 4, 2), np.float32)
 FIRST_ROWS = np.arange(8).reshape(4, 2) < 4
 PIXEL_MODELS = {
@@ -608,9 +602,7 @@ PIXEL_MODELS = {
     "GatedPixelCNN": pixelcnn.GatedPixelCNN((4, 2), 2, 1),
     "ImageGPT": image_gpt.ImageGPT((4, 2), 2, d_model=4, nhead=1),
 }
-=======
 FLOW = flow.RealNVP(2, 2, (3,))
->>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
 UNET, DIT = unet.UNet(1, (4, 4), 2, 2, 3, 4), dit.DiT(8, 4, 1, 4, 1, 2, 3)
 FORWARDS = {
     "UNet": (UNET, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
@@ -721,17 +713,14 @@ def game():
 
 
 ALSO = {
-<<<<<<< HEAD
     **{f"{name}.log_prob": (name,) for name in PIXEL_MODELS},
     **{f"{name}.sample": (name,) for name in PIXEL_MODELS},
-=======
     "RealNVP.inverse": ("RealNVP",),
     "RealNVP.log_prob": ("RealNVP",),
     "RealNVP.sample": ("sample",),
     "AffineCoupling.inverse": ("AffineCoupling",),
     "MultiScale": ("MultiScale", "pixel_unshuffle"),
     "MultiScale.inverse": ("MultiScale", "pixel_unshuffle"),
->>>>>>> 12fddf3 (Flows: RealNVP, Glow's actnorm and 1 x 1 convolution, flow matching; likelihoods of any velocity; rings)
     "denoiser": ("denoiser", "DDPM."),
     "score_of": ("score_of", "DDPM."),
     "denoiser_of": ("denoiser_of", "DDPM."),

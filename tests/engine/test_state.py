@@ -18,8 +18,7 @@ from tinycv.adversarial import networks as gan_networks
 from tinycv.diffusion import dit, embedding, unet
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
-from tinycv.likelihood import autoregressive, image_gpt, pixelcnn
-from tinycv.likelihood import flow, glow
+from tinycv.likelihood import autoregressive, flow, glow, image_gpt, pixelcnn
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.sequence import align, positions, seq2seq
 from tinycv.training import parallel
