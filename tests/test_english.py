@@ -113,6 +113,8 @@ TERMS = {
     "likelihood/flow.py": "RealNVP",
     "likelihood/glow.py": "Glow",
     "diffusion/flow_matching.py": "Rectified flow",
+    "likelihood/vae.py": "VAE",
+    "likelihood/ais.py": "Annealed importance sampling",
     "diffusion/score.py": "Score matching",
     "diffusion/denoising.py": "DDPM",
     "diffusion/samplers.py": "DDIM",

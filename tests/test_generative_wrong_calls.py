@@ -37,6 +37,7 @@ from tinycv.diffusion import (
 from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
 from tinycv.likelihood import (
+    ais,
     autoregressive,
     baselines,
     flow,
@@ -45,6 +46,7 @@ from tinycv.likelihood import (
     pixel_by_pixel,
     pixelcnn,
     units,
+    vae,
 )
 from tinycv.nn import distributions
 from tinycv.nn.inputs import labels as labels_in
@@ -55,6 +57,8 @@ from tinycv.show import judge
 POINTS = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
 IMAGES = np.random.default_rng(1).random((4, 1, 8, 8)).astype(np.float32)
 SCHEDULE = schedule.linear_schedule(7)
+CODER = vae.VAE(64, 2, (3,), classes=3)
+LINEAR = vae.VAE(64, 2, (), decoder="gaussian")
 LABELS = np.array([0, 1, 2, 1])
 CHANCES = np.array([[0.95, 0.05], [0.02, 0.97]])
 HAS = np.array([True, False, True, False])
@@ -431,6 +435,55 @@ CALLS = {
     glow.Glow: {"channels": 1, "side": 4, "levels": 1, "steps": 1, "hidden": 2, "alpha": 0.05},
     flow_matching.flow_matching_loss: {"model": same, "x0": X, "noise": X},
     flow_matching.velocity: {"model": same},
+    vae.mlp: {"inputs": 2, "hidden": (3,), "outputs": 1},
+    vae.VAE: {
+        "inputs": 4,
+        "latent": 2,
+        "hidden": (3,),
+        "decoder": "gaussian",
+        "classes": 2,
+        "sigma": 0.5,
+    },
+    vae.elbo_terms: {"vae": CODER, "x": IMAGES, "labels": LABELS, "noise": X},
+    vae.elbo: {"vae": CODER, "x": IMAGES, "labels": LABELS},
+    vae.vae_loss: {
+        "vae": CODER,
+        "x": IMAGES,
+        "labels": LABELS,
+        "beta": 1.0,
+        "free_bits": 0.1,
+    },
+    vae.log_weights: {"vae": CODER, "x": IMAGES, "k": 2, "labels": LABELS},
+    vae.iwae_bound: {"vae": CODER, "x": IMAGES, "k": 2, "labels": LABELS},
+    vae.bounds_of: {"vae": CODER, "images": IMAGES, "k": 2, "labels": LABELS},
+    vae.linear_elbo: {"vae": LINEAR, "x": IMAGES},
+    vae.start_at_mean: {"vae": LINEAR, "images": IMAGES},
+    vae.codes_of: {"vae": CODER, "images": IMAGES, "labels": LABELS},
+    vae.active_units: {"vae": CODER, "images": IMAGES, "labels": LABELS, "threshold": 0.01},
+    ais.sigmoid_schedule: {"steps": 3, "steepness": 4.0},
+    ais.ais: {
+        "log_f": density,
+        "u": X,
+        "betas": [0.0, 0.5, 1.0],
+        "step_sizes": [0.1, 0.1],
+        "leapfrog": 2,
+    },
+    ais.tune_steps: {
+        "log_f": density,
+        "u": X,
+        "betas": [0.0, 0.5, 1.0],
+        "leapfrog": 2,
+        "first": 0.1,
+    },
+    ais.ais_log_prob: {
+        "vae": CODER,
+        "images": IMAGES,
+        "labels": LABELS,
+        "chains": 2,
+        "steps": 2,
+        "leapfrog": 1,
+        "start": "prior",
+    },
     judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
 ELSEWHERE = {  # functions that are tested below in another way, or that users do not call:
@@ -473,6 +526,13 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "gaussian_log_prob",
     "positive",
     "level_rows",
+    "of_vae",
+    "parts_of",
+    "Position",
+    "at",
+    "log_normal",
+    "hmc_step",
+    "density_of_codes",
     "real_rows",
     "image_rows",
     # sample calls trajectory; ula and euler_maruyama call the steps; the rest are inner helpers
@@ -589,6 +649,15 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "styles_of": ("styles_of", "StyleEncoder"),
         "paint_maps": ("paint_maps", "label_planes", "Generator"),
         "ImageGPT": ("ImageGPT", "GPT"),
+        "elbo_terms": ("elbo_terms", "VAE", "normal_sample"),
+        "elbo": ("elbo", "VAE"),
+        "vae_loss": ("vae_loss", "VAE"),
+        "log_weights": ("log_weights", "VAE"),
+        "iwae_bound": ("iwae_bound", "VAE"),
+        "bounds_of": ("bounds_of", "VAE"),
+        "codes_of": ("codes_of", "VAE"),
+        "active_units": ("active_units", "codes_of", "VAE"),
+        "ais_log_prob": ("ais_log_prob", "VAE"),
     }
     found = riddles(function, CALLS[function], *names.get(function.__name__, ()))
     assert not found, "\n".join(found)
@@ -605,6 +674,12 @@ PIXEL_MODELS = {
 FLOW = flow.RealNVP(2, 2, (3,))
 UNET, DIT = unet.UNet(1, (4, 4), 2, 2, 3, 4), dit.DiT(8, 4, 1, 4, 1, 2, 3)
 FORWARDS = {
+    "VAE": (CODER, {"x": Tensor(IMAGES), "labels": LABELS}),
+    "VAE.encode": (CODER.encode, {"x": IMAGES, "labels": LABELS}),
+    "VAE.decode": (CODER.decode, {"z": X, "labels": LABELS}),
+    "VAE.log_likelihood": (CODER.log_likelihood, {"x": IMAGES, "z": X, "labels": LABELS}),
+    "VAE.pixels": (CODER.pixels, {"z": X, "labels": LABELS}),
+    "VAE.sample": (CODER.sample, {"n": 4, "labels": LABELS}),
     "UNet": (UNET, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "DiT": (DIT, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "TimeAndLabel": (embedding.TimeAndLabel(4, 3), {"t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
@@ -734,6 +809,9 @@ ALSO = {
     "play": ("play", "fit_gan"),
     "train_dcgan": ("train_dcgan", "fit_gan"),
     "judge_of": ("judge_of", "Judge"),
+    "VAE.log_likelihood": ("VAE.log_likelihood", "VAE.decode"),
+    "VAE.pixels": ("VAE.decode",),
+    "VAE.sample": ("VAE.sample", "VAE.decode"),
 }
 
 

@@ -5,6 +5,8 @@ In reading order:
 units.py       nats and bits per dimension, levels of pixels, dequantisation, binarisation
 baselines.py   exact models that a network should beat: independent pixels, a Chow-Liu tree, a
                Gaussian, probabilistic PCA
+vae.py         variational autoencoder (VAE) and its bounds: ELBO, beta-VAE, free bits, IWAE
+ais.py         annealed importance sampling: an estimate of log p(x) that needs no encoder
 flow.py        RealNVP: normalizing flows of affine coupling layers, for points and images
 glow.py        Glow: actnorm and invertible 1 x 1 convolutions
 pixel_by_pixel.py  what the next three files share: orders of pixels, likelihood as a sum over
