@@ -26,6 +26,7 @@ from tinycv.diffusion import (
     guidance,
     inpaint,
     langevin,
+    latent,
     ode,
     samplers,
     schedule,
@@ -48,6 +49,7 @@ from tinycv.likelihood import (
     units,
     vae,
 )
+from tinycv.likelihood.vae import VAE
 from tinycv.nn import distributions
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.optim import SGD
@@ -85,6 +87,9 @@ def density(x):
 
 PAINTER = spade.LabelToImage(3, latent=2, widths=(2, 2), side=8)
 MAPS = np.zeros((4, 8, 8), np.int64)
+CODER = VAE(64, 2, hidden=(4,))
+TWO_STAGES = latent.LatentDiffusion(CODER, networks.ScoreMLP(2, 4, 1, 2))
+LSGM = latent.LSGM(CODER, networks.ScoreMLP(2, 4, 1, 2))
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
 STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
 CALLS = {
@@ -169,6 +174,35 @@ CALLS = {
         "eps": 0.1,
         "keep_every": 1,
     },
+    latent.LatentVP: {"beta_min": 0.1, "beta_max": 5.0, "sigma_0": 0.1},
+    latent.score_cross_entropy: {
+        "predict_noise": same,
+        "schedule": sde.VP(),
+        "z": X,
+        "t": Tensor(SIGMAS / 4),
+        "weight": Tensor(SIGMAS),
+        "noise": X,
+        "first": 0.01,
+    },
+    latent.MixedScore: {
+        "network": networks.ScoreMLP(2, 4, 1, 2),
+        "latent": 2,
+        "sde": latent.LatentVP(),
+        "mixing_logit": -3.0,
+    },
+    latent.LSGM: {
+        "vae": CODER,
+        "network": networks.ScoreMLP(2, 4, 1, 2),
+        "sde": latent.LatentVP(),
+        "mixing_logit": -3.0,
+    },
+    latent.LatentDiffusion: {
+        "vae": CODER,
+        "network": networks.ScoreMLP(2, 4, 1, 2),
+        "sigma_min": 0.01,
+        "sigma_max": 20.0,
+    },
+    latent.bound_of: {"model": TWO_STAGES, "images": IMAGES, "repeats": 1},
     langevin.geometric: {"first": 20.0, "last": 1.0, "count": 5},
     score.explicit: {"score": same, "x": X},
     score.sliced: {"score": same, "x": X, "v": X},
@@ -591,6 +625,11 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "centred",
     "outputs_of",
     "by_pixel",
+    # inner helpers of latent.py
+    "noise_error",
+    "without_classes",
+    "latent_vp",
+    "noise_for",
 }
 
 
@@ -625,6 +664,10 @@ def test_a_wrong_argument_is_named_in_the_error(function):
     names = {
         "sample": ("sample", "trajectory"),
         "sampling_times": ("sampling_times", "DDPM.times"),
+        "score_cross_entropy": ("score_cross_entropy", "VP.marginal"),
+        "LSGM": ("LSGM", "MixedScore"),
+        "LatentDiffusion": ("LatentDiffusion", "EDM"),
+        "bound_of": ("bound_of", "VAE.encode"),
         "sliced_vr": ("sliced_vr",),
         "Reverse": ("Reverse", "SDE.reverse"),
         "SubVP": ("SubVP",),
@@ -725,6 +768,19 @@ FORWARDS = {
     "VP.diffusion": (sde.VP().diffusion, {"t": 0.5}),
     "VE.rate": (sde.VE().rate, {"t": 0.5}),
     "SubVP.diffusion": (sde.SubVP().diffusion, {"t": 0.5}),
+    "LatentVP.marginal": (latent.LatentVP().marginal, {"t": Tensor(SIGMAS / 4)}),
+    "LatentVP.weighted_times": (
+        latent.LatentVP().weighted_times,
+        {"z": X, "weighting": "ll"},
+    ),
+    "MixedScore": (LSGM.prior, {"z": X, "t": Tensor(SIGMAS / 4)}),
+    "MixedScore.loss": (LSGM.prior.loss, {"z": X, "weighting": "re"}),
+    "LSGM.loss": (LSGM.loss, {"x": IMAGES, "beta": 0.5}),
+    "LSGM.terms": (LSGM.terms, {"x": IMAGES}),
+    "LSGM.sample": (LSGM.sample, {"n": 2, "steps": 2}),
+    "LatentDiffusion.standardise": (TWO_STAGES.standardise, {"images": IMAGES}),
+    "LatentDiffusion.loss": (TWO_STAGES.loss, {"x": IMAGES, "mean": -0.6, "std": 1.2}),
+    "LatentDiffusion.sample_latents": (TWO_STAGES.sample_latents, {"n": 2, "steps": 2}),
     "inpainting": (
         inpaint.inpainting(lambda x, t, s: x, SCHEDULE, X, Tensor(POINTS > 0)),
         {"x": X, "t": 5, "s": 2},
@@ -804,6 +860,14 @@ ALSO = {
     "VP.perturb": ("VP.perturb", "VP.marginal"),
     "EDM.perturb": ("EDM.perturb", "EDM.marginal"),
     "DDPM.perturb": ("DDPM.perturb", "DDPM.marginal"),
+    "LatentVP.marginal": ("VP.marginal",),
+    "MixedScore": ("MixedScore", "ScoreMLP", "VP.marginal"),
+    "MixedScore.loss": ("MixedScore.loss", "LatentVP.weighted_times", "MixedScore: z"),
+    "LSGM.terms": ("VAE.encode",),
+    "LSGM.loss": ("LSGM.loss", "VAE.encode"),
+    "LSGM.sample": ("LSGM.sample_latents",),
+    "LatentDiffusion.standardise": ("VAE.encode",),
+    "LatentDiffusion.loss": ("VAE.encode", "edm_loss"),
     "DCGANGenerator": ("DCGANGenerator", "batch_norm"),
     "GradientPenalty": ("GradientPenalty", "slopes"),
     "play": ("play", "fit_gan"),

@@ -20,6 +20,7 @@ sde.py         score SDE: diffusion in continuous time and its reverse
 ode.py         the probability flow ODE, and likelihoods along it
 flow_matching.py  flow matching, rectified flow: learn the velocity of a flow by regression
 edm.py         EDM: the noise level as the time, preconditioning, Heun's sampler
+latent.py      latent diffusion and LSGM: a score model of the codes of a VAE
 
 The symbols of the chapter, with their shapes for a batch of B examples:
 

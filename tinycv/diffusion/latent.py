@@ -164,7 +164,13 @@ def score_cross_entropy(
             "entropy is infinite; give a later time, or LatentVP as the schedule"
         )
     batch(z, "score_cross_entropy: z", 2)
+    t = per_example(t, z, "score_cross_entropy: t")
     weight = per_example(weight, z, "score_cross_entropy: weight")
+    if noise is not None and batch(noise, "score_cross_entropy: noise").shape != z.shape:
+        raise ValueError(
+            f"score_cross_entropy: noise has shape {tuple(noise.shape)} and z {tuple(z.shape)}; "
+            "they must be equal"
+        )
     z = z if isinstance(z, Tensor) else Tensor(z)
     error = noise_error(predict_noise, schedule, z, t, noise)  # (B,)
     entropy = z.shape[1] * log(2 * pi * e * sigma_0**2) / 2  # of q(z_t|z_0) at the first time

@@ -1,0 +1,321 @@
+"""23 · What does a diffusion model gain by working on the codes of a VAE (latent diffusion, LSGM)?
+python demos/23_latent_score.py      4 min on one core
+
+A VAE writes 4,000 digits as codes of 16 numbers. New codes from N(0, I) often lie where no digit
+has its code, and the decoder makes no digit of them. A diffusion model of the codes repairs this,
+with the same decoder: two stages (latent diffusion). LSGM goes further and trains encoder, decoder
+and score together, by a bound on the likelihood. The picture shows the digits of each prior, how
+far they are from real ones (Frechet multiple: the distance to unseen digits, divided by that of the
+training digits), the bounds in nats, the codes, and a diffusion model of the pixels that had as
+much time.
+The encoder sees gray pixels x; the decoder predicts, for each, the chance x that it is 1. So the
+bounds are for digits that are binarised anew each time (dynamic binarisation, as in demo 20).
+Read first: tinycv/likelihood/vae.py, tinycv/diffusion/latent.py.
+Vahdat, Kreis & Kautz 2021 (LSGM); Rombach et al. 2022 (latent diffusion); Karras et al. 2022 (EDM).
+"""
+
+from functools import partial
+
+import numpy as np
+
+import tinycv
+from tinycv import Tensor
+from tinycv.data import DataLoader, mnist_5k
+from tinycv.diffusion import ScoreMLP
+from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
+from tinycv.diffusion.latent import LSGM, LatentDiffusion, bound_of
+from tinycv.diffusion.samplers import sample
+from tinycv.engine.backend import Stopwatch
+from tinycv.likelihood.vae import VAE, elbo_terms, vae_loss
+from tinycv.nn.distributions import normal_sample
+from tinycv.optim import EMA, Adam, warmup_cosine
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.judge import judge_of
+from tinycv.training.progress import read_loss, say, steps
+
+show = Demo("23_latent_score", __doc__)
+LATENT = 16
+BETA = 0.2  # the weight of the KL: with 1 the decoder blurs so much that the prior hardly matters
+HEUN = show.choose(quick=3, default=30)  # sampling steps
+
+# %% Data: digits with pixels from 0 to 1, and unseen ones to compare with. (Every setting below was
+# chosen with the last 500 training digits held out.)
+count = show.choose(quick=200, default=4000)
+x, y, test, _ = (part[:count] for part in mnist_5k())  # (N, 1, 28, 28), (N,)
+judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))  # half a minute the first time
+
+
+# %% Training: one loop for all models
+def train(name, model, learned, loss_of, epochs, batch_size, rate, then=None):
+    """Train the part ``learned`` of a model on loss_of(images). then(images): called before each
+    step of the optimizer. Returns the seconds."""
+    loader = DataLoader(x, batch_size=batch_size, drop_last=True, seed=show.seed)
+    optimizer = Adam(learned.parameters(), lr=rate)
+    total = epochs * len(loader)
+    schedule = warmup_cosine(total, warmup=total // 50)
+    ema = EMA(learned, decay=0.998)
+    with Stopwatch(show.device) as watch:
+        for step, (images,) in steps(loader, epochs, seed=show.seed, device=show.device):
+            optimizer.param_groups[0]["lr"] = rate * schedule(step)
+            optimizer.zero_grad()
+            loss = loss_of(images)
+            loss.backward()
+            if then is not None:
+                then(images)
+            optimizer.step()
+            ema.update()
+            if (step + 1) % max(1, total // 4) == 0:
+                say(f"{name}, step {step + 1}  loss {read_loss(loss, step):.4g}")
+    learned.load_state_dict(ema.state_dict())
+    return watch.seconds
+
+
+def network():
+    """ε' or F: a multilayer perceptron that takes a code and a time."""
+    return ScoreMLP(LATENT, hidden=show.choose(quick=16, default=256), depth=3)
+
+
+# %% The VAE, whose prior is N(0, I)
+tinycv.manual_seed(show.seed)
+hidden = show.choose(quick=(16, 16), default=(400, 200))
+vae = VAE(784, LATENT, hidden).to(show.device)
+vae_epochs = show.choose(quick=1, default=80)  # 62 steps each
+seconds_of_vae = train("VAE", vae, vae, partial(vae_loss, vae, beta=BETA), vae_epochs, 64, 2e-3)
+
+# %% Two stages: the VAE stays as it is, and a diffusion model learns its codes (EDM)
+two_stages = LatentDiffusion(vae, network()).to(show.device)
+two_stages.standardise(Tensor(x, device=show.device))
+code_epochs = show.choose(quick=2, default=200)  # 15 steps each
+seconds_of_codes = train(
+    "latent diffusion",
+    two_stages,
+    two_stages.network,
+    two_stages.loss,
+    code_epochs,
+    show.choose(quick=64, default=256),
+    2e-3,
+)
+
+# %% LSGM: from a copy of the VAE on, encoder, decoder and score learn together
+lsgm_vae = VAE(784, LATENT, hidden).to(show.device)
+lsgm_vae.load_state_dict(vae.state_dict())
+lsgm = LSGM(lsgm_vae, network()).to(show.device)
+
+
+def reweight(images):
+    """Replace the gradient of the prior by that of its reweighted loss, which gives better samples.
+    The encoder keeps the gradient of the bound."""
+    lsgm.prior.zero_grad()
+    with tinycv.no_grad():
+        codes, _ = lsgm.encode(images)
+    lsgm.prior.loss(codes, "re").backward()
+
+
+seconds_of_lsgm = train(
+    "LSGM",
+    lsgm,
+    lsgm,
+    partial(lsgm.loss, beta=BETA),
+    show.choose(quick=1, default=64),  # 31 steps each
+    show.choose(quick=64, default=128),
+    1e-3,
+    reweight,
+)
+
+# %% Beside it: a diffusion model of the pixels, with as much training time as VAE and codes together
+pixel_network = ScoreMLP(784, hidden=show.choose(quick=16, default=400), depth=3).to(show.device)
+SPREAD = float(x.std())  # of the pixels
+
+
+def pixel_loss(images):
+    return edm_loss(pixel_network, images.reshape(len(images), 784), sigma_data=SPREAD)
+
+
+seconds_of_pixels = train(
+    "pixels", pixel_network, pixel_network, pixel_loss, show.choose(quick=1, default=80), 64, 2e-3
+)
+
+
+# %% Sampling: as many images from each prior as there are training digits
+def images_of(codes):
+    """The decoder's mean images of codes (N, 16): NumPy (N, 1, 28, 28)."""
+    return vae.pixels(codes).numpy().reshape(-1, 1, 28, 28)
+
+
+def from_pixels(n):
+    """n images of the pixel diffusion, clipped to 0 ... 1."""
+    start = 80.0 * tinycv.randn_like(tinycv.zeros(n, 784, device=show.device))
+    step = partial(heun_step, edm_denoiser(pixel_network, SPREAD))
+    pixels = sample(step, start, edm_sigmas(HEUN)).numpy()
+    return np.clip(pixels, 0, 1).reshape(-1, 1, 28, 28)
+
+
+rng = np.random.default_rng(show.seed)
+with tinycv.no_grad():
+    tinycv.manual_seed(show.seed)
+    mean, log_var = vae.encode(Tensor(x, device=show.device))
+    code_means = mean.numpy()
+    codes = normal_sample(mean, log_var)  # (N, 16)
+    gaussian = rng.multivariate_normal(
+        codes.numpy().mean(axis=0), np.cov(codes.numpy().T), len(x)
+    ).astype(np.float32)
+    standard = tinycv.randn_like(codes)
+    with Stopwatch(show.device) as watch_codes:
+        latent_codes = two_stages.sample_latents(len(x), HEUN)
+        diffused = images_of(latent_codes)
+    lsgm_images = lsgm.sample(len(x), HEUN).numpy().reshape(-1, 1, 28, 28)
+    with Stopwatch(show.device) as watch_pixels:
+        pixel_images = from_pixels(len(x))
+    made = {
+        "N(0, I)": images_of(standard),
+        "Gaussian": images_of(Tensor(gaussian, device=show.device)),
+        "latent diffusion": diffused,
+        "LSGM": lsgm_images,
+        "training codes": images_of(codes),
+        "pixel diffusion": pixel_images,
+    }
+
+# %% Measure: how far are the samples of each prior from unseen digits?
+multiples = {name: judge.frechet_multiple(images, x, test) for name, images in made.items()}
+WHAT = {
+    "N(0, I)": "prior N(0, I)",
+    "Gaussian": "prior: a Gaussian with mean and covariance of the codes",
+    "latent diffusion": "two stages (latent diffusion), the same decoder",
+    "LSGM": "LSGM, trained end to end",
+    "training codes": "the codes of the training digits, decoded (the ceiling of this decoder)",
+    "pixel diffusion": "diffusion of the pixels, as much training",
+}
+for name, multiple in multiples.items():
+    show.measured(f"Frechet multiple, {WHAT[name]}", multiple, "1: real digits", "")
+learned = multiples["latent diffusion"]
+show.measured(
+    "latent diffusion: its Frechet multiple / that of N(0, I)",
+    learned / multiples["N(0, I)"],
+    target="<= 0.333",
+)
+show.measured(
+    "latent diffusion: its Frechet multiple / that of the Gaussian",
+    learned / multiples["Gaussian"],
+    target="< 1",
+)
+show.measured(
+    "latent diffusion: its Frechet multiple / that of the decoded training codes",
+    learned / multiples["training codes"],
+    target="<= 2",
+)
+
+
+# %% Measure: bounds on -log p(x) in nats, of unseen and of training digits
+def vae_bound(images):
+    """-log p(x|z), KL(q(z|x) || N(0, I)) of each image, (N,)."""
+    with tinycv.no_grad():
+        likelihood, kl = elbo_terms(vae, Tensor(images, device=show.device))
+    return -likelihood.numpy(), kl.numpy()
+
+
+def diffusion_bound(model, images):
+    """-log p(x|z) and CE(q(z|x) || p(z)) - H(q(z|x)) of each image, (N,), by theorem 1."""
+    x_on_device = Tensor(images, device=show.device)
+    likelihood, entropy, cross = bound_of(model, x_on_device, show.choose(quick=1, default=10))
+    return -likelihood, cross - entropy
+
+
+bounds = {}  # the parts of the bound on unseen digits, their means
+for name, bound in {
+    "VAE, prior N(0, I)": vae_bound,
+    "latent diffusion": partial(diffusion_bound, two_stages),
+    "LSGM": partial(diffusion_bound, lsgm),
+}.items():
+    tinycv.manual_seed(show.seed)
+    distortion, rate = bound(test)
+    total = distortion + rate
+    in_training = np.add(*bound(x[: len(test)])).mean()
+    bounds[name] = distortion.mean(), rate.mean()
+    show.measured(
+        f"{name}: bound on -log p(x) of unseen digits, nats",
+        total.mean(),
+        "LSGM on all of MNIST, dynamic binarisation: <= 78.47 (their table 5)",
+    )
+    show.measured(f"{name}: standard error of that bound", total.std() / len(total) ** 0.5)
+    show.measured(f"{name}: -log p(x|z), unseen digits, nats", distortion.mean())
+    show.measured(f"{name}: KL of encoder and prior, unseen digits, nats", rate.mean())
+    show.measured(f"{name}: bound on -log p(x) of training digits, nats", in_training)
+alpha = 1 / (1 + np.exp(-lsgm.prior.mixing_logit.numpy()))
+show.measured("LSGM: share of the learned score, alpha, mean over the latents", alpha.mean())
+
+# %% Measure: time
+show.measured("seconds of training the VAE", seconds_of_vae)
+show.measured("seconds of training the diffusion of its codes", seconds_of_codes)
+show.measured("seconds of training LSGM, from the VAE on", seconds_of_lsgm)
+show.measured("seconds of training the diffusion of pixels", seconds_of_pixels)
+show.measured(
+    f"seconds to sample {len(x)} digits by latent diffusion, {HEUN} steps", watch_codes.seconds
+)
+show.measured(
+    f"seconds to sample {len(x)} digits by pixel diffusion, {HEUN} steps", watch_pixels.seconds
+)
+show.measured(
+    "sampling time, pixel diffusion / latent diffusion", watch_pixels.seconds / watch_codes.seconds
+)
+
+# %% Draw: samples of each prior
+n_vae, n_codes = multiples["N(0, I)"], multiples["latent diffusion"]
+figure = draw.figure(
+    "A diffusion model of the codes finds where digits are: with the same decoder,\n"
+    f"the Frechet distance falls from {n_vae:.0f} times that of real digits to {n_codes:.0f}",
+    7.6,
+    11,
+)
+top, middle, bottom = figure.subfigures(3, 1, height_ratios=(4.1, 2.2, 2.1))
+samples_axes = top.subplots()
+rows = {
+    name.replace(" ", "\n", 1) if name != "N(0, I)" else name: images[:12]
+    for name, images in made.items()
+}
+draw.image_rows(samples_axes, rows)
+samples_axes.set_title("Twelve digits of each prior, not selected", fontsize=11)
+
+# %% Draw: the codes, in the plane of their two main directions
+_, _, directions = np.linalg.svd(code_means - code_means.mean(axis=0), full_matrices=False)
+plane = directions[:2].T  # (16, 2)
+on_plane = {
+    "codes of digits": codes.numpy(),
+    "N(0, I)": standard.numpy(),
+    "latent diffusion": latent_codes.numpy(),
+}
+colours = draw.INK, draw.RED, draw.BLUE
+for ax, (name, points), colour in zip(
+    middle.subplots(1, 3), on_plane.items(), colours, strict=True
+):
+    draw.scatter(ax, points[:1500] @ plane, 4.0, colour, name, size=3.0)
+middle.supxlabel("1,500 codes in the plane of their two main directions (PCA)", fontsize=10)
+
+# %% Draw: bars of the Frechet multiples and of the bounds
+distances_axes, bounds_axes = bottom.subplots(1, 2, width_ratios=(1.1, 1))
+names = list(multiples)
+palette = draw.RED, draw.ORANGE, draw.BLUE, draw.SKY, draw.INK, draw.PALE
+distances_axes.barh(names, list(multiples.values()), color=palette)
+for place, multiple in enumerate(multiples.values()):
+    distances_axes.text(multiple, place, f" {multiple:.1f}", va="center", fontsize=9)
+distances_axes.invert_yaxis()
+distances_axes.set_xlim(0, 1.15 * max(multiples.values()))
+distances_axes.set_xlabel("Frechet multiple (1: real digits)")
+distances_axes.spines[["top", "right"]].set_visible(False)
+
+labels = [name.removesuffix(", prior N(0, I)") for name in bounds]
+left = np.array([distortion for distortion, _ in bounds.values()])
+right = np.array([rate for _, rate in bounds.values()])
+bounds_axes.barh(labels, left, color=draw.PALE)
+bounds_axes.barh(labels, right, left=left, color=draw.BLUE)
+for place, (distortion, rate) in enumerate(bounds.values()):
+    bounds_axes.text(distortion / 2, place, f"{distortion:.1f}", ha="center", va="center")
+    bounds_axes.text(
+        distortion + rate / 2, place, f"{rate:.1f}", ha="center", va="center", color="white"
+    )
+    bounds_axes.text(distortion + rate, place, f" {distortion + rate:.1f}", va="center")
+bounds_axes.invert_yaxis()
+bounds_axes.set_xlim(0, 1.2 * (left + right).max())
+bounds_axes.set_xlabel("nats: -log p(x|z) (gray) + KL to the prior (blue)")
+bounds_axes.spines[["top", "right"]].set_visible(False)
+show.finish(figure)
