@@ -106,7 +106,8 @@ def test_without_the_last_kl_the_cross_entropy_is_too_small_by_its_value():
         ("0.5 * weight * error", "weight * error"),
         ("2 * pi * e * sigma_0**2", "2 * pi * sigma_0**2"),
         ("+ (self.sigma_0 * a) ** 2", "+ (0.5 * self.sigma_0 * a) ** 2"),
-        ("log(last / first) / (1 - variance)", "log(last / first) / (1 - 0 * variance)"),
+        ("first, last = 2 * log(self.sigma_0)", "first, last = log(self.sigma_0)"),
+        ("ratio + (1 - self.sigma_0**2)", "ratio + 1"),
         ("(self.beta_min**2 + 2 * rise * integral)", "(self.beta_min**2 + rise * integral)"),
     ],
 )
@@ -167,9 +168,9 @@ def test_signal_and_noise_solve_the_moment_equations_from_noise_sigma_0():
 
 
 @pytest.mark.parametrize("betas", [(0.1, 20.0), (0.0, 8.0), (3.0, 3.0)])
-def test_time_of_inverts_the_variance(betas):
+def test_time_of_inverts_the_integral_of_beta(betas):
     sde, t = LatentVP(*betas, 0.05), np.linspace(0, 1, 21)
-    np.testing.assert_allclose(sde.time_of(sde.noise(t) ** 2), t, atol=2e-6)
+    np.testing.assert_allclose(sde.time_of(sde.integral(t)), t, atol=1e-12)
 
 
 @pytest.mark.parametrize("weighting", ["ll", "un", "re"])
@@ -180,6 +181,7 @@ def test_weighted_times_integrate_the_weight_of_the_loss(weighting):
     fine = (np.arange(200_000) + 0.5) / 200_000
     variance, beta = sde.noise(fine) ** 2, sde.beta(fine)
     w = {"ll": beta / variance, "un": 1.0, "re": beta}[weighting]
+    assert weight == pytest.approx(np.mean(w), rel=1e-5)
     assert (weight * (1 - sde.noise(t) ** 2) ** 2).mean() == pytest.approx(
         (w * (1 - variance) ** 2).mean(), rel=1e-5
     )

@@ -35,10 +35,14 @@ The mixed score.  With α = 0 the prior is N(0, I), exactly, for then ∇ log p_
 Training starts with a small α, so the network adds to a good guess instead of learning it.
 
 Weights and times.  w_ll belongs to the bound, and only w_ll may train the encoder.  The network's
-own loss may use w_un = 1 (DDPM's loss) or w_re = g², which count large noise more and so improve
-the samples.  w_ll is very large at small t, so a uniform t gives a noisy estimate.  Importance
-sampling draws t from a density r(t) and weighs the error by w(t) / r(t): for w_ll, r is such that
-ln σ² is uniform (the paper's geometric choice); for w_re, σ² is.
+own loss may use w_un = 1 (DDPM's loss) or w_re = g², which count large noise more, so that the
+samples are better.  w_ll is very large at small t, so that a uniform t would give a noisy estimate.
+Importance sampling draws t from a density r(t) and weighs the error by w(t) / r(t).  Here r is
+proportional to w, so that this weight is a constant: for w_ll, ln(σ²/a²) is uniform, because
+g²/σ² is its slope; for w_re, B(t) is.
+differs: the paper's r makes ln σ² (for w_ll) and σ² (for w_re) uniform, which is best for a prior
+that is nearly normal; then w / r grows as 1 / (1 - σ²) towards t = 1, and with the small networks
+of the demo, rare large weights spoilt the training.
 
 Read first: likelihood/vae.py, sde.py, ode.py, edm.py, mlp.py.
 See at work: demos/23_latent_score.py.
@@ -73,7 +77,6 @@ from tinycv.nn.inputs import (
     answering,
     batch,
     finite,
-    in_dtype_of,
     per_example,
     whole,
 )
@@ -105,54 +108,51 @@ class LatentVP(VP):
         a, sigma = super().marginal(t)
         return a, (sigma * sigma + (self.sigma_0 * a) ** 2) ** 0.5
 
-    def time_of(self, variance: Array) -> Array:
-        """The times (B,) at which σ² is ``variance`` (B,): ``marginal`` solved for t."""
-        # B(t) = β_min t + ½ (β_max - β_min) t². Its root is written without a difference of nearly
-        # equal numbers. The maxima are for the rounding of t = 0, where β_min may be 0.
-        integral = ops.maximum(ops.log((1 - self.sigma_0**2) / (1 - variance)), 0.0)
+    def time_of(self, integral: Array) -> Array:
+        """The times (B,) at which B(t), the integral of β from 0 to t, is ``integral`` (B,)."""
+        # The root of β_min t + ½ (β_max - β_min) t² = B, without a difference of nearly equal
+        # numbers. The maxima are for the rounding of t = 0, where β_min may be 0.
+        integral = ops.maximum(integral, 0.0)
         rise = self.beta_max - self.beta_min
         root = (self.beta_min**2 + 2 * rise * integral) ** 0.5
         return ops.minimum(2 * integral / ops.maximum(self.beta_min + root, 1e-30), 1.0)
 
-    def weighted_times(self, z: Examples, weighting: str = "ll") -> tuple[Array, Array]:
-        """One random time per code of z (B, D), and w(t) / r(t): two arrays (B,).
+    def weighted_times(self, z: Examples, weighting: str = "ll") -> tuple[Array, float]:
+        """One random time per code of z (B, D), from the density r(t) ∝ w(t), as an array (B,); and
+        w(t) / r(t), which is the same number for all t: the integral of w from 0 to 1.
 
-        weighting: "ll", "un" or "re", the w of the loss. The mean of w(t) / r(t) times a function
-        of t is the integral of w(t) times this function from 0 to 1.
+        weighting: "ll", "un" or "re", the w of the loss.
         """
         choice(weighting, "LatentVP.weighted_times: weighting", WEIGHTINGS)
         batch(z, "LatentVP.weighted_times: z")
-        # float64, because 1 - σ² is as small as 4e-5
-        u = uniform(len(z), z, "float64")
+        u = uniform(len(z), z, z.dtype)
         if weighting == "un":
-            t, weight = u, 0 * u + 1
-        else:
-            first, last = self.noise(0.0) ** 2, self.noise(1.0) ** 2
-            if weighting == "ll":
-                variance = first * (last / first) ** u
-                weight = log(last / first) / (1 - variance)
-            else:
-                variance = first + (last - first) * u
-                weight = (last - first) / (1 - variance)
-            t = self.time_of(variance)
-        return in_dtype_of(z, t), in_dtype_of(z, weight)
+            return u, 1.0
+        if weighting == "re":  # w = g² = β, so B is uniform
+            total = self.integral(1.0)
+            return self.time_of(total * u), total
+        # w = g²/σ² is the slope of ln(σ²/a²), which is uniform; σ²/a² = e^B - (1 - σ_0²)
+        a_1, sigma_1 = self.marginal(1.0)
+        first, last = 2 * log(self.sigma_0), 2 * log(sigma_1 / a_1)
+        ratio = exp(first + (last - first) * u)
+        return self.time_of(ops.log(ratio + (1 - self.sigma_0**2))), last - first
 
 
 def score_cross_entropy(
     predict_noise: Network,
     schedule: Schedule,
     z: Examples,
-    t: Examples,
-    weight: Examples,
+    t: Times,
+    weight: Times,
     noise: Examples | None = None,
     first: float = 0.0,
 ) -> Tensor:
     """Theorem 1 for codes z (B, D) at one time t (B,) each: an estimate, in nats, of the cross
     entropy between q(z_t|z_0) at the time ``first`` and the prior whose score is -ε̂ / σ. (B,)
 
-    predict_noise(z_t, t) returns ε̂ (B, D). weight (B,): w_ll(t) / r(t) for t drawn from r. Its mean
-    over t is the value. noise: ε (B, D), to repeat an estimate. At the last time of the schedule
-    the prior is N(0, σ² I).
+    predict_noise(z_t, t) returns ε̂ (B, D). weight: w_ll(t) / r(t) for t drawn from r, a number or
+    (B,). The mean of the estimates over t is the value. noise: ε (B, D), to repeat an estimate. At
+    the last time of the schedule the prior is N(0, σ² I).
     """
     predict_noise = answering(predict_noise, "score_cross_entropy: predict_noise")
     schedule = schedule_in(schedule, "score_cross_entropy")
@@ -382,12 +382,10 @@ class LatentDiffusion(Module):
         def predict_noise(y: Tensor, sigma: Tensor) -> Tensor:
             return (y - denoise(y, sigma)) / sigma.reshape((len(y), 1))
 
-        weight = 0 * sigma + 2 * span
-        return (
-            likelihood,
-            entropy,
-            score_cross_entropy(predict_noise, self.schedule, y, sigma, weight, first=first),
+        cross_entropy = score_cross_entropy(
+            predict_noise, self.schedule, y, sigma, 2 * span, first=first
         )
+        return likelihood, entropy, cross_entropy
 
     def sample_latents(self, n: int, steps: int = 30) -> Tensor:
         """n codes of the prior, (n, D), by ``steps`` steps of Heun's method."""
