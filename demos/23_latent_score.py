@@ -6,8 +6,7 @@ has its code, and the decoder makes no digit of them. A diffusion model of the c
 with the same decoder: two stages (latent diffusion). LSGM goes further and trains encoder, decoder
 and score together, by a bound on the likelihood. The picture shows the digits of each prior, how
 far they are from real ones (Frechet multiple: the distance to unseen digits, divided by that of the
-training digits), the bounds in nats, the codes, and a diffusion model of the pixels that had as
-much time.
+training digits), the bounds in nats, and the codes.
 The encoder sees gray pixels x; the decoder predicts, for each, the chance x that it is 1. So the
 bounds are for digits that are binarised anew each time (dynamic binarisation, as in demo 20).
 Read first: tinycv/likelihood/vae.py, tinycv/diffusion/latent.py.
@@ -22,9 +21,7 @@ import tinycv
 from tinycv import Tensor
 from tinycv.data import DataLoader, mnist_5k
 from tinycv.diffusion import ScoreMLP
-from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
 from tinycv.diffusion.latent import LSGM, LatentDiffusion, bound_of
-from tinycv.diffusion.samplers import sample
 from tinycv.engine.backend import Stopwatch
 from tinycv.likelihood.vae import VAE, elbo_terms, vae_loss
 from tinycv.nn.distributions import normal_sample
@@ -47,9 +44,8 @@ judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))  # half a minute 
 
 
 # %% Training: one loop for all models
-def train(name, model, learned, loss_of, epochs, batch_size, rate, then=None):
-    """Train the part ``learned`` of a model on loss_of(images). then(images): called before each
-    step of the optimizer. Returns the seconds."""
+def train(name, learned, loss_of, epochs, batch_size, rate):
+    """Train the module ``learned`` by loss_of(images). Returns the seconds."""
     loader = DataLoader(x, batch_size=batch_size, drop_last=True, seed=show.seed)
     optimizer = Adam(learned.parameters(), lr=rate)
     total = epochs * len(loader)
@@ -61,8 +57,6 @@ def train(name, model, learned, loss_of, epochs, batch_size, rate, then=None):
             optimizer.zero_grad()
             loss = loss_of(images)
             loss.backward()
-            if then is not None:
-                then(images)
             optimizer.step()
             ema.update()
             if (step + 1) % max(1, total // 4) == 0:
@@ -81,7 +75,7 @@ tinycv.manual_seed(show.seed)
 hidden = show.choose(quick=(16, 16), default=(400, 200))
 vae = VAE(784, LATENT, hidden).to(show.device)
 vae_epochs = show.choose(quick=1, default=80)  # 62 steps each
-seconds_of_vae = train("VAE", vae, vae, partial(vae_loss, vae, beta=BETA), vae_epochs, 64, 2e-3)
+seconds_of_vae = train("VAE", vae, partial(vae_loss, vae, beta=BETA), vae_epochs, 64, 2e-3)
 
 # %% Two stages: the VAE stays as it is, and a diffusion model learns its codes (EDM)
 two_stages = LatentDiffusion(vae, network()).to(show.device)
@@ -89,7 +83,6 @@ two_stages.standardise(Tensor(x, device=show.device))
 code_epochs = show.choose(quick=2, default=200)  # 15 steps each
 seconds_of_codes = train(
     "latent diffusion",
-    two_stages,
     two_stages.network,
     two_stages.loss,
     code_epochs,
@@ -103,37 +96,13 @@ lsgm_vae.load_state_dict(vae.state_dict())
 lsgm = LSGM(lsgm_vae, network()).to(show.device)
 
 
-def reweight(images):
-    """Replace the gradient of the prior by that of its reweighted loss, which gives better samples.
-    The encoder keeps the gradient of the bound."""
-    lsgm.prior.zero_grad()
-    with tinycv.no_grad():
-        codes, _ = lsgm.encode(images)
-    lsgm.prior.loss(codes, "re").backward()
-
-
 seconds_of_lsgm = train(
     "LSGM",
-    lsgm,
     lsgm,
     partial(lsgm.loss, beta=BETA),
     show.choose(quick=1, default=64),  # 31 steps each
     show.choose(quick=64, default=128),
     1e-3,
-    reweight,
-)
-
-# %% Beside it: a diffusion model of the pixels, with as much training time as VAE and codes together
-pixel_network = ScoreMLP(784, hidden=show.choose(quick=16, default=400), depth=3).to(show.device)
-SPREAD = float(x.std())  # of the pixels
-
-
-def pixel_loss(images):
-    return edm_loss(pixel_network, images.reshape(len(images), 784), sigma_data=SPREAD)
-
-
-seconds_of_pixels = train(
-    "pixels", pixel_network, pixel_network, pixel_loss, show.choose(quick=1, default=80), 64, 2e-3
 )
 
 
@@ -141,14 +110,6 @@ seconds_of_pixels = train(
 def images_of(codes):
     """The decoder's mean images of codes (N, 16): NumPy (N, 1, 28, 28)."""
     return vae.pixels(codes).numpy().reshape(-1, 1, 28, 28)
-
-
-def from_pixels(n):
-    """n images of the pixel diffusion, clipped to 0 ... 1."""
-    start = 80.0 * tinycv.randn_like(tinycv.zeros(n, 784, device=show.device))
-    step = partial(heun_step, edm_denoiser(pixel_network, SPREAD))
-    pixels = sample(step, start, edm_sigmas(HEUN)).numpy()
-    return np.clip(pixels, 0, 1).reshape(-1, 1, 28, 28)
 
 
 rng = np.random.default_rng(show.seed)
@@ -165,15 +126,12 @@ with tinycv.no_grad():
         latent_codes = two_stages.sample_latents(len(x), HEUN)
         diffused = images_of(latent_codes)
     lsgm_images = lsgm.sample(len(x), HEUN).numpy().reshape(-1, 1, 28, 28)
-    with Stopwatch(show.device) as watch_pixels:
-        pixel_images = from_pixels(len(x))
     made = {
         "N(0, I)": images_of(standard),
         "Gaussian": images_of(Tensor(gaussian, device=show.device)),
         "latent diffusion": diffused,
         "LSGM": lsgm_images,
         "training codes": images_of(codes),
-        "pixel diffusion": pixel_images,
     }
 
 # %% Measure: how far are the samples of each prior from unseen digits?
@@ -184,7 +142,6 @@ WHAT = {
     "latent diffusion": "two stages (latent diffusion), the same decoder",
     "LSGM": "LSGM, trained end to end",
     "training codes": "the codes of the training digits, decoded (the ceiling of this decoder)",
-    "pixel diffusion": "diffusion of the pixels, as much training",
 }
 for name, multiple in multiples.items():
     show.measured(f"Frechet multiple, {WHAT[name]}", multiple, "1: real digits", "")
@@ -248,15 +205,8 @@ show.measured("LSGM: share of the learned score, alpha, mean over the latents", 
 show.measured("seconds of training the VAE", seconds_of_vae)
 show.measured("seconds of training the diffusion of its codes", seconds_of_codes)
 show.measured("seconds of training LSGM, from the VAE on", seconds_of_lsgm)
-show.measured("seconds of training the diffusion of pixels", seconds_of_pixels)
 show.measured(
     f"seconds to sample {len(x)} digits by latent diffusion, {HEUN} steps", watch_codes.seconds
-)
-show.measured(
-    f"seconds to sample {len(x)} digits by pixel diffusion, {HEUN} steps", watch_pixels.seconds
-)
-show.measured(
-    "sampling time, pixel diffusion / latent diffusion", watch_pixels.seconds / watch_codes.seconds
 )
 
 # %% Draw: samples of each prior
@@ -294,7 +244,7 @@ middle.supxlabel("1,500 codes in the plane of their two main directions (PCA)", 
 # %% Draw: bars of the Frechet multiples and of the bounds
 distances_axes, bounds_axes = bottom.subplots(1, 2, width_ratios=(1.1, 1))
 names = list(multiples)
-palette = draw.RED, draw.ORANGE, draw.BLUE, draw.SKY, draw.INK, draw.PALE
+palette = draw.RED, draw.ORANGE, draw.BLUE, draw.SKY, draw.INK
 distances_axes.barh(names, list(multiples.values()), color=palette)
 for place, multiple in enumerate(multiples.values()):
     distances_axes.text(multiple, place, f" {multiple:.1f}", va="center", fontsize=9)

@@ -37,12 +37,10 @@ Training starts with a small α, so the network adds to a good guess instead of 
 Weights and times.  w_ll belongs to the bound, and only w_ll may train the encoder.  The network's
 own loss may use w_un = 1 (DDPM's loss) or w_re = g², which count large noise more, so that the
 samples are better.  w_ll is very large at small t, so that a uniform t would give a noisy estimate.
-Importance sampling draws t from a density r(t) and weighs the error by w(t) / r(t).  Here r is
-proportional to w, so that this weight is a constant: for w_ll, ln(σ²/a²) is uniform, because
-g²/σ² is its slope; for w_re, B(t) is.
-differs: the paper's r makes ln σ² (for w_ll) and σ² (for w_re) uniform, which is best for a prior
-that is nearly normal; then w / r grows as 1 / (1 - σ²) towards t = 1, and with the small networks
-of the demo, rare large weights spoilt the training.
+Importance sampling draws t from a density r(t) and weighs the error by w(t) / r(t): for w_ll, r is
+such that ln σ² is uniform; for w_re, σ² is.  Then w / r grows as 1 / (1 - σ²) towards t = 1.  That
+does no harm if the error falls as a² = 1 - σ² there, as that of the score -z does.  The error of a
+network does not, unless its answer has a as a factor: that is why ``VelocityNoise`` exists.
 
 Read first: likelihood/vae.py, sde.py, ode.py, edm.py, mlp.py.
 See at work: demos/23_latent_score.py.
@@ -51,6 +49,7 @@ Shapes: B images x (B, ...), codes z (B, D), times t (B,).  All bounds are in na
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from math import e, log, pi
 from typing import Any
@@ -67,7 +66,8 @@ from tinycv.diffusion.tweedie import Denoiser, score_of
 from tinycv.engine import ops
 from tinycv.engine.arguments import choice, shown
 from tinycv.engine.backend import Array, uniform
-from tinycv.engine.create import full, ones, randn_like, zeros
+from tinycv.engine.create import full, ones, ones_like, randn_like, zeros
+from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import exp, sigmoid
 from tinycv.engine.tensor import Parameter, Tensor, bare, no_grad
 from tinycv.likelihood.vae import VAE, of_vae, parts_of
@@ -77,6 +77,7 @@ from tinycv.nn.inputs import (
     answering,
     batch,
     finite,
+    in_dtype_of,
     per_example,
     whole,
 )
@@ -108,34 +109,36 @@ class LatentVP(VP):
         a, sigma = super().marginal(t)
         return a, (sigma * sigma + (self.sigma_0 * a) ** 2) ** 0.5
 
-    def time_of(self, integral: Array) -> Array:
-        """The times (B,) at which B(t), the integral of β from 0 to t, is ``integral`` (B,)."""
-        # The root of β_min t + ½ (β_max - β_min) t² = B, without a difference of nearly equal
-        # numbers. The maxima are for the rounding of t = 0, where β_min may be 0.
-        integral = ops.maximum(integral, 0.0)
+    def time_of(self, variance: Array) -> Array:
+        """The times (B,) at which σ² is ``variance`` (B,)."""
+        # B(t) = β_min t + ½ (β_max - β_min) t², whose root is written without a difference of
+        # nearly equal numbers. The maxima are for the rounding of t = 0, where β_min may be 0.
+        integral = ops.maximum(ops.log((1 - self.sigma_0**2) / (1 - variance)), 0.0)
         rise = self.beta_max - self.beta_min
         root = (self.beta_min**2 + 2 * rise * integral) ** 0.5
         return ops.minimum(2 * integral / ops.maximum(self.beta_min + root, 1e-30), 1.0)
 
-    def weighted_times(self, z: Examples, weighting: str = "ll") -> tuple[Array, float]:
-        """One random time per code of z (B, D), from the density r(t) ∝ w(t), as an array (B,); and
-        w(t) / r(t), which is the same number for all t: the integral of w from 0 to 1.
+    def weighted_times(self, z: Examples, weighting: str = "ll") -> tuple[Array, Array]:
+        """One random time per code of z (B, D), drawn from r(t), and w(t) / r(t): two arrays (B,).
 
-        weighting: "ll", "un" or "re", the w of the loss.
+        weighting: "ll", "un" or "re", the w of the loss. The mean of w(t) / r(t) times a function
+        of t is the integral of w times this function.
         """
         choice(weighting, "LatentVP.weighted_times: weighting", WEIGHTINGS)
         batch(z, "LatentVP.weighted_times: z")
-        u = uniform(len(z), z, z.dtype)
-        if weighting == "un":
-            return u, 1.0
-        if weighting == "re":  # w = g² = β, so B is uniform
-            total = self.integral(1.0)
-            return self.time_of(total * u), total
-        # w = g²/σ² is the slope of ln(σ²/a²), which is uniform; σ²/a² = e^B - (1 - σ_0²)
-        a_1, sigma_1 = self.marginal(1.0)
-        first, last = 2 * log(self.sigma_0), 2 * log(sigma_1 / a_1)
-        ratio = exp(first + (last - first) * u)
-        return self.time_of(ops.log(ratio + (1 - self.sigma_0**2))), last - first
+        # float64, because 1 - σ² is as small as 4e-5
+        u = uniform(len(z), z, "float64")
+        first, last = self.noise(0.0) ** 2, self.noise(1.0) ** 2
+        # (σ²)' = β (1 - σ²) = g² (1 - σ²) is the density r, up to a factor, of a uniform σ²
+        if weighting == "ll":
+            variance = first * exp(log(last / first) * u)
+            t, weight = self.time_of(variance), log(last / first) / (1 - variance)
+        elif weighting == "re":
+            variance = first + (last - first) * u
+            t, weight = self.time_of(variance), (last - first) / (1 - variance)
+        else:
+            t, weight = u, 0 * u + 1
+        return in_dtype_of(z, t), in_dtype_of(z, weight)
 
 
 def score_cross_entropy(
@@ -193,6 +196,28 @@ def noise_error(
     return (difference * difference).sum(axis=-1)
 
 
+class VelocityNoise(Module):
+    """The network of an EDM as the ε' of a MixedScore: ε'(z_t, t) = σ z_t - a F(z_t, ¼ ln(σ / a)).
+
+    VP and EDM (edm.py) are the same process in other units: z_t / a is the code with noise of level
+    σ / a, F gets it divided by √(1 + σ²/a²) = 1 / a, and -F predicts v = a ε - σ z_0. Then σ z_t +
+    a v = ε. With F = 0 this is the score of N(0, I) again; the factor a keeps its error small where
+    nearly nothing is left of the code.
+    """
+
+    def __init__(self, network: Module, sde: LatentVP | None = None):
+        self.network, self.sde = (
+            module_in(network, "VelocityNoise"),
+            latent_vp(sde, "VelocityNoise"),
+        )
+
+    def forward(self, z: Examples, t: Examples) -> Tensor:
+        """z_t (B, D), t (B,). Returns (B, D)."""
+        a, sigma = self.sde.marginal_for(z, t)  # (B, 1)
+        c_noise = (ops.log(sigma / a) / 4).reshape((len(z),))
+        return sigma * z - a * self.network(z, c_noise)
+
+
 class MixedScore(Module):
     """The noise in z_t that the prior predicts, ε̂ = σ (1 - α) z_t + α ε'(z_t, t), with one learned
     α = sigmoid(mixing_logit) per latent.
@@ -208,12 +233,8 @@ class MixedScore(Module):
         sde: LatentVP | None = None,
         mixing_logit: float | None = -3.0,
     ):
-        if not isinstance(network, Module):
-            raise TypeError(
-                f"MixedScore: network is {shown(network)}; it must be a Module, such as ScoreMLP(8)"
-            )
         (latent,) = whole("MixedScore", 1, latent=latent)
-        self.network, self.latent = network, latent
+        self.network, self.latent = module_in(network, "MixedScore"), latent
         self.sde = latent_vp(sde, "MixedScore")
         self.mixing_logit: Parameter | None = None
         if mixing_logit is not None:
@@ -326,12 +347,8 @@ class LatentDiffusion(Module):
 
     def __init__(self, vae: VAE, network: Module, sigma_min: float = 0.01, sigma_max: float = 20.0):
         self.vae = without_classes(vae, "LatentDiffusion")
-        if not isinstance(network, Module):
-            raise TypeError(
-                f"LatentDiffusion: network is {shown(network)}; it must be a Module, such as "
-                "ScoreMLP(8)"
-            )
-        self.network, self.schedule = network, EDM(sigma_min, sigma_max)
+        self.network = module_in(network, "LatentDiffusion")
+        self.schedule = EDM(sigma_min, sigma_max)
         self.register_buffer("mean", zeros(vae.latent))
         self.register_buffer("std", ones(vae.latent))
 
@@ -401,6 +418,31 @@ class LatentDiffusion(Module):
             return self.vae.pixels(self.sample_latents(n, steps))
 
 
+def joined(two_stages: LatentDiffusion, mixing_logit: float = 3.0) -> LSGM:
+    """An LSGM that starts as a copy of a trained LatentDiffusion, to be trained on end to end.
+
+    The shift and scale of the codes become part of the encoder's last layer and the decoder's
+    first: the same images, with codes of mean 0 and variance 1. The network becomes the ε' of the
+    prior. α starts near 1, at sigmoid(mixing_logit).
+    """
+    if not isinstance(two_stages, LatentDiffusion):
+        raise TypeError(f"joined: two_stages is {shown(two_stages)}; it must be a LatentDiffusion")
+    mixing_logit = finite(mixing_logit, "joined: mixing_logit")
+    copy = deepcopy(two_stages)
+    last, first = list(copy.vae.encoder)[-1], list(copy.vae.decoder)[0]
+    mean, std = copy.mean.detach(), copy.std.detach()
+    with no_grad():
+        # rows: the means of the codes, then their log variances. First the decoder: W (s y + m) + b
+        first.bias.data = (first.bias + first.weight @ mean).data
+        first.weight.data = (first.weight * std).data
+        scale = concatenate([1 / std, ones_like(std)])
+        shift = concatenate([-mean / std, -2 * ops.log(std)])
+        last.weight.data = (scale[:, None] * last.weight).data
+        last.bias.data = (scale * last.bias + shift).data
+    sde = LatentVP(sigma_0=copy.schedule.sigma_min)
+    return LSGM(copy.vae, VelocityNoise(copy.network, sde), sde, mixing_logit)
+
+
 # ── the bound, and what both models share ────────────────────────────────────────────────────────
 
 
@@ -434,6 +476,15 @@ def without_classes(vae: VAE, who: str) -> VAE:
             "needs the image alone"
         )
     return vae
+
+
+def module_in(network: Module, who: str) -> Module:
+    """The argument ``network`` of the class ``who``; TypeError unless it is a Module."""
+    if not isinstance(network, Module):
+        raise TypeError(
+            f"{who}: network is {shown(network)}; it must be a Module, such as ScoreMLP(8)"
+        )
+    return network
 
 
 def latent_vp(sde: LatentVP | None, who: str) -> LatentVP:
