@@ -21,7 +21,7 @@ import tinycv
 from tinycv import Tensor
 from tinycv.data import DataLoader, mnist_5k
 from tinycv.diffusion import ScoreMLP
-from tinycv.diffusion.latent import LSGM, LatentDiffusion, bound_of
+from tinycv.diffusion.latent import LatentDiffusion, bound_of, joined
 from tinycv.engine.backend import Stopwatch
 from tinycv.likelihood.vae import VAE, elbo_terms, vae_loss
 from tinycv.nn.distributions import normal_sample
@@ -34,6 +34,7 @@ from tinycv.training.progress import read_loss, say, steps
 show = Demo("23_latent_score", __doc__)
 LATENT = 16
 BETA = 0.2  # the weight of the KL: with 1 the decoder blurs so much that the prior hardly matters
+BATCH = show.choose(quick=64, default=128)
 HEUN = show.choose(quick=3, default=30)  # sampling steps
 
 # %% Data: digits with pixels from 0 to 1, and unseen ones to compare with. (Every setting below was
@@ -44,8 +45,9 @@ judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))  # half a minute 
 
 
 # %% Training: one loop for all models
-def train(name, learned, loss_of, epochs, batch_size, rate):
-    """Train the module ``learned`` by loss_of(images). Returns the seconds."""
+def train(name, learned, loss_of, epochs, batch_size, rate, then=None):
+    """Train the module ``learned`` by loss_of(images). then(images) may change the gradient before
+    the optimizer's step. Returns the seconds."""
     loader = DataLoader(x, batch_size=batch_size, drop_last=True, seed=show.seed)
     optimizer = Adam(learned.parameters(), lr=rate)
     total = epochs * len(loader)
@@ -57,6 +59,8 @@ def train(name, learned, loss_of, epochs, batch_size, rate):
             optimizer.zero_grad()
             loss = loss_of(images)
             loss.backward()
+            if then is not None:
+                then(images)
             optimizer.step()
             ema.update()
             if (step + 1) % max(1, total // 4) == 0:
@@ -65,49 +69,43 @@ def train(name, learned, loss_of, epochs, batch_size, rate):
     return watch.seconds
 
 
-def network():
-    """ε' or F: a multilayer perceptron that takes a code and a time."""
-    return ScoreMLP(LATENT, hidden=show.choose(quick=16, default=256), depth=3)
-
-
 # %% The VAE, whose prior is N(0, I)
 tinycv.manual_seed(show.seed)
 hidden = show.choose(quick=(16, 16), default=(400, 200))
 vae = VAE(784, LATENT, hidden).to(show.device)
-vae_epochs = show.choose(quick=1, default=80)  # 62 steps each
-seconds_of_vae = train("VAE", vae, partial(vae_loss, vae, beta=BETA), vae_epochs, 64, 2e-3)
+vae_epochs = show.choose(quick=1, default=120)  # 40 steps each
+seconds_of_vae = train("VAE", vae, partial(vae_loss, vae, beta=BETA), vae_epochs, 100, 2e-3)
 
 # %% Two stages: the VAE stays as it is, and a diffusion model learns its codes (EDM)
-two_stages = LatentDiffusion(vae, network()).to(show.device)
+network = ScoreMLP(LATENT, hidden=show.choose(quick=16, default=256), depth=3)
+two_stages = LatentDiffusion(vae, network).to(show.device)
 two_stages.standardise(Tensor(x, device=show.device))
-code_epochs = show.choose(quick=2, default=200)  # 15 steps each
+code_epochs = show.choose(quick=1, default=200)  # 31 steps each
 seconds_of_codes = train(
-    "latent diffusion",
-    two_stages.network,
-    two_stages.loss,
-    code_epochs,
-    show.choose(quick=64, default=256),
-    2e-3,
+    "latent diffusion", two_stages.network, two_stages.loss, code_epochs, BATCH, 2e-3
 )
 
-# %% LSGM: from a copy of the VAE on, encoder, decoder and score learn together
-lsgm_vae = VAE(784, LATENT, hidden).to(show.device)
-lsgm_vae.load_state_dict(vae.state_dict())
-lsgm = LSGM(lsgm_vae, network()).to(show.device)
+# %% LSGM: from the two stages on, encoder, decoder and score learn together
+lsgm = joined(two_stages)
 
 
+def reweight(images):
+    """Replace the gradient of the prior by that of its reweighted loss, which gives better samples.
+    Encoder and decoder keep the gradient of the bound."""
+    lsgm.prior.zero_grad()
+    with tinycv.no_grad():
+        codes, _ = lsgm.encode(images)
+    lsgm.prior.loss(codes, "re").backward()
+
+
+lsgm_epochs = show.choose(quick=1, default=40)  # 31 steps each
 seconds_of_lsgm = train(
-    "LSGM",
-    lsgm,
-    partial(lsgm.loss, beta=BETA),
-    show.choose(quick=1, default=64),  # 31 steps each
-    show.choose(quick=64, default=128),
-    1e-3,
+    "LSGM", lsgm, partial(lsgm.loss, beta=BETA), lsgm_epochs, BATCH, 5e-4, reweight
 )
 
 
 # %% Sampling: as many images from each prior as there are training digits
-def images_of(codes):
+def images_of(codes, vae=vae):
     """The decoder's mean images of codes (N, 16): NumPy (N, 1, 28, 28)."""
     return vae.pixels(codes).numpy().reshape(-1, 1, 28, 28)
 
@@ -125,13 +123,14 @@ with tinycv.no_grad():
     with Stopwatch(show.device) as watch_codes:
         latent_codes = two_stages.sample_latents(len(x), HEUN)
         diffused = images_of(latent_codes)
-    lsgm_images = lsgm.sample(len(x), HEUN).numpy().reshape(-1, 1, 28, 28)
+    lsgm_codes, _ = lsgm.encode(Tensor(x, device=show.device))
     made = {
         "N(0, I)": images_of(standard),
         "Gaussian": images_of(Tensor(gaussian, device=show.device)),
         "latent diffusion": diffused,
-        "LSGM": lsgm_images,
         "training codes": images_of(codes),
+        "LSGM": images_of(lsgm.sample_latents(len(x), HEUN), lsgm.vae),
+        "LSGM, training codes": images_of(lsgm_codes, lsgm.vae),
     }
 
 # %% Measure: how far are the samples of each prior from unseen digits?
@@ -140,11 +139,12 @@ WHAT = {
     "N(0, I)": "prior N(0, I)",
     "Gaussian": "prior: a Gaussian with mean and covariance of the codes",
     "latent diffusion": "two stages (latent diffusion), the same decoder",
-    "LSGM": "LSGM, trained end to end",
     "training codes": "the codes of the training digits, decoded (the ceiling of this decoder)",
+    "LSGM": "LSGM, trained end to end",
+    "LSGM, training codes": "the codes of the training digits, decoded by LSGM (its ceiling)",
 }
 for name, multiple in multiples.items():
-    show.measured(f"Frechet multiple, {WHAT[name]}", multiple, "1: real digits", "")
+    show.measured(f"Frechet multiple, {WHAT[name]}", multiple, "1: real digits")
 learned = multiples["latent diffusion"]
 show.measured(
     "latent diffusion: its Frechet multiple / that of N(0, I)",
@@ -159,6 +159,16 @@ show.measured(
 show.measured(
     "latent diffusion: its Frechet multiple / that of the decoded training codes",
     learned / multiples["training codes"],
+    target="<= 2",
+)
+show.measured(
+    "LSGM: its Frechet multiple / that of N(0, I) with the VAE",
+    multiples["LSGM"] / multiples["N(0, I)"],
+    target="<= 0.333",
+)
+show.measured(
+    "LSGM: its Frechet multiple / that of its decoded training codes",
+    multiples["LSGM"] / multiples["LSGM, training codes"],
     target="<= 2",
 )
 
@@ -215,14 +225,19 @@ figure = draw.figure(
     "A diffusion model of the codes finds where digits are: with the same decoder,\n"
     f"the Frechet distance falls from {n_vae:.0f} times that of real digits to {n_codes:.0f}",
     7.6,
-    11,
+    10,
 )
-top, middle, bottom = figure.subfigures(3, 1, height_ratios=(4.1, 2.2, 2.1))
+top, middle, bottom = figure.subfigures(3, 1, height_ratios=(4.2, 2.5, 2.3))
 samples_axes = top.subplots()
-rows = {
-    name.replace(" ", "\n", 1) if name != "N(0, I)" else name: images[:12]
-    for name, images in made.items()
-}
+ROW_NAMES = (
+    "N(0, I)",
+    "Gaussian",
+    "latent\ndiffusion",
+    "training\ncodes",
+    "LSGM",
+    "LSGM,\ntraining\ncodes",
+)
+rows = {name: images[:12] for name, images in zip(ROW_NAMES, made.values(), strict=True)}
 draw.image_rows(samples_axes, rows)
 samples_axes.set_title("Twelve digits of each prior, not selected", fontsize=11)
 
@@ -241,31 +256,33 @@ for ax, (name, points), colour in zip(
     draw.scatter(ax, points[:1500] @ plane, 4.0, colour, name, size=3.0)
 middle.supxlabel("1,500 codes in the plane of their two main directions (PCA)", fontsize=10)
 
+
 # %% Draw: bars of the Frechet multiples and of the bounds
+def bars(ax, names, values, colours, left=0):
+    """Horizontal bars, the first on top; each begins at ``left``."""
+    ax.barh(names, values, left=left, color=colours)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
 distances_axes, bounds_axes = bottom.subplots(1, 2, width_ratios=(1.1, 1))
-names = list(multiples)
-palette = draw.RED, draw.ORANGE, draw.BLUE, draw.SKY, draw.INK
-distances_axes.barh(names, list(multiples.values()), color=palette)
+palette = draw.RED, draw.ORANGE, draw.BLUE, draw.PALE, draw.SKY, draw.PALE
+bars(distances_axes, list(multiples), list(multiples.values()), palette)
 for place, multiple in enumerate(multiples.values()):
     distances_axes.text(multiple, place, f" {multiple:.1f}", va="center", fontsize=9)
-distances_axes.invert_yaxis()
-distances_axes.set_xlim(0, 1.15 * max(multiples.values()))
+distances_axes.set_xlim(0, 1.2 * max(multiples.values()))
 distances_axes.set_xlabel("Frechet multiple (1: real digits)")
-distances_axes.spines[["top", "right"]].set_visible(False)
 
-labels = [name.removesuffix(", prior N(0, I)") for name in bounds]
-left = np.array([distortion for distortion, _ in bounds.values()])
-right = np.array([rate for _, rate in bounds.values()])
-bounds_axes.barh(labels, left, color=draw.PALE)
-bounds_axes.barh(labels, right, left=left, color=draw.BLUE)
+names = [name.removesuffix(", prior N(0, I)") for name in bounds]
+distortions, rates = np.array(list(bounds.values())).T
+bars(bounds_axes, names, distortions, draw.PALE)
+bars(bounds_axes, names, rates, draw.BLUE, distortions)
 for place, (distortion, rate) in enumerate(bounds.values()):
-    bounds_axes.text(distortion / 2, place, f"{distortion:.1f}", ha="center", va="center")
-    bounds_axes.text(
-        distortion + rate / 2, place, f"{rate:.1f}", ha="center", va="center", color="white"
-    )
-    bounds_axes.text(distortion + rate, place, f" {distortion + rate:.1f}", va="center")
-bounds_axes.invert_yaxis()
-bounds_axes.set_xlim(0, 1.2 * (left + right).max())
-bounds_axes.set_xlabel("nats: -log p(x|z) (gray) + KL to the prior (blue)")
-bounds_axes.spines[["top", "right"]].set_visible(False)
+    written = {"va": "center", "fontsize": 9}
+    bounds_axes.text(distortion / 2, place, f"{distortion:.1f}", ha="center", **written)
+    middle_of_rate = distortion + rate / 2
+    bounds_axes.text(middle_of_rate, place, f"{rate:.1f}", ha="center", color="white", **written)
+    bounds_axes.text(distortion + rate, place, f" {distortion + rate:.1f}", **written)
+bounds_axes.set_xlim(0, 1.25 * (distortions + rates).max())
+bounds_axes.set_xlabel("bound in nats: -log p(x|z), then KL (blue)")
 show.finish(figure)

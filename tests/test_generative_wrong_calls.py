@@ -190,6 +190,11 @@ CALLS = {
         "sde": latent.LatentVP(),
         "mixing_logit": -3.0,
     },
+    latent.VelocityNoise: {
+        "network": networks.ScoreMLP(2, 4, 1, 2),
+        "sde": latent.LatentVP(),
+    },
+    latent.joined: {"two_stages": TWO_STAGES, "mixing_logit": 3.0},
     latent.LSGM: {
         "vae": CODER,
         "network": networks.ScoreMLP(2, 4, 1, 2),
@@ -629,6 +634,7 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "noise_error",
     "without_classes",
     "latent_vp",
+    "module_in",
     "noise_for",
 }
 
@@ -774,6 +780,10 @@ FORWARDS = {
         {"z": X, "weighting": "ll"},
     ),
     "MixedScore": (LSGM.prior, {"z": X, "t": Tensor(SIGMAS / 4)}),
+    "VelocityNoise": (
+        latent.VelocityNoise(networks.ScoreMLP(2, 4, 1, 2)),
+        {"z": X, "t": Tensor(SIGMAS / 4)},
+    ),
     "MixedScore.loss": (LSGM.prior.loss, {"z": X, "weighting": "re"}),
     "LSGM.loss": (LSGM.loss, {"x": IMAGES, "beta": 0.5}),
     "LSGM.terms": (LSGM.terms, {"x": IMAGES}),
@@ -862,6 +872,7 @@ ALSO = {
     "DDPM.perturb": ("DDPM.perturb", "DDPM.marginal"),
     "LatentVP.marginal": ("VP.marginal",),
     "MixedScore": ("MixedScore", "ScoreMLP", "VP.marginal"),
+    "VelocityNoise": ("VelocityNoise", "ScoreMLP", "VP."),
     "MixedScore.loss": ("MixedScore.loss", "LatentVP.weighted_times", "MixedScore: z"),
     "LSGM.terms": ("VAE.encode",),
     "LSGM.loss": ("LSGM.loss", "VAE.encode"),

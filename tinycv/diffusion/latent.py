@@ -440,7 +440,8 @@ def joined(two_stages: LatentDiffusion, mixing_logit: float = 3.0) -> LSGM:
         last.weight.data = (scale[:, None] * last.weight).data
         last.bias.data = (scale * last.bias + shift).data
     sde = LatentVP(sigma_0=copy.schedule.sigma_min)
-    return LSGM(copy.vae, VelocityNoise(copy.network, sde), sde, mixing_logit)
+    model = LSGM(copy.vae, VelocityNoise(copy.network, sde), sde, mixing_logit)
+    return model.to(first.weight.device).to(first.weight.dtype)
 
 
 # ── the bound, and what both models share ────────────────────────────────────────────────────────
