@@ -90,6 +90,16 @@ def test_a_gan_generates_points_near_the_data():
     assert generator(tinycv.randn(1000, 1)).numpy().mean() == pytest.approx(3, abs=1)
 
 
+def test_two_pixels_that_are_always_equal_cost_one_bit_in_a_tree_and_two_bits_alone():
+    from tinycv.likelihood.baselines import ChowLiuTree, IndependentPixels
+    from tinycv.likelihood.units import bits_per_dim
+
+    x = np.array([[0, 0], [1, 1]])
+    models = [model(x, pseudo=0) for model in (ChowLiuTree, IndependentPixels)]
+    bits = [bits_per_dim(model.log_prob(x).mean(), 1) for model in models]
+    np.testing.assert_allclose(bits, [1, 2])
+
+
 def test_a_model_can_be_saved_and_loaded(tmp_path):
     from tinycv.training.checkpoint import load_model, save_model
 

@@ -43,6 +43,12 @@ def test_quantize_finds_the_levels_of_images_as_they_are_stored(levels):
         assert (quantize(stored, levels) == counts).all()
 
 
+def test_float16_is_refused_where_it_is_too_coarse():
+    assert quantize(np.float16([0, 0.5, 1]), 17).tolist() == [0, 8, 16]
+    with pytest.raises(TypeError, match="float16 is too coarse for 256 levels"):
+        quantize(np.float16([0.5]), 256)
+
+
 def test_the_digits_have_17_levels():
     images, _ = digits_8x8()
     counts = quantize(images, 17)

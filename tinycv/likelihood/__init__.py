@@ -2,18 +2,18 @@
 
 In reading order:
 
-units.py       nats and bits per dimension, levels of pixels, dequantisation, binarisation
-baselines.py   exact models that a network should beat: independent pixels, a Chow-Liu tree, a
-               Gaussian, probabilistic PCA
-vae.py         variational autoencoder (VAE) and its bounds: ELBO, beta-VAE, free bits, IWAE
-ais.py         annealed importance sampling: an estimate of log p(x) that needs no encoder
-flow.py        RealNVP: normalizing flows of affine coupling layers, for points and images
-glow.py        Glow: actnorm and invertible 1 x 1 convolutions
-pixel_by_pixel.py  what the next three files share: orders of pixels, likelihood as a sum over
-               pixels, sampling one by one, completion of images, the receptive field
-autoregressive.py  MADE: an MLP with masks, in one order of the pixels or in many
-pixelcnn.py    PixelCNN with its blind spot, and the gated PixelCNN with two stacks
-image_gpt.py   image GPT: patches are words, and a causal Transformer writes them
+units.py            nats and bits per dimension, levels of pixels, dequantisation, binarisation
+baselines.py        exact models that a network should beat: independent pixels, a Chow-Liu tree, a
+                    Gaussian, probabilistic PCA
+vae.py              variational autoencoder (VAE) and its bounds: ELBO, beta-VAE, free bits, IWAE
+ais.py              annealed importance sampling: an estimate of log p(x) that needs no encoder
+flow.py             RealNVP: normalizing flows of affine coupling layers, for points and images
+glow.py             Glow: actnorm and invertible 1 x 1 convolutions
+pixel_by_pixel.py   what the next three files share: orders of pixels, likelihood as a sum over
+                    pixels, sampling one by one, completion of images, the receptive field
+autoregressive.py   MADE: an MLP with masks, in one order of the pixels or in many
+pixelcnn.py         PixelCNN with its blind spot, and the gated PixelCNN with two stacks
+image_gpt.py        image GPT: patches are words, and a causal Transformer writes them
 
 The distributions of single numbers (normal, Bernoulli, categorical, logistic) are in
 nn/distributions.py.  A model has ``log_prob(x)``, which returns one number per image (B,) in nats,

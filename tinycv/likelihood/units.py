@@ -54,6 +54,11 @@ def quantize(images: Images, levels: int) -> Images:
     """
     levels = check_levels(levels, "quantize")
     array, xp = pixels("quantize: images", images)
+    if array.dtype == np.float16 and levels > 32:
+        raise TypeError(
+            f"quantize: images is {shown(images)}; float16 is too coarse for {levels} levels, it "
+            "must be float32 or float64"
+        )
     inside = within_0_and_1("quantize: images", array)
     wide = array.astype(np.float64)  # in float32 the product may be rounded up to the next level
     counts = xp.minimum(xp.floor(wide * levels), levels - 1)
