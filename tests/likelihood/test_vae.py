@@ -22,6 +22,7 @@ from tinycv.likelihood.vae import (
     iwae_bound,
     linear_elbo,
     log_weights,
+    start_at_mean,
     vae_loss,
 )
 from tinycv.nn import Module
@@ -335,6 +336,14 @@ def test_codes_and_bounds_in_parts_equal_those_of_all_images(monkeypatch):
     monkeypatch.setattr("tinycv.likelihood.vae.AT_ONCE", 4)
     np.testing.assert_allclose(codes_of(vae, IMAGES), whole, rtol=1e-6)
     assert bounds_of(vae, IMAGES, 2).shape == (6,)
+
+
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
+def test_a_vae_can_start_at_the_mean_image(device, decoder):
+    vae = VAE(2, 1, hidden=(), decoder=decoder).to(device)
+    start_at_mean(vae, np.array([[1, 0.5], [1, 1], [1, 0.5], [0, 1]], np.float32))
+    mean_image = vae.pixels(tinycv.zeros(1, 1, device=device)).numpy()
+    np.testing.assert_allclose(mean_image, [[0.75, 0.75]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])

@@ -26,8 +26,10 @@ without limit as its σ goes to 0 (tests/likelihood/test_vae.py shows it).
 Posterior collapse.  A latent that tells less than it costs is switched off: q(z_j|x) = p(z_j) for
 all x.  ``active_units`` counts the others: Var_x(E[z_j|x]) > 0.01 (Burda et al. 2016, section 5.2).
 In a linear VAE with a fixed σ the rule is exact: a latent is active only if the data vary more than
-σ² along it (pPCA).  Cures: a smaller weight β < 1 of the KL at the start (warm-up); free bits, a KL
-per latent below which nothing is gained; the bound of the IWAE; a smaller σ.
+σ² along it (pPCA).  A latent can also be lost early in training, when the decoder cannot use it yet
+and its KL is the only thing that counts.  Cures: a decoder that starts at the mean image; a smaller
+weight β < 1 of the KL at the start (warm-up); free bits, a KL per latent below which nothing is
+gained; the bound of the IWAE; a smaller σ.
 
 Read first: nn/distributions.py.   Read next: ais.py, an estimate that does not rest on the encoder.
 Shapes: B images, D pixels of each, latent numbers of each code, k samples of codes per image.
@@ -308,13 +310,14 @@ def start_at_mean(vae: VAE, images: Any) -> None:
     """Set the last bias of the decoder so that the VAE starts at the mean of the images (N, ...):
     as its mean, or as the probability of each pixel, between 0.01 and 0.99. Training then begins
     with what differs between images."""
-    x = of_vae(vae, "start_at_mean").pixels_of(images, "start_at_mean")
-    mean = x.detach().mean(axis=0)  # (D,)
+    bias = of_vae(vae, "start_at_mean").decoder[-1].bias
+    images = bare(batch(images, "start_at_mean: images"))
+    x = vae.pixels_of(Tensor(images, dtype=bias.dtype, device=bias.device), "start_at_mean")
+    mean = x.mean(axis=0)  # (D,)
     if vae.kind == "bernoulli":
         mean = clip(mean, 0.01, 0.99)
         mean = ops.log(mean) - ops.log(1 - mean)
-    bias = vae.decoder[-1].bias
-    bias.data = mean.astype(bias.dtype).data
+    bias.data = mean.data
 
 
 # ── what the codes hold ──────────────────────────────────────────────────────────────────────────
