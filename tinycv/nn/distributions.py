@@ -194,7 +194,6 @@ def categorical_sample(logits: Values) -> Examples:
     the distribution softmax(logits) (the Gumbel-max trick).
     """
     (logits,) = classes_last("categorical_sample", logits=logits)
-    logits = logits.detach() if isinstance(logits, Tensor) else logits
     u = open_interval(drawn(backend.uniform, logits))
     return argmax(logits - log(-1.0 * log(u)), axis=-1)
 
