@@ -107,6 +107,13 @@ def test_dynamic_binarisation_differs_between_calls_and_a_threshold_does_not():
     assert (binarize(images, 0.5) == 1).all()
 
 
+def test_a_black_pixel_is_never_drawn_white_even_if_the_uniform_number_is_0(monkeypatch):
+    monkeypatch.setattr(
+        "tinycv.engine.backend.uniform", lambda shape, like, dtype: np.zeros(shape, dtype)
+    )
+    assert binarize(np.array([0.0, 1e-30, 1.0])).tolist() == [0, 1, 1]
+
+
 def test_one_bit_per_pixel_is_one_bit_per_dimension():
     assert bits_per_dim(-64 * math.log(2), 64) == pytest.approx(1)
     per_image = bits_per_dim(np.array([-64.0, -128]) * math.log(2), 64)
