@@ -429,7 +429,7 @@ def joined(two_stages: LatentDiffusion, mixing_logit: float = 3.0) -> LSGM:
         raise TypeError(f"joined: two_stages is {shown(two_stages)}; it must be a LatentDiffusion")
     mixing_logit = finite(mixing_logit, "joined: mixing_logit")
     copy = deepcopy(two_stages)
-    last, first = list(copy.vae.encoder)[-1], list(copy.vae.decoder)[0]
+    last, first = copy.vae.encoder[-1], copy.vae.decoder[0]
     mean, std = copy.mean.detach(), copy.std.detach()
     with no_grad():
         # rows: the means of the codes, then their log variances. First the decoder: W (s y + m) + b
@@ -441,7 +441,8 @@ def joined(two_stages: LatentDiffusion, mixing_logit: float = 3.0) -> LSGM:
         last.bias.data = (scale * last.bias + shift).data
     sde = LatentVP(sigma_0=copy.schedule.sigma_min)
     model = LSGM(copy.vae, VelocityNoise(copy.network, sde), sde, mixing_logit)
-    return model.to(first.weight.device).to(first.weight.dtype)
+    model.to(first.weight.device).to(first.weight.dtype)
+    return model
 
 
 # ── the bound, and what both models share ────────────────────────────────────────────────────────
