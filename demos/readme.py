@@ -345,6 +345,73 @@ def headlines(record: dict) -> list[str]:
     ]
 
 
+FIVE_FAMILIES = "VAE", "flow", "autoregressive", "GAN", "diffusion"
+
+
+def families() -> str:
+    """The five families of generative models on the 8x8 digits, from the protocol of demo 23: one
+    row per model, and one sentence per family of what the lecture says of it."""
+    found = records("23_latent_score")
+    if "full" not in found:
+        return "Not yet measured: run `python demos/23_latent_score.py --full --out demos/gallery`."
+    by_metric = {row["metric"]: row for row in found["full"]["rows"]}
+    head = (
+        "| | bits/dim, 17 levels | | nats, binarised | Frechet multiple | precision | recall "
+        "| training, s | 1,000 digits, s | weights |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    )
+    rows = [family_row(name, by_metric) for name in family_names(by_metric)]
+    sentences = [family_sentence(name, by_metric) for name in FIVE_FAMILIES]
+    return "\n".join([*head, *rows, "", *sentences])
+
+
+def family_names(by_metric: dict) -> list[str]:
+    """The models of the table: those that were sampled, and those without a network."""
+    last = ": parameters"
+    sampled = [metric.removesuffix(last) for metric in by_metric if metric.endswith(last)]
+    bits = ": bits/dim of unseen digits, 17 levels"
+    measured = [metric.removesuffix(bits) for metric in by_metric if metric.endswith(bits)]
+    rest = [name for name in measured if by_metric[name + bits]["reference"] == "no network"]
+    return sampled + rest
+
+
+def family_row(name: str, by_metric: dict) -> str:
+    """The row of one model; a cell is empty if the model has no such figure."""
+    bits = by_metric.get(f"{name}: bits/dim of unseen digits, 17 levels", {})
+    kind = bits.get("reference", "no likelihood")
+    cells = [name, figure_cell(bits, ".2f"), kind]
+    columns = (
+        ("nats of unseen digits, binarised", ".2f"),
+        ("Frechet multiple", ".1f"),
+        ("precision", ".2f"),
+        ("recall", ".2f"),
+        ("seconds of training", ".0f"),
+        ("seconds to sample 1,000 digits", ".2g"),
+        ("parameters", ",.0f"),
+    )
+    for metric, form in columns:
+        cells.append(figure_cell(by_metric.get(f"{name}: {metric}", {}), form))
+    return table_row(*cells)
+
+
+def figure_cell(row: dict, form: str) -> str:
+    """The value of a figure, or nothing where there is none."""
+    return format(row["value"], form) if row else ""
+
+
+def family_sentence(name: str, by_metric: dict) -> str:
+    """The lecture's claims about a family, whether each holds on these digits, and its figure. The
+    metric of a claim is "the lecture, of FAMILY, CLAIM: FIGURE"."""
+    start = f"the lecture, of {name}, "
+    claims = []
+    for metric, row in by_metric.items():
+        if metric.startswith(start):
+            claim, figure = metric.removeprefix(start).split(": ", 1)
+            answer = "holds here" if met(row["value"], row["target"]) else "does not hold here"
+            claims.append(f"*{claim}* {answer} ({figure}: {row['value']:.2g})")
+    return f"- The lecture of **{name}**: {'; '.join(claims)}."
+
+
 def figures_page(stem: str) -> str:
     """demos/figures/NAME.md: every figure of a demo, one metric per row."""
     parts = [
@@ -449,7 +516,7 @@ PAGES: dict[str, tuple[Callable[[], str], ...]] = {
     "README.zh.md": (minutes_06, lecture_zh),
     "tinycv/README.md": (reading,),
     "tinycv/gpu/README.md": (gpu,),
-    "demos/README.md": (sections,),
+    "demos/README.md": (families, sections),
     "benchmarks/README.md": (speed, ops, bounds, kernels),
 }
 
