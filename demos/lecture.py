@@ -149,7 +149,15 @@ LECTURE = (
     ),
     Slide("VAE", "变分自编码器（VAE）", coming="20"),
     Slide("Normalizing flow", "标准化流", coming="21"),
-    Slide("Autoregressive models of images", "图像的自回归模型", coming="22"),
+    Slide(
+        "Autoregressive models of images",
+        "图像的自回归模型",
+        ("likelihood/autoregressive.py", "likelihood/pixelcnn.py", "likelihood/image_gpt.py"),
+        "22",
+        "tests/likelihood/test_autoregressive.py",
+        "",
+        "逐像素预测给出精确的似然，优于 Chow-Liu 树；PixelCNN 的盲区由梯度测出。",
+    ),
     Slide(
         "Brownian motion, and its reversal",
         "布朗运动及其逆过程",

@@ -143,6 +143,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "mean KL of GAN, R1, divided by that of diffusion",
         "seconds of sampling: diffusion divided by GAN",
     ),
+    "22_autoregressive": (
+        "MADE, 8 orders: nats of test digits",
+        "gated PixelCNN: nats of test digits",
+        "PixelCNN: earlier pixels that a pixel does not see",
+    ),
 }
 
 

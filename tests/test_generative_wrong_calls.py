@@ -371,7 +371,12 @@ CALLS = {
         "images": 2,
         "seed": 3,
     },
-    pixel_by_pixel.PixelModel: {"shape": (3, 2), "levels": 3, "order": np.arange(6)},
+    pixel_by_pixel.PixelModel: {
+        "shape": (3, 2),
+        "levels": 3,
+        "order": np.arange(6),
+        "mixture": 2,
+    },
     autoregressive.MADE: {
         "shape": (3, 2),
         "hidden": (4, 5),
@@ -386,6 +391,7 @@ CALLS = {
         "depth": 1,
         "kernel_size": 3,
         "levels": 3,
+        "mixture": 2,
         "first_mask": "A",
     },
     pixelcnn.GatedPixelCNN: {
@@ -394,6 +400,7 @@ CALLS = {
         "depth": 2,
         "kernel_size": 3,
         "levels": 3,
+        "mixture": 2,
     },
     pixelcnn.ResidualBlock: {"width": 3},
     pixelcnn.GatedLayer: {"before": 3, "width": 3, "kernel_size": 3, "mask_type": "B"},
@@ -623,6 +630,7 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "flat",
     "log_probs_of",
     "draw_pixels",
+    "draw_level",
     "levels_in",
     "start_of",
     "draw_degrees",

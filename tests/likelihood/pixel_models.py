@@ -21,6 +21,7 @@ MODELS = {
     "PixelCNN of 3 levels": lambda: PixelCNN(3, 6, 1, 3, levels=3),
     "gated PixelCNN": lambda: GatedPixelCNN(3, 4, 3),
     "gated PixelCNN of 3 levels": lambda: GatedPixelCNN(3, 3, 2, levels=3),
+    "PixelCNN of logistics": lambda: PixelCNN(3, 4, 1, 3, levels=3, mixture=2),
     "image GPT": lambda: ImageGPT(3, **SMALL),
     "image GPT in a spiral": lambda: ImageGPT(3, order=spiral_order(3), **SMALL),
     "image GPT of one patch": lambda: ImageGPT(3, patch=3, **SMALL),

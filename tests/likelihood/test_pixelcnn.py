@@ -62,10 +62,11 @@ def test_one_layer_of_the_gated_model_sees_its_own_window_alone():
 
 
 @pytest.mark.parametrize("kind", [PixelCNN, GatedPixelCNN])
-def test_a_pixel_has_one_logit_if_it_is_black_or_white_and_else_one_for_each_level(kind):
+def test_a_pixel_has_one_logit_or_one_for_each_level_or_three_for_each_logistic(kind):
     x = Tensor(np.zeros((2, 1, 5, 4), np.float32))
     assert kind((5, 4), 4, 1).logits(x).shape == (2, 20)
     assert kind((5, 4), 4, 1, levels=17).logits(x).shape == (2, 20, 17)
+    assert kind((5, 4), 4, 1, levels=17, mixture=5).logits(x).shape == (2, 20, 15)
 
 
 def test_the_first_pixel_is_predicted_from_nothing():

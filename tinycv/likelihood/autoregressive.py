@@ -17,10 +17,10 @@ come from one pass through the network.
     agnostic     each set also has an order of its own ("order-agnostic"): one network learns to
                  predict pixels in many orders
 
-With several sets, p is the mean of their p: a mixture, which is normalised as they are.
+With several sets, p is the mean of their probabilities: a mixture, which is normalised as they are.
 
-differs: sets of masks are drawn once, in the paper the masks of orders are drawn for each batch;
-there is no matrix that tells hidden units which inputs are masked.
+differs: the sets are drawn once and used in turn; the paper also draws new masks for every batch.
+There is no second matrix that tells the hidden units which inputs are masked.
 
 Read first: pixel_by_pixel.py, nn/masked.py.   See at work: demos/22_autoregressive.py.
 Shapes: B images, D pixels, S sets of masks. Images are (B, 1, H, W) with pixels 0 and 1.

@@ -18,7 +18,8 @@ would be drawn without a look at known pixels that come later, so such a call is
 
 Read first: nn/distributions.py.   Used in: autoregressive.py, pixelcnn.py, image_gpt.py.
 Shapes: B images, H x W pixels, D = H W, L levels of a pixel. Images are (B, 1, H, W); their pixels
-are whole numbers 0 ... L - 1, as floats. Logits are (B, D) if L = 2, and (B, D, L) otherwise.
+are whole numbers 0 ... L - 1, as floats. Logits are (B, D) if L = 2, and otherwise (B, D, L), or
+(B, D, 3 M) for mixtures of M logistics.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import numpy as np
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import Array, array_module, from_host
 from tinycv.engine.create import zeros
+from tinycv.engine.methods import split
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import ArrayLike, Tensor, bare, no_grad
 from tinycv.nn.distributions import (
@@ -39,6 +41,8 @@ from tinycv.nn.distributions import (
     bernoulli_sample,
     categorical_log_prob,
     categorical_sample,
+    logistic_mixture_log_prob,
+    logistic_mixture_sample,
 )
 from tinycv.nn.inputs import Examples, whole
 from tinycv.nn.module import Module
@@ -87,19 +91,24 @@ class PixelModel(Module):
     """What the models of images, pixel by pixel, have in common. A subclass defines ``logits``.
 
     shape: (H, W), or the side of a square. levels: L, the number of values of a pixel. order: a
-    permutation of the D pixels, None for raster order.
+    permutation of the D pixels, None for raster order. mixture: M, to predict a pixel by a mixture
+    of M discretised logistics (Salimans et al. 2017); 0 for a softmax over its levels, or for the
+    log-odds of a 1 if there are two levels.
     """
 
-    def __init__(self, shape: Pair, levels: int = 2, order: ArrayLike | None = None):
+    def __init__(
+        self, shape: Pair, levels: int = 2, order: ArrayLike | None = None, mixture: int = 0
+    ):
         name = type(self).__name__
         self.shape = as_pair(f"{name}: shape", shape, 1)
         self.levels = size(levels, f"{name}: levels", 2)
         self.order = order_of(order, self.shape, name)
+        self.mixture = size(mixture, f"{name}: mixture")
 
     def logits(self, x: Tensor) -> Tensor:
         """The prediction of every pixel from the pixels before it. x (B, 1, H, W). Returns the
-        log-odds of a 1, (B, D), if there are two levels, and otherwise (B, D, L)."""
-        raise NotImplementedError
+        log-odds of a 1, (B, D), if there are two levels, and otherwise (B, D, L) or (B, D, 3 M)."""
+        raise TypeError(f"{type(self).__name__} must define logits()")
 
     def forward(self, x: Examples) -> Tensor:
         """log p(x) in nats, the same as ``log_prob``."""
@@ -112,7 +121,7 @@ class PixelModel(Module):
     def pixel_log_probs(self, x: Examples) -> Tensor:
         """log p(x_i | the pixels before it), for each pixel: (B, D), in raster order."""
         x = levels_in(x, self, f"{type(self).__name__}: x")
-        return log_probs_of(x, self.logits(x), self.levels)
+        return log_probs_of(x, self.logits(x), self.levels, self.mixture)
 
     def sample(
         self, n: int, given: Examples | None = None, known: ArrayLike | None = None
@@ -123,7 +132,7 @@ class PixelModel(Module):
         others are drawn from p(unknown | known). The known pixels must come first in the order.
         """
         images, unknown = start_of(self, n, given, known, self.order)
-        return draw_pixels(self.logits, images, unknown, self.levels)
+        return draw_pixels(self.logits, images, unknown, self.levels, self.mixture)
 
 
 def flat(x: Any) -> Any:
@@ -131,26 +140,48 @@ def flat(x: Any) -> Any:
     return x.reshape((len(x), prod(x.shape[1:])))
 
 
-def log_probs_of(x: Tensor, logits: Tensor, levels: int) -> Tensor:
+def log_probs_of(x: Tensor, logits: Tensor, levels: int, mixture: int = 0) -> Tensor:
     """log p of each pixel, given its logits: (B, D)."""
     pixels = flat(x)  # (B, D)
+    if mixture:
+        weights, means, log_scales = split(logits, 3, axis=-1)  # (B, D, M) each
+        return logistic_mixture_log_prob(
+            centred(pixels, levels), weights, means, log_scales, levels
+        )
     if levels == 2:
         return bernoulli_log_prob(pixels, logits)
     return categorical_log_prob(bare(pixels).astype(np.int64), logits)
 
 
+def draw_level(logits: Tensor, levels: int, mixture: int = 0) -> Array:
+    """A level for each row of the logits of one pixel, (n,) or (n, L) or (n, 3 M): (n,)."""
+    if mixture:
+        weights, means, log_scales = split(logits, 3, axis=-1)
+        between = bare(logistic_mixture_sample(weights, means, log_scales, levels))  # -1 to 1
+        return ((between + 1) * ((levels - 1) / 2)).round()
+    return bare(bernoulli_sample(logits) if levels == 2 else categorical_sample(logits))
+
+
 def draw_pixels(
-    logits: Callable[[Tensor], Tensor], images: Array, unknown: list[int], levels: int
+    logits: Callable[[Tensor], Tensor],
+    images: Array,
+    unknown: list[int],
+    levels: int,
+    mixture: int = 0,
 ) -> Tensor:
     """Draw the pixels ``unknown`` one after another, each from its logits given the image so far.
     images: a bare array (n, 1, H, W). Returns (n, 1, H, W)."""
-    draw = bernoulli_sample if levels == 2 else categorical_sample
     pixels = flat(images)  # (n, D), a view
     with no_grad():
         for i in unknown:
-            predicted = logits(Tensor(images.copy()))[:, i]  # (n,) or (n, L)
-            pixels[:, i] = bare(draw(predicted))
+            pixels[:, i] = draw_level(logits(Tensor(images.copy()))[:, i], levels, mixture)
     return Tensor(images)
+
+
+def centred(x: Tensor, levels: int) -> Tensor:
+    """Levels 0 ... L - 1 as numbers from -1 to 1. In a convolution, no level then looks like the
+    zeros that lie around the image."""
+    return x * (2 / (levels - 1)) - 1
 
 
 def receptive_field(
@@ -174,9 +205,9 @@ def receptive_field(
     host = np.random.default_rng(seed).integers(0, model.levels, (images, 1, height, width))
     weight = bare(next(model.parameters()))
     x = Tensor(from_host(array_module(weight), host.astype(weight.dtype)), requires_grad=True)
-    of_pixel = model.logits(x)[:, row * width + column]  # (B,) or (B, L)
+    of_pixel = model.logits(x)[:, row * width + column]  # (B,), or (B, L) or (B, 3 M)
     # One number per image. Of several logits any will do, here the first.
-    (of_pixel if model.levels == 2 else of_pixel[:, 0]).sum().backward()
+    (of_pixel if of_pixel.ndim == 1 else of_pixel[:, 0]).sum().backward()
     if x.grad is None:
         raise TypeError(
             f"receptive_field: {type(model).__name__} looks its pixels up in a table, so its "

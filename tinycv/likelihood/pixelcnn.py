@@ -25,7 +25,9 @@ The gated PixelCNN has two stacks and no blind spot:
     h ─ conv 1x3, type A or B ──────── + ─ gate ─ conv 1x1 ─ + ─ h'      h' sees what comes before
     └────────────────────────────────────────────────────────┘           the pixel, all of it
 
-``levels`` = 2 gives one logit per pixel (black or white), more levels a softmax over the levels.
+A pixel of two levels is predicted by one logit, a pixel of more levels by a softmax over them or,
+as in PixelCNN++ (Salimans et al. 2017), by a mixture of discretised logistics.  A softmax treats
+the levels as classes without an order; logistics give similar probabilities to similar levels.
 differs: one channel, no colours; widths of the user's choice.
 
 Read first: pixel_by_pixel.py, nn/masked.py.   See at work: demos/22_autoregressive.py.
@@ -38,7 +40,7 @@ from tinycv.engine.arguments import choice
 from tinycv.engine.methods import split
 from tinycv.engine.ops import relu, sigmoid, tanh
 from tinycv.engine.tensor import Tensor
-from tinycv.likelihood.pixel_by_pixel import PixelModel
+from tinycv.likelihood.pixel_by_pixel import PixelModel, centred
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.inputs import depth_of, whole
 from tinycv.nn.masked import MaskedConv2d, odd_window
@@ -51,7 +53,7 @@ class PixelCNN(PixelModel):
     """PixelCNN with plain masks, and with their blind spot.
 
     shape: (H, W), or the side of a square. width: channels of the blocks. depth: number of blocks.
-    kernel_size: of the first layer. levels: L.
+    kernel_size: of the first layer. levels: L. mixture: M, see PixelModel.
     first_mask: "A". "B" is the mistake that lets each pixel see itself, for the demo: the model
     then predicts what it is given, and its log_prob is no log p.
     """
@@ -63,9 +65,10 @@ class PixelCNN(PixelModel):
         depth: int = 3,
         kernel_size: int = 5,
         levels: int = 2,
+        mixture: int = 0,
         first_mask: str = "A",
     ):
-        super().__init__(shape, levels)
+        super().__init__(shape, levels, mixture=mixture)
         (width,) = whole("PixelCNN", 1, width=width)
         depth = depth_of(depth, "PixelCNN", 0)
         odd_window(kernel_size, "PixelCNN: kernel_size")
@@ -73,10 +76,10 @@ class PixelCNN(PixelModel):
         self.first = MaskedConv2d(1, width, kernel_size, first_mask)
         self.blocks = [ResidualBlock(width) for _ in range(depth)]
         self.hidden = Conv2d(width, width, 1)
-        self.head = Conv2d(width, outputs_of(self.levels), 1)
+        self.head = Conv2d(width, outputs_of(self.levels, self.mixture), 1)
 
     def logits(self, x: Tensor) -> Tensor:
-        """x (B, 1, H, W). Returns (B, D), or (B, D, L) if L > 2."""
+        """x (B, 1, H, W). Returns (B, D), (B, D, L) or (B, D, 3 M), as in PixelModel."""
         h = self.first(centred(x, self.levels))  # (B, C, H, W)
         for block in self.blocks:
             h = block(h)
@@ -103,23 +106,30 @@ class GatedPixelCNN(PixelModel):
     """The gated PixelCNN, with a vertical and a horizontal stack.
 
     shape: (H, W), or the side of a square. width: channels of each stack. depth: number of layers.
-    kernel_size: of the first layer; the others have 3. levels: L.
+    kernel_size: of the first layer; the others have 3. levels: L. mixture: M, see
+    PixelModel.
     """
 
     def __init__(
-        self, shape: Pair, width: int = 32, depth: int = 4, kernel_size: int = 3, levels: int = 2
+        self,
+        shape: Pair,
+        width: int = 32,
+        depth: int = 4,
+        kernel_size: int = 3,
+        levels: int = 2,
+        mixture: int = 0,
     ):
-        super().__init__(shape, levels)
+        super().__init__(shape, levels, mixture=mixture)
         (width,) = whole("GatedPixelCNN", 1, width=width)
         depth = depth_of(depth, "GatedPixelCNN", 1)
         odd_window(kernel_size, "GatedPixelCNN: kernel_size")
         first = GatedLayer(1, width, kernel_size, "A")
         self.layers = [first, *(GatedLayer(width, width, 3, "B") for _ in range(depth - 1))]
         self.hidden = Conv2d(width, width, 1)
-        self.head = Conv2d(width, outputs_of(self.levels), 1)
+        self.head = Conv2d(width, outputs_of(self.levels, self.mixture), 1)
 
     def logits(self, x: Tensor) -> Tensor:
-        """x (B, 1, H, W). Returns (B, D), or (B, D, L) if L > 2."""
+        """x (B, 1, H, W). Returns (B, D), (B, D, L) or (B, D, 3 M), as in PixelModel."""
         v = h = centred(x, self.levels)
         for layer in self.layers:
             v, h = layer(v, h)  # (B, C, H, W) each
@@ -157,14 +167,11 @@ def gate(h: Tensor) -> Tensor:
     return tanh(f) * sigmoid(g)
 
 
-def centred(x: Tensor, levels: int) -> Tensor:
-    """Levels 0 ... L - 1 as numbers from -1 to 1, so that no level looks like the zeros that lie
-    around the image."""
-    return x * (2 / (levels - 1)) - 1
-
-
-def outputs_of(levels: int) -> int:
-    """How many logits a pixel has: one if it is black or white, otherwise one for each level."""
+def outputs_of(levels: int, mixture: int) -> int:
+    """How many numbers predict a pixel: three for each logistic of a mixture (weight, mean, scale),
+    or one logit if the pixel is black or white, or one for each level."""
+    if mixture:
+        return 3 * mixture
     return 1 if levels == 2 else levels
 
 
