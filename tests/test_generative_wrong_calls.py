@@ -87,9 +87,9 @@ def density(x):
 
 PAINTER = spade.LabelToImage(3, latent=2, widths=(2, 2), side=8)
 MAPS = np.zeros((4, 8, 8), np.int64)
-CODER = VAE(64, 2, hidden=(4,))
-TWO_STAGES = latent.LatentDiffusion(CODER, networks.ScoreMLP(2, 4, 1, 2))
-LSGM = latent.LSGM(CODER, networks.ScoreMLP(2, 4, 1, 2))
+PLAIN_VAE = VAE(64, 2, hidden=(4,))
+TWO_STAGES = latent.LatentDiffusion(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
+LSGM = latent.LSGM(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
 STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
 CALLS = {
@@ -196,13 +196,13 @@ CALLS = {
     },
     latent.joined: {"two_stages": TWO_STAGES, "mixing_logit": 3.0},
     latent.LSGM: {
-        "vae": CODER,
+        "vae": PLAIN_VAE,
         "network": networks.ScoreMLP(2, 4, 1, 2),
         "sde": latent.LatentVP(),
         "mixing_logit": -3.0,
     },
     latent.LatentDiffusion: {
-        "vae": CODER,
+        "vae": PLAIN_VAE,
         "network": networks.ScoreMLP(2, 4, 1, 2),
         "sigma_min": 0.01,
         "sigma_max": 20.0,
