@@ -48,6 +48,18 @@ def test_the_probabilities_of_all_images_of_three_levels_sum_to_1(model):
     assert np.exp(model(x, levels=3).log_prob(every)).sum() == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.parametrize("pseudo", [0.0, 0.5, 3.0])
+def test_pairs_and_single_pixels_agree_also_with_pseudo_counts(pseudo):
+    """The margins of every pair of pixels are the probabilities of the single pixels."""
+    x = RNG.integers(0, 3, (20, 4))
+    pairs, single = pair_probabilities(x, 3, pseudo), IndependentPixels(x, 3, pseudo).p
+    for i, j in np.ndindex(4, 4):
+        np.testing.assert_allclose(pairs[i, j].sum(axis=1), single[i], rtol=1e-12)
+        np.testing.assert_allclose(pairs[i, j].sum(axis=0), single[j], rtol=1e-12)
+        if i == j:
+            assert (pairs[i, j] == np.diag(np.diag(pairs[i, j]))).all()
+
+
 def test_a_chow_liu_tree_never_loses_to_independent_pixels_on_its_training_data():
     for n in (1, 2, 5, 30, 200):
         x = small_images(n)
