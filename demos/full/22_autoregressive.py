@@ -2,7 +2,7 @@
 
 The demo is run from each seed. Then MADE learns the small digits in six orders of the pixels;
 receptive fields are measured for stacks of every depth; and MADE, the gated PixelCNN and image GPT
-learn 4,000 digits of MNIST, binarised anew in every step (dynamic binarisation, as in demo 20).
+learn 4,000 digits of MNIST, binarised again in every step (dynamic binarisation, as in demo 20).
 python demos/22_autoregressive.py --full
 """
 
@@ -66,7 +66,7 @@ for name, counts in unseen.items():
         f"{name}: pixels not seen of {earlier.sum()} earlier ones, after {DEPTHS} blocks", counts
     )
 
-# %% MNIST: 4,000 training digits, binarised anew in every step; the test digits once
+# %% MNIST: 4,000 training digits, binarised again in every step; the test digits once
 x, _, test, _ = mnist_5k(seed=0)
 x, test = x[: show.choose(quick=128, full=4000)], test[: show.choose(quick=20, full=1000)]
 tinycv.manual_seed(0)
@@ -101,7 +101,7 @@ def in_parts(model, digits):
 
 
 def learn_dynamically(model, total, rate):
-    """Train on digits that are binarised anew in every step."""
+    """Train on digits that are binarised again in every step."""
 
     def log_prob(images, step):
         return model.log_prob(binarize(images))
