@@ -252,6 +252,18 @@ def test_a_pixel_that_is_no_level_is_refused(name, bad):
         small_model(name).log_prob(x)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_on_a_gpu_a_pixel_that_is_no_level_makes_its_own_image_nan(name, double):
+    """Its values are not looked at, because the host would have to wait for the GPU."""
+    model = small_model(name).to("gpu")
+    x = np.zeros((3, 1, 3, 3))
+    for pixel, bad in ((0, 0.5), (4, -1.0), (8, np.inf)):
+        wrong = x.copy()
+        wrong[1].flat[pixel] = bad
+        nats = model.log_prob(Tensor(wrong, device="gpu")).numpy()
+        assert np.isnan(nats).tolist() == [False, True, False]
+
+
 def test_a_known_pixel_after_an_unknown_one_is_refused():
     known = np.array([[True] * 3, [False, True, False], [False] * 3])
     with pytest.raises(ValueError, match="known pixels must come first"):

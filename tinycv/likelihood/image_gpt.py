@@ -29,6 +29,7 @@ import numpy as np
 
 from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.backend import Array, array_module, constant
+from tinycv.engine.ops import where
 from tinycv.engine.tensor import ArrayLike, Tensor, bare, no_grad
 from tinycv.likelihood.pixel_by_pixel import PixelModel, flat, levels_in, order_of, start_of
 from tinycv.nn.distributions import categorical_log_prob, categorical_sample
@@ -98,8 +99,14 @@ class ImageGPT(PixelModel):
 
     def word_log_probs(self, x: Examples) -> Tensor:
         """log p(w_t | the words before it), for each patch in the order of the patches: (B, T)."""
-        words = self.to_words(bare(levels_in(x, self, "ImageGPT: x")))
-        return categorical_log_prob(words, self.word_logits(words))
+        pixels = bare(levels_in(x, self, "ImageGPT: x"))
+        words = self.to_words(pixels)
+        log_p = categorical_log_prob(words, self.word_logits(words))
+        xp = array_module(pixels)
+        if xp is np:
+            return log_p
+        # On a GPU, a pixel that is no level became NaN, and the word of its patch is arbitrary.
+        return where(xp.isfinite(flat(pixels)).all(axis=1)[:, None], log_p, np.nan)
 
     def pixel_log_probs(self, x: Examples) -> Tensor:
         """As in PixelModel; only with patch = 1, since a patch of several pixels is one word."""
@@ -135,7 +142,10 @@ class ImageGPT(PixelModel):
                 words = self.write_cached(words, first_unknown)
             else:
                 words = self.write_uncached(words, first_unknown)
-        return Tensor(self.to_images(words))
+        xp, drawn = array_module(images), self.to_images(words)
+        return Tensor(
+            xp.where(xp.isnan(images), images, drawn)
+        )  # NaN: on a GPU, no level was given
 
     def write_cached(self, words: Array, first_unknown: int) -> Array:
         """Draw the words (n, T) from ``first_unknown`` on. The cache holds the past, so each step
