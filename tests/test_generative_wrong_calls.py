@@ -947,6 +947,7 @@ WRONG = {
         lambda f: diffusion.denoiser(f, SCHEDULE)(X, 3),
         lambda f: diffusion.clipped(f)(X, 3),
         lambda f: guidance.guided(f, LABELS, 3, 1.0)(X, 3),
+        lambda f: latent.score_cross_entropy(f, sde.VP(), X, 0.5, 1.0, first=0.01),
         lambda f: inpaint.inpainting(f, SCHEDULE, X, Tensor(POINTS > 0))(X, 5, 2),
     ],
 )

@@ -19,6 +19,7 @@ from tinycv.diffusion.latent import (
     LatentDiffusion,
     LatentVP,
     MixedScore,
+    VelocityNoise,
     bound_of,
     joined,
     score_cross_entropy,
@@ -212,6 +213,12 @@ def test_without_a_mixing_logit_the_network_alone_predicts():
     prior, z, t = mixed(None), Tensor(RNG.normal(size=(5, 2))), Tensor(RNG.random(5))
     np.testing.assert_array_equal(prior(z, t).numpy(), prior.network(z, t).numpy())
     assert "mixing_logit" not in prior.state_dict()
+
+
+def test_velocity_noise_of_a_network_that_answers_0_is_the_score_of_the_standard_normal():
+    sde, z, t = LatentVP(), RNG.normal(size=(5, 2)), np.linspace(0.1, 1, 5)
+    found = VelocityNoise(Exact(), sde)(Tensor(z), Tensor(t)).numpy()
+    np.testing.assert_allclose(found, sde.noise(t)[:, None] * z)
 
 
 def test_the_gradient_reaches_alpha_and_the_network():
