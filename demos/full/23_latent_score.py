@@ -117,11 +117,11 @@ def on_device(counts):
     return Tensor(counts, device=show.device)
 
 
-def from_density(log_density, counts, levels):
+def from_density(log_density, counts, levels, repeats=8):
     """-log P of images of levels, bounded by the log-density of the dequantised images: the mean
-    over eight draws of the noise, (N,)."""
+    over several draws of the noise, (N,)."""
     draws = []
-    for _ in range(show.choose(quick=1, full=8)):
+    for _ in range(show.choose(quick=1, full=repeats)):
         with tinycv.no_grad():
             draws.append(to_numpy(log_density(dequantize(on_device(counts), levels))))
     return -log_prob_of_levels(np.mean(draws, axis=0, dtype=np.float64), levels, PIXELS)
@@ -343,7 +343,7 @@ def fit_probability_flow():
 
     seconds = train("probability flow", model, loss_of, LEVELS, 2500, 2e-3)
     score = score_of(denoiser(model, vp, "v"), vp)
-    times = FIRST + (1 - FIRST) * np.linspace(0, 1, show.choose(quick=3, full=31)) ** 2
+    times = FIRST + (1 - FIRST) * np.linspace(0, 1, show.choose(quick=3, full=26)) ** 2
 
     def log_density(y):
         x = in_units(y)
@@ -354,7 +354,7 @@ def fit_probability_flow():
         x = vp.prior((n, PIXELS), to_device(np.zeros(1, np.float32), show.device))
         return as_images((to_numpy(solve(vp.flow(score), x, times[::-1])) + 1) / 2)
 
-    nats = partial(from_density, log_density, levels=LEVELS)
+    nats = partial(from_density, log_density, levels=LEVELS, repeats=1)
     return Fitted(nats, draw_images, seconds, size_of(model))
 
 
@@ -404,6 +404,9 @@ for levels, found in ((LEVELS, fitted), (2, binary)):
         found["diffusion, probability flow"] = fit_probability_flow()
         flow_of_levels, diffusion_of_levels = flow, diffusion
 
+order = *FIVE, "diffusion, probability flow", "latent diffusion"
+fitted = {family: fitted[family] for family in order}
+
 # %% Measure likelihoods: bits per dimension of 17 levels, nats of binarised images
 KINDS = {
     "VAE": "bound (ELBO)",
@@ -413,7 +416,7 @@ KINDS = {
     "diffusion, probability flow": "exact density; a bound for levels",
     "latent diffusion": "bound",
 }
-unseen, seen = in_levels(test_images, LEVELS), in_levels(images[: len(test_images)], LEVELS)
+unseen, seen = in_levels(test_images, LEVELS), in_levels(images[:150], LEVELS)
 bits = {}
 for family, of_family in fitted.items():
     if of_family.nats is None:
@@ -426,7 +429,7 @@ for family, of_family in fitted.items():
             bits[family] = found
 
 unseen_binary = in_levels(test_images, 2)
-seen_binary = in_levels(images[: len(test_images)], 2)
+seen_binary = in_levels(images[:150], 2)
 for family, of_family in binary.items():
     for name, counts in (("unseen", unseen_binary), ("training", seen_binary)):
         tinycv.manual_seed(show.seed)
@@ -594,24 +597,28 @@ top, bottom = figure.subfigures(2, 1, height_ratios=(1.75, 1))
 rows = {"real digits": test_images[:12], **shown_digits}
 draw.image_rows(top.subplots(), {name.replace(", ", ",\n"): row for name, row in rows.items()})
 left, right = bottom.subplots(1, 2, width_ratios=(1.2, 1))
-# bits per unit of log noise, so that areas under the curve are bits
-width = np.abs(np.gradient(np.log10(ratio)))
-density = {}
-for variance, found in parts.items():
-    density[f"{variance} variance"] = (ratio, TO_BITS * to_numpy(found.steps).mean(axis=0) / width)
-draw.curves(left, density, "noise / signal of x_t", "bits per pixel and decade of noise")
+decades = np.abs(np.gradient(np.log10(ratio)))  # of noise, from step to step
+LABELS = {"large": r"variance $\beta$", "small": r"variance $\tilde\beta$", "own": "own variance"}
+for (variance, found), colour in zip(
+    parts.items(), (draw.RED, draw.ORANGE, draw.BLUE), strict=True
+):
+    of_steps = TO_BITS * to_numpy(found.steps).mean(axis=0)
+    label = f"{LABELS[variance]}: {TO_BITS * to_numpy(found.total).mean():.2f} bits"
+    left.plot(ratio, of_steps / decades, color=colour, label=label)
+left.set(xlabel="noise / signal of x_t", ylabel="bits per pixel and decade of noise")
+left.spines[["top", "right"]].set_visible(False)
 left.set_xscale("log")
-left.legend(frameon=False)
-left.set_title("Where the bits go (area: bits)", fontsize=11)
+left.legend(frameon=False, fontsize=9)
+left.set_title("Where the bits of diffusion go", fontsize=11)
 names = [*bits, "Chow-Liu tree", "independent pixels"]
 values = [*bits.values()]
 values += [bits_per_dim(exact_bits[name].mean(), PIXELS) for name in names[len(bits) :]]
-order = np.argsort(values)
-colours = [draw.BLUE if names[i] in bits else draw.PALE for i in order]
+ranking = np.argsort(values)
+colours = [draw.BLUE if names[i] in bits else draw.PALE for i in ranking]
 right.barh(
-    [names[i].replace(", ", ",\n") for i in order], [values[i] for i in order], color=colours
+    [names[i].replace(", ", ",\n") for i in ranking], [values[i] for i in ranking], color=colours
 )
-for place, i in enumerate(order):
+for place, i in enumerate(ranking):
     right.text(values[i], place, f" {values[i]:.2f}", va="center", fontsize=9)
 right.invert_yaxis()
 right.set(xlabel="bits per pixel of unseen digits", xlim=(0, 1.2 * max(values)))
