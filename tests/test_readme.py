@@ -182,3 +182,18 @@ def test_targets_are_read_and_a_miss_is_seen(target, good, bad):
             and met([*good, bad], target) is False
             and met(bad, target) is False
         )
+
+
+def test_a_claim_about_a_family_whose_target_was_missed_does_not_hold():
+    from demos.readme import family_row, family_sentence
+
+    found = {
+        "GAN: Frechet multiple": {"value": 4.0},
+        "the lecture, of GAN, sharp: its sharpness": {"value": 0.98, "target": ">= 0.95"},
+        "the lecture, of GAN, drops modes: its recall": {"value": 0.1, "target": "< -0.05"},
+    }
+    assert family_sentence("GAN", found) == (
+        "- The lecture of **GAN**: *sharp* holds here (its sharpness: 0.98); "
+        "*drops modes* does not hold here (its recall: 0.1)."
+    )
+    assert family_row("GAN", found).startswith("| GAN |  | no likelihood |  | 4.0 |")
