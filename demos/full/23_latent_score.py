@@ -30,6 +30,7 @@ from tinycv.diffusion.schedule import DDPM
 from tinycv.diffusion.sde import VP
 from tinycv.diffusion.tweedie import score_of
 from tinycv.engine.backend import Stopwatch, to_device, to_numpy
+from tinycv.likelihood.autoregressive import MADE
 from tinycv.likelihood.baselines import (
     ChowLiuTree,
     GaussianDensity,
@@ -172,16 +173,19 @@ def fit_flow(levels):
     return flow, Fitted(nats, lambda n: as_images(flow.sample(n)), seconds, size_of(flow))
 
 
-# %% Autoregressive: a gated PixelCNN with a softmax over the levels of each pixel
+# %% Autoregressive: a gated PixelCNN with a softmax over 17 levels, MADE for 2 levels
 def fit_autoregressive(levels):
     tinycv.manual_seed(show.seed)
-    width, depth = show.choose(quick=4, full=32), show.choose(quick=1, full=4)
-    model = GatedPixelCNN(8, width, depth, levels=levels)
+    if levels == LEVELS:
+        width, depth = show.choose(quick=4, full=32), show.choose(quick=1, full=4)
+        model, total, rate = GatedPixelCNN(8, width, depth, levels=levels), 1500, 5e-3
+    else:
+        model, total, rate = MADE(8, (show.choose(quick=8, full=500),)), 2000, 3e-3
 
     def loss_of(counts):
         return -model.log_prob(counts).mean()
 
-    seconds = train("autoregressive", model, loss_of, levels, 1500, 2e-3)
+    seconds = train("autoregressive", model, loss_of, levels, total, rate)
 
     def nats(counts):
         with tinycv.no_grad():
