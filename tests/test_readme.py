@@ -115,14 +115,15 @@ def test_an_unknown_flag_is_refused_and_nothing_is_written(command, tmp_path):
 
 
 def test_what_there_is_is_there():
-    from tinycv import adversarial, diffusion, nn, sequence, vision
+    from tinycv import adversarial, diffusion, likelihood, nn, sequence, vision
 
     rows = re.findall(
         r"^\| (?:layers|norms|activations|models) \| (.*?) \|$",
         page("tinycv/README.md"),
         re.MULTILINE,
     )
-    names, homes = ", ".join(rows).split(", "), (nn, sequence, vision, adversarial, diffusion)
+    names = ", ".join(rows).split(", ")
+    homes = nn, sequence, vision, adversarial, likelihood, diffusion
     assert len(rows) == 4 and not [
         name for name in names if not any(hasattr(home, name) for home in homes)
     ]

@@ -43,7 +43,8 @@ A noise schedule is a(t) and σ(t).  A schedule of learning rates is in optim/sc
 """
 
 from tinycv.diffusion.dit import DiT
+from tinycv.diffusion.latent import LSGM, LatentDiffusion
 from tinycv.diffusion.mlp import ScoreMLP
 from tinycv.diffusion.unet import UNet
 
-__all__ = ["DiT", "ScoreMLP", "UNet"]
+__all__ = ["DiT", "LSGM", "LatentDiffusion", "ScoreMLP", "UNet"]

@@ -39,3 +39,44 @@ A likelihood is a sum or a difference of large terms, so it is computed as a log
 Nats of binary images, nats of densities and bits per dimension of levels are three different
 units; figures of different units never share a column.
 """
+
+from tinycv.likelihood.autoregressive import MADE
+from tinycv.likelihood.baselines import (
+    ChowLiuTree,
+    GaussianDensity,
+    IndependentPixels,
+    ProbabilisticPCA,
+)
+from tinycv.likelihood.flow import Flow, ImageRealNVP, RealNVP
+from tinycv.likelihood.glow import Glow
+from tinycv.likelihood.image_gpt import ImageGPT
+from tinycv.likelihood.pixelcnn import GatedPixelCNN, PixelCNN
+from tinycv.likelihood.units import (
+    binarize,
+    bits_per_dim,
+    dequantize,
+    log_prob_of_levels,
+    quantize,
+)
+from tinycv.likelihood.vae import VAE
+
+__all__ = [
+    "ChowLiuTree",
+    "Flow",
+    "GatedPixelCNN",
+    "GaussianDensity",
+    "Glow",
+    "ImageGPT",
+    "ImageRealNVP",
+    "IndependentPixels",
+    "MADE",
+    "PixelCNN",
+    "ProbabilisticPCA",
+    "RealNVP",
+    "VAE",
+    "binarize",
+    "bits_per_dim",
+    "dequantize",
+    "log_prob_of_levels",
+    "quantize",
+]
