@@ -14,9 +14,9 @@ of the posterior, with the denoiser's image D in place of x_0:
     p(x_{t-1} | x_t) = N( μ̃(x_t, D(x_t, t)), r_t² I )
 
 The variance r_t² is β_t ("large"), β̃_t = β_t (1 - ᾱ_{t-1}) / (1 - ᾱ_t) ("small"), or learned.
-β̃_1 is 0, because x_1 and x_0 determine x_0; the decoder takes β̃_2 instead, as the code of Ho et
-al. does.  A learned variance lies between both on a logarithmic scale, where v is one more output
-of the network for each pixel:
+β̃_1 is 0, because x_0 is known, so with "small" the decoder takes β̃_2 (as in the code of Ho et al.;
+differs: their decoder takes β̃_2 with β_t, too).  A learned variance lies between both on a
+logarithmic scale, where v is one more output of the network for each pixel:
 
     log r² = v log β_t + (1 - v) log β̃_t                      Nichol & Dhariwal 2021, eq. 15
     L_hybrid = L_simple + λ L,   λ = 0.001                    ibid., eq. 16
