@@ -148,7 +148,15 @@ LECTURE = (
         "不用训练好的网络也能迁移风格：优化像素，直到随机滤波器的 Gram 矩阵与风格图一致。",
     ),
     Slide("VAE", "变分自编码器（VAE）", coming="20"),
-    Slide("Normalizing flow", "标准化流", coming="21"),
+    Slide(
+        "Normalizing flow",
+        "标准化流",
+        ("likelihood/flow.py", "likelihood/glow.py", "diffusion/flow_matching.py"),
+        "21",
+        "tests/likelihood/test_flow.py",
+        "",
+        "可逆网络给出每个点的精确似然，平均负对数似然不会低于熵；流匹配学习速度，不需要行列式。",
+    ),
     Slide(
         "Autoregressive models of images",
         "图像的自回归模型",

@@ -143,6 +143,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "mean KL of GAN, R1, divided by that of diffusion",
         "seconds of sampling: diffusion divided by GAN",
     ),
+    "21_flow": (
+        "checkerboard, RealNVP: nats above the floor",
+        "largest error of the inverse, float64",
+        "digits, RealNVP: bits per dimension, test images",
+    ),
     "22_autoregressive": (
         "MADE, 8 orders: nats of test digits",
         "gated PixelCNN: nats of test digits",

@@ -138,7 +138,8 @@ def test_a_condition_reaches_the_network():
 def test_a_small_network_learns_to_move_noise_to_the_data():
     model = ScoreMLP(2, hidden=32, depth=2)
     optimizer = Adam(model.parameters(), lr=1e-2)
-    for _ in range(200):
+    for step in range(200):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 200)
         optimizer.zero_grad()
         flow_matching_loss(model, Tensor(data(256))).backward()
         optimizer.step()

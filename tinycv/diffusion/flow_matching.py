@@ -29,7 +29,7 @@ pairs (``noise=z``).  The paths become straighter, and fewer steps of the solver
 
 differs: both papers run the time from noise (0) to data (1); here it runs as in all files of this
 chapter.  Lipman et al. leave noise of a small sigma_min in the data; here, as in Liu et al., none.
-Read first: ode.py.
+Read first: ode.py.   See at work: demos/21_flow.py.
 Shapes: B examples of any shape, x (B, ...); t (B,).
 """
 

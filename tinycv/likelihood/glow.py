@@ -9,14 +9,13 @@
 
 Couplings with channel masks change half of the channels and read the other half.  RealNVP swaps the
 halves, layer by layer.  Glow mixes all channels instead, by a learned matrix W.  The determinant of
-W costs C³, and its gradient the inverse of W.  In the form P L (U + diag(s)), with a fixed
-permutation P, a unit lower triangular L and a strictly upper triangular U, it is the product of
-the s, whose signs are fixed too; as long as no s reaches 0, W stays invertible, and s = ±e^(log|s|)
-never does.
+W costs C³ operations.  In the form P L (U + diag(s)), with a permutation P, a unit lower triangular
+L and a strictly upper triangular U, it is the product of the s, up to its sign.  P and the signs of
+s are fixed, and log |s| is learned; so no s can reach 0, and W stays invertible.
 
-Batch norm would tie the examples of a batch to each other, and memory limits Glow to one image per
-batch.  So actnorm takes the statistics of the *first* batch alone, and after that is an ordinary
-affine layer with parameters that are learned.
+Batch norm would couple the examples of a batch, and the large images of the paper leave room for
+only one example per GPU.  So actnorm takes its statistics from the *first* batch alone; after that
+it is an affine layer whose parameters are learned.
 
 Read first: flow.py; engine/state.py, for the first batch.
 Shapes: B images, C channels, H x W pixels. A log-determinant is (B,).
