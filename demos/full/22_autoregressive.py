@@ -77,11 +77,13 @@ x, test = x[:, :, inside, inside], test[:, :, inside, inside]
 PUBLISHED = {
     "MADE": "60,000 digits, fixed binarisation, one mask: 94.5 (Karpathy's code)",
     "gated PixelCNN": "60,000 digits, fixed binarisation, PixelRNN: 79.20 (van den Oord 2016)",
-    "image GPT": "none published for binarised MNIST",
+    "image GPT": "still improving after the 600 steps that this page has time for",
 }
 gpt = {"d_model": show.choose(quick=8, full=64), "nhead": 4, "num_layers": 2, "dropout": 0.1}
 demo.BATCH = show.choose(quick=16, full=32)  # the loop of the demo, with smaller batches
-RECIPES = {  # name: (how it is made, steps, rate); the last 500 training digits chose the steps
+# name: (how it is made, steps, rate). On the last 500 of the 4,000 digits, all three still improved
+# at their last step (MADE 99.9 nats, gated PixelCNN 95.1): the time of this page sets the steps.
+RECIPES = {
     "MADE": (lambda: MADE(side, (show.choose(quick=8, full=500),)), 3000, 2e-3),
     "gated PixelCNN": (
         lambda: GatedPixelCNN(side, show.choose(quick=2, full=16), 5, 5),
