@@ -234,7 +234,15 @@ LECTURE = (
         "",
         "谁更稳定，谁不遗漏模式，谁更快：三项实测。",
     ),
-    Slide("Latent score models (LSGM)", "隐空间得分模型（LSGM）", coming="23"),
+    Slide(
+        "Latent score models (LSGM)",
+        "隐空间得分模型（LSGM）",
+        ("diffusion/latent.py",),
+        "23",
+        "tests/diffusion/test_latent.py",
+        "",
+        "同一个解码器：用扩散模型学出的先验代替 N(0, I)，生成的数字就清楚得多。",
+    ),
     Slide("Text to image (DALL-E)", "文本生成图像（DALL-E）", coming="24"),
     Slide("Video (Sora)", "视频（Sora）", coming="25"),
 )

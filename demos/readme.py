@@ -138,6 +138,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "checkerboard, VP, learned score: mean log-likelihood minus the truth, nats",
         "checkerboard: integral of the learned density over the plane",
     ),
+    "23_latent_score": (
+        "Frechet multiple, prior N(0, I)",
+        "Frechet multiple, two stages (latent diffusion), the same decoder",
+        "Frechet multiple, LSGM, trained end to end",
+    ),
     "19_gan_or_diffusion": (
         "mean KL of GAN, divided by that of diffusion",
         "mean KL of GAN, R1, divided by that of diffusion",
