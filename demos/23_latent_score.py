@@ -8,7 +8,9 @@ and score together, by a bound on the likelihood. The picture shows the digits o
 far they are from real ones (Frechet multiple: the distance to unseen digits, divided by that of the
 training digits), the bounds in nats, and the codes.
 The encoder sees gray pixels x; the decoder predicts, for each, the chance x that it is 1. So the
-bounds are for digits that are binarised anew each time (dynamic binarisation, as in demo 20).
+bounds are means over digits whose pixels are drawn as 0 or 1 (dynamic binarisation, as in demo 20).
+LSGM continues from the two stages. With the small weight of the KL it gains on training digits; on
+unseen digits its bound is no better than that of the two stages, because it overfits.
 Read first: tinycv/likelihood/vae.py, tinycv/diffusion/latent.py.
 Vahdat, Kreis & Kautz 2021 (LSGM); Rombach et al. 2022 (latent diffusion); Karras et al. 2022 (EDM).
 """
