@@ -147,7 +147,15 @@ LECTURE = (
         "",
         "不用训练好的网络也能迁移风格：优化像素，直到随机滤波器的 Gram 矩阵与风格图一致。",
     ),
-    Slide("VAE", "变分自编码器（VAE）", coming="20"),
+    Slide(
+        "VAE",
+        "变分自编码器（VAE）",
+        ("likelihood/vae.py", "likelihood/ais.py"),
+        "20",
+        "tests/likelihood/test_vae.py",
+        "",
+        "后验坍缩：VAE 只用一部分隐变量，层数更多时更少；用 IWAE 的下界则几乎全用，似然更高。",
+    ),
     Slide(
         "Normalizing flow",
         "标准化流",

@@ -148,6 +148,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "mean KL of GAN, R1, divided by that of diffusion",
         "seconds of sampling: diffusion divided by GAN",
     ),
+    "20_vae": (
+        "log p(x) of probabilistic PCA minus this ELBO, nats",
+        "IWAE-5 over the VAE: nats (L_500)",
+        "IWAE-5: active units of 50",
+    ),
     "21_flow": (
         "checkerboard, RealNVP: nats above the floor",
         "largest error of the inverse, float64",

@@ -27,7 +27,7 @@ part in the estimate (Wu et al. 2017).  With μ and s of the encoder the start i
 closer to the end, and u has the same scale along each axis.  The result is a lower bound for any μ
 and s > 0; the factor s only enters f.
 
-Read first: vae.py.
+Read first: vae.py.   See at work: demos/20_vae.py.
 Shapes: N chains, D axes; for images B of them, with C chains each.
 """
 

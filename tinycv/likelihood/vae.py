@@ -32,6 +32,7 @@ weight β < 1 of the KL at the start (warm-up); free bits, a KL per latent below
 gained; the bound of the IWAE; a smaller σ.
 
 Read first: nn/distributions.py.   Read next: ais.py, an estimate that does not rest on the encoder.
+See at work: demos/20_vae.py.
 Shapes: B images, D pixels of each, latent numbers of each code, k samples of codes per image.
 """
 
