@@ -1,5 +1,5 @@
 """23 · What does a diffusion model gain by working on the codes of a VAE (latent diffusion, LSGM)?
-python demos/23_latent_score.py      9 min on one core
+python demos/23_latent_score.py      10 min on one core
 
 A VAE writes 4,000 digits as codes of 16 numbers. New codes from N(0, I) often lie where no digit
 has its code, and the decoder makes no digit of them. A diffusion model of the codes repairs this,
@@ -206,7 +206,7 @@ show.measured("LSGM: share of the learned score, alpha, mean over the latents", 
 # %% Measure: time
 show.measured("seconds of training the VAE", seconds_of_vae)
 show.measured("seconds of training the diffusion of its codes", seconds_of_codes)
-show.measured("seconds of training LSGM, from the VAE on", seconds_of_lsgm)
+show.measured("seconds of training LSGM, from the two stages on", seconds_of_lsgm)
 show.measured(
     f"seconds to sample {len(x)} digits by latent diffusion, {HEUN} steps", watch_codes.seconds
 )
@@ -245,7 +245,7 @@ colours = draw.INK, draw.RED, draw.BLUE
 for ax, (name, points), colour in zip(
     middle.subplots(1, 3), on_plane.items(), colours, strict=True
 ):
-    draw.scatter(ax, points[:1500] @ plane, 4.0, colour, name, size=3.0)
+    draw.scatter(ax, points[:1500] @ plane, 5.0, colour, name, size=3.0)
 middle.supxlabel("1,500 codes in the plane of their two main directions (PCA)", fontsize=10)
 
 
@@ -276,5 +276,5 @@ for place, (distortion, rate) in enumerate(bounds.values()):
     bounds_axes.text(middle_of_rate, place, f"{rate:.1f}", ha="center", color="white", **written)
     bounds_axes.text(distortion + rate, place, f" {distortion + rate:.1f}", **written)
 bounds_axes.set_xlim(0, 1.25 * (distortions + rates).max())
-bounds_axes.set_xlabel("bound in nats: -log p(x|z), then KL (blue)")
+bounds_axes.set_xlabel("nats: -log p(x|z) + KL (blue)")
 show.finish(figure)
