@@ -20,6 +20,7 @@ MODELS = {
     "PixelCNN": lambda: PixelCNN(3, 6, 2, 3),
     "PixelCNN of 3 levels": lambda: PixelCNN(3, 6, 1, 3, levels=3),
     "gated PixelCNN": lambda: GatedPixelCNN(3, 4, 3),
+    "gated PixelCNN of one channel": lambda: GatedPixelCNN(3, 1, 3),
     "gated PixelCNN of 3 levels": lambda: GatedPixelCNN(3, 3, 2, levels=3),
     "PixelCNN of logistics": lambda: PixelCNN(3, 4, 1, 3, levels=3, mixture=2),
     "image GPT": lambda: ImageGPT(3, **SMALL),

@@ -327,6 +327,17 @@ def test_a_latent_that_ignores_the_image_is_not_active():
     assert active_units(vae, IMAGES) == 2
 
 
+@pytest.mark.parametrize(("deviation", "active"), [(0.09, 0), (0.11, 1)])
+def test_the_variance_of_a_code_and_not_its_deviation_makes_it_active(deviation, active):
+    vae = small_vae(decoder="gaussian", hidden=())
+    weight = np.zeros((6, 12), np.float32)
+    weight[0, 0] = deviation  # the first mean is the first pixel, times this
+    vae.encoder[0].weight.data = weight
+    images = np.zeros((2, 12), np.float32)
+    images[:, 0] = -1, 1
+    assert active_units(vae, images) == active
+
+
 # ── the rest ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -376,3 +387,15 @@ def test_labels_without_classes_and_classes_without_labels_are_refused():
 def test_a_label_out_of_range_is_refused():
     with pytest.raises(IndexError, match="holds 3; it must hold whole numbers from 0 to 2"):
         elbo(small_vae(classes=3), IMAGES, LABELS + 1)
+
+
+def test_noise_of_another_shape_than_the_codes_is_refused():
+    with pytest.raises(ValueError, match=r"elbo_terms: noise has shape \(6, 1\); it must be"):
+        elbo_terms(small_vae(), IMAGES, noise=Tensor(np.zeros((6, 1), np.float32)))
+
+
+def test_no_image_has_no_mean_and_one_image_no_variance():
+    with pytest.raises(ValueError, match="start_at_mean: images is empty"):
+        start_at_mean(small_vae(), IMAGES[:0])
+    with pytest.raises(ValueError, match="active_units: images holds one image"):
+        active_units(small_vae(), IMAGES[:1])

@@ -218,6 +218,11 @@ def elbo_terms(
     noise: ε (B, latent), to repeat a sample.
     """
     mean, log_var = of_vae(vae, "elbo_terms").encode(x, labels)
+    if noise is not None and tuple(batch(noise, "elbo_terms: noise").shape) != tuple(mean.shape):
+        raise ValueError(
+            f"elbo_terms: noise has shape {tuple(noise.shape)}; it must be {tuple(mean.shape)}, "
+            "one number per latent"
+        )
     z = normal_sample(mean, log_var, noise)  # (B, latent)
     return vae.log_likelihood(x, z, labels), total(kl_normal(mean, log_var), axis=-1)
 
@@ -314,6 +319,8 @@ def start_at_mean(vae: VAE, images: Any) -> None:
     bias = of_vae(vae, "start_at_mean").decoder[-1].bias
     images = bare(batch(images, "start_at_mean: images"))
     x = vae.pixels_of(Tensor(images, dtype=bias.dtype, device=bias.device), "start_at_mean")
+    if not len(x):
+        raise ValueError("start_at_mean: images is empty; there must be at least one")
     mean = x.mean(axis=0)  # (D,)
     if vae.kind == "bernoulli":
         mean = clip(mean, 0.01, 0.99)
@@ -336,6 +343,8 @@ def active_units(vae: VAE, images: Any, labels: Any = None, threshold: float = A
     Var_x(E[z_j|x]) > threshold (Burda et al. 2016, section 5.2)."""
     threshold = finite(threshold, "active_units: threshold", low=0)
     codes = codes_of(of_vae(vae, "active_units"), images, labels).astype(np.float64)
+    if len(codes) < 2:
+        raise ValueError("active_units: images holds one image; a variance needs at least two")
     return int((codes.var(axis=0) > threshold).sum())
 
 
