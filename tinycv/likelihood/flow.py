@@ -43,7 +43,7 @@ from tinycv.data.inputs import whole as at_most
 from tinycv.engine.arguments import choice, shown, sizes
 from tinycv.engine.create import randn
 from tinycv.engine.methods import concatenate, split
-from tinycv.engine.ops import exp, log, softplus, tanh
+from tinycv.engine.ops import exp, log, softplus, tanh, where
 from tinycv.engine.tensor import ArrayLike, Tensor, as_array, bare, no_grad
 from tinycv.nn import init
 from tinycv.nn.activation import ReLU
@@ -61,7 +61,8 @@ MOST_SCALES = 20  # more would need images of a million pixels across
 
 
 class AffineCoupling(Module):
-    """y = x where mask is 1, and x e^s + t where it is 0; s and t are computed from mask * x.
+    """y = x where mask is 1, and x e^s + t where it is 0; s and t are computed from the x where it
+    is 1.
 
     mask: zeros and ones, (D,) or (C, H, W), or a shape that broadcasts to that of an example.
     network: from (B, D) to (B, 2 D), or from (B, C, H, W) to (B, 2 C, H, W). The first half of the
@@ -76,7 +77,7 @@ class AffineCoupling(Module):
                 f"AffineCoupling: mask is {shown(zeros_and_ones)}; it must hold zeros and ones, at "
                 "least one of each"
             )
-        self.mask = Tensor(zeros_and_ones.astype(np.float32))
+        self.mask = Tensor(zeros_and_ones.astype(bool))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, ...). Returns y (B, ...) and log |det ∂y/∂x| (B,)."""
@@ -96,10 +97,10 @@ class AffineCoupling(Module):
                 f"have {self.mask.ndim + 1} axes, the first of which is the batch"
             )
         shape = (x.shape[0], 2 * x.shape[1], *x.shape[2:])
-        both = answer(self.network(self.mask * x), shape, "AffineCoupling: network")
+        kept = where(self.mask, x, 0.0)
+        both = answer(self.network(kept), shape, "AffineCoupling: network")
         s, t = split(both, 2, axis=1)
-        free = 1 - self.mask
-        return free * tanh(s), free * t
+        return where(self.mask, 0.0, tanh(s)), where(self.mask, 0.0, t)
 
 
 def alternating_mask(dim: int, first: int) -> np.ndarray:
@@ -282,9 +283,10 @@ class Logit(Module):
         p = self.alpha + (1 - 2 * self.alpha) * batch(x, "Logit: x")
         values = bare(p)
         if isinstance(values, np.ndarray) and not ((values > 0) & (values < 1)).all():
+            margin = self.alpha / (1 - 2 * self.alpha)
             raise ValueError(
                 f"Logit: x has values from {bare(x).min()} to {bare(x).max()}; they must be pixel "
-                "values from 0 to 1"
+                f"values from 0 to 1, or at most {margin:.4g} outside"
             )
         y = log(p) - log(1 - p)
         # dy/dx = (1 - 2 alpha) / (p (1 - p)), and -log p = softplus(-y), -log(1 - p) = softplus(y)

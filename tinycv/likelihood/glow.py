@@ -33,7 +33,7 @@ from tinycv.data.inputs import whole as at_most
 from tinycv.engine.backend import array_module, host_generator
 from tinycv.engine.create import eye
 from tinycv.engine.methods import concatenate
-from tinycv.engine.ops import all_reduce, exp, expand, log
+from tinycv.engine.ops import all_reduce, exp, expand, log, where
 from tinycv.engine.state import read_state, renew
 from tinycv.engine.tensor import Parameter, Tensor, bare
 from tinycv.likelihood.flow import (
@@ -145,13 +145,13 @@ class InvertibleConv1x1(Module):
         self.log_s = Parameter(np.log(np.abs(s)).astype(np.float32))
         self.sign = Tensor(np.sign(s).astype(np.float32))
         self.permutation = Tensor(permutation.astype(np.float32))
-        self.below = Tensor(np.tril(np.ones((channels, channels), np.float32), -1))
+        self.below = Tensor(np.tril(np.ones((channels, channels), bool), -1))
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """L and U + diag(s), both (C, C)."""
         identity = eye(len(self.sign), self.sign.dtype, self.sign.device)
-        lower = self.lower * self.below + identity
-        upper = self.upper * self.below.T + identity * (self.sign * exp(self.log_s))
+        lower = where(self.below, self.lower, identity)
+        upper = where(self.below.T, self.upper, identity * (self.sign * exp(self.log_s)))
         return lower, upper
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
