@@ -89,6 +89,7 @@ PAINTER = spade.LabelToImage(3, latent=2, widths=(2, 2), side=8)
 MAPS = np.zeros((4, 8, 8), np.int64)
 PLAIN_VAE = VAE(64, 2, hidden=(4,))
 TWO_STAGES = latent.LatentDiffusion(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
+TWO_STAGES.standardise(IMAGES)
 LSGM = latent.LSGM(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
 STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
@@ -573,6 +574,7 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "positive",
     "level_rows",
     "of_vae",
+    "expect_standardised",
     "parts_of",
     "Position",
     "at",
@@ -885,7 +887,7 @@ ALSO = {
     "LSGM.terms": ("VAE.encode",),
     "LSGM.loss": ("LSGM.loss", "VAE.encode"),
     "LSGM.sample": ("LSGM.sample_latents",),
-    "LatentDiffusion.standardise": ("VAE.encode",),
+    "LatentDiffusion.standardise": ("LatentDiffusion.standardise", "VAE.encode"),
     "LatentDiffusion.loss": ("VAE.encode", "edm_loss"),
     "DCGANGenerator": ("DCGANGenerator", "batch_norm"),
     "GradientPenalty": ("GradientPenalty", "slopes"),

@@ -365,6 +365,23 @@ def test_standardised_codes_have_mean_0_and_variance_1():
 
 
 @pytest.mark.statistical
+def test_two_stages_refuse_codes_that_nobody_has_standardised():
+    model = LatentDiffusion(VAE(6, 2, (5,)), ScoreMLP(2, 8, 1))
+    for call in (
+        lambda: model.loss(IMAGES.astype("float32")),
+        lambda: model.sample(2, 2),
+        lambda: joined(model),
+    ):
+        with pytest.raises(ValueError, match="call standardise"):
+            call()
+
+
+def test_one_image_has_no_standard_deviation():
+    model = LatentDiffusion(VAE(6, 2, (5,)), ScoreMLP(2, 8, 1))
+    with pytest.raises(ValueError, match="standardise: images holds 1; a standard deviation"):
+        model.standardise(IMAGES[:1].astype("float32"))
+
+
 def test_the_cross_entropy_of_two_stages_is_that_of_its_gaussian_prior():
     """With the denoiser of N(0, I), CE - H is KL(q(y|x) || N(0, 1 + σ_min²)) summed over latents,
     averaged over images."""

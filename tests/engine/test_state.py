@@ -15,7 +15,7 @@ import tinycv
 from tinycv import Tensor, diffusion, nn, sequence, vision
 from tinycv.adversarial import gan, spade
 from tinycv.adversarial import networks as gan_networks
-from tinycv.diffusion import dit, embedding, unet
+from tinycv.diffusion import dit, embedding, latent, unet
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
 from tinycv.likelihood import autoregressive, flow, glow, image_gpt, pixelcnn
@@ -146,6 +146,16 @@ LAYERS = {
     ),
     "Maxout": (lambda: gan_networks.Maxout(4, 3, 2), MAP),
     "ScoreMLP": (lambda: networks.ScoreMLP(4, hidden=6), MAP, RNG.uniform(size=B)),
+    "VelocityNoise": (
+        lambda: latent.VelocityNoise(networks.ScoreMLP(4, hidden=6)),
+        MAP,
+        RNG.uniform(size=B),
+    ),
+    "MixedScore": (
+        lambda: latent.MixedScore(networks.ScoreMLP(4, hidden=6), 4),
+        MAP,
+        RNG.uniform(size=B),
+    ),
     "Packed": (lambda: gan.Packed(nn.Linear(4, 1), 1), MAP),
     "Conditional": (lambda: gan.Conditional(nn.Linear(9, 2), 5), MAP, ids()),
     "ResBlock": (lambda: unet.ResBlock(4, 4, 8), rows(4, 4, 4), rows(8)),
@@ -211,7 +221,11 @@ ELSEWHERE = {
     "Attention",
     "Players",
     "Decoder",
-    "LabelToImage",  # draws noise; its parts are in the table
+    # draw noise; their parts are in the table
+    "LabelToImage",
+    "VAE",
+    "LSGM",
+    "LatentDiffusion",
     "Canvas",  # takes no input
     "PixelModel",  # the base of MADE, PixelCNN and ImageGPT
     # read from a file: tests/vision/test_vgg.py

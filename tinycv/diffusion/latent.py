@@ -51,7 +51,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from math import e, log, pi
+from math import e, log, nan, pi
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ from tinycv.diffusion.tweedie import Denoiser, score_of
 from tinycv.engine import ops
 from tinycv.engine.arguments import choice, shown
 from tinycv.engine.backend import Array, uniform
-from tinycv.engine.create import full, ones, ones_like, randn_like, zeros
+from tinycv.engine.create import full, ones_like, randn_like, zeros
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import exp, sigmoid
 from tinycv.engine.tensor import Parameter, Tensor, bare, no_grad
@@ -349,8 +349,8 @@ class LatentDiffusion(Module):
         self.vae = without_classes(vae, "LatentDiffusion")
         self.network = module_in(network, "LatentDiffusion")
         self.schedule = EDM(sigma_min, sigma_max)
-        self.register_buffer("mean", zeros(vae.latent))
-        self.register_buffer("std", ones(vae.latent))
+        self.register_buffer("mean", full((vae.latent,), nan))  # until standardise is called
+        self.register_buffer("std", full((vae.latent,), nan))
 
     def standardise(self, images: Examples) -> None:
         """Measure mean and standard deviation of each latent over the codes of images (N, ...).
@@ -359,6 +359,11 @@ class LatentDiffusion(Module):
         """
         with no_grad():
             mean, log_var = self.vae.encode(images)
+            if len(mean) < 2:
+                raise ValueError(
+                    f"LatentDiffusion.standardise: images holds {len(mean)}; a standard deviation "
+                    "needs at least two"
+                )
             centred = mean - mean.mean(axis=0)
             variance = (centred * centred + exp(log_var)).mean(axis=0)
             self.mean, self.std = mean.mean(axis=0), variance**0.5
@@ -366,6 +371,7 @@ class LatentDiffusion(Module):
     def encode(self, x: Examples) -> tuple[Tensor, Tensor]:
         """A code y of each image of x (B, ...) in units of mean 0 and variance 1, (B, D), and the
         entropy in nats of the density of y with noise of level sigma_min, (B,). No gradient."""
+        expect_standardised(self, "LatentDiffusion.encode")
         with no_grad():
             mean, log_var = self.vae.encode(x)
             y = (normal_sample(mean, log_var) - self.mean) / self.std
@@ -407,6 +413,7 @@ class LatentDiffusion(Module):
     def sample_latents(self, n: int, steps: int = 30) -> Tensor:
         """n codes of the prior, (n, D), by ``steps`` steps of Heun's method."""
         n, steps = whole("LatentDiffusion.sample_latents", 1, n=n, steps=steps)
+        expect_standardised(self, "LatentDiffusion.sample_latents")
         start = self.schedule.last * noise_for(self.vae, n)
         with no_grad():
             y = sample(partial(heun_step, self.denoiser()), start, self.schedule.times(steps))
@@ -428,6 +435,7 @@ def joined(two_stages: LatentDiffusion, mixing_logit: float = 3.0) -> LSGM:
     if not isinstance(two_stages, LatentDiffusion):
         raise TypeError(f"joined: two_stages is {shown(two_stages)}; it must be a LatentDiffusion")
     mixing_logit = finite(mixing_logit, "joined: mixing_logit")
+    expect_standardised(two_stages, "joined")
     copy = deepcopy(two_stages)
     last, first = copy.vae.encoder[-1], copy.vae.decoder[0]
     mean, std = copy.mean.detach(), copy.std.detach()
@@ -478,6 +486,17 @@ def without_classes(vae: VAE, who: str) -> VAE:
             "needs the image alone"
         )
     return vae
+
+
+def expect_standardised(model: LatentDiffusion, who: str) -> None:
+    """ValueError before ``standardise``. On a GPU the results are NaN then, because reading values
+    would mean waiting."""
+    std = bare(model.std)
+    if isinstance(std, np.ndarray) and np.isnan(std).any():
+        raise ValueError(
+            f"{who}: the codes have no mean and deviation yet; call standardise(images) first, "
+            "with the images of training"
+        )
 
 
 def module_in(network: Module, who: str) -> Module:
