@@ -6,7 +6,8 @@ has its code, and the decoder makes no digit of them. A diffusion model of the c
 with the same decoder: two stages (latent diffusion). LSGM goes further and trains encoder, decoder
 and score together, by a bound on the likelihood. The picture shows the digits of each prior, how
 far they are from real ones (Frechet multiple: the distance to unseen digits, divided by that of the
-training digits), the bounds in nats, and the codes.
+training digits), the bounds in nats, the codes, and how long it takes to sample digits of equal
+quality from a diffusion model of the pixels themselves.
 The encoder sees gray pixels x; the decoder predicts, for each, the chance x that it is 1. So the
 bounds are means over digits whose pixels are drawn as 0 or 1 (dynamic binarisation, as in demo 20).
 LSGM continues from the two stages. With the small weight of the KL it gains on training digits; on
@@ -23,7 +24,9 @@ import tinycv
 from tinycv import Tensor, nn
 from tinycv.data import DataLoader, mnist_5k
 from tinycv.diffusion import ScoreMLP
+from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
 from tinycv.diffusion.latent import LatentDiffusion, bound_of, joined
+from tinycv.diffusion.samplers import sample
 from tinycv.engine.backend import Stopwatch
 from tinycv.likelihood.vae import VAE, elbo_terms, vae_loss
 from tinycv.nn.distributions import normal_sample
@@ -95,11 +98,37 @@ lsgm = joined(two_stages)
 lsgm_epochs = show.choose(quick=1, default=32)  # 31 steps each
 seconds_of_lsgm = train("LSGM", lsgm, partial(lsgm.loss, beta=BETA), lsgm_epochs, BATCH, 5e-4)
 
+# %% Beside them: a diffusion model of the pixels, with about as much training as VAE and codes
+SPREAD = float(x.std())  # of the pixels
+pixel_network = ScoreMLP(784, hidden=show.choose(quick=16, default=400), depth=3).to(show.device)
+
+
+def pixel_loss(images):
+    pixels = images.reshape((len(images), 784))
+    return edm_loss(pixel_network, pixels, sigma_data=SPREAD, mean=-0.6, std=1.2)
+
+
+pixel_epochs = show.choose(quick=1, default=80)  # 31 steps each
+seconds_of_pixels = train("pixels", pixel_network, pixel_loss, pixel_epochs, BATCH, 2e-3)
+
 
 # %% Sampling: as many images from each prior as there are training digits
 def images_of(codes, vae=vae):
     """The decoder's mean images of codes (N, 16): NumPy (N, 1, 28, 28)."""
     return vae.pixels(codes).numpy().reshape(-1, 1, 28, 28)
+
+
+def from_codes(count):
+    """Latent diffusion in ``count`` steps."""
+    return images_of(two_stages.sample_latents(len(x), count))
+
+
+def from_pixels(count):
+    """Diffusion of the pixels in ``count`` steps."""
+    start = 20 * tinycv.randn(len(x), 784, device=show.device)
+    step = partial(heun_step, edm_denoiser(pixel_network, SPREAD))
+    levels = edm_sigmas(count, 0.01, 20.0)
+    return sample(step, start, levels).numpy().clip(0, 1).reshape(-1, 1, 28, 28)
 
 
 rng = np.random.default_rng(show.seed)
@@ -112,14 +141,12 @@ with tinycv.no_grad():
         codes.numpy().mean(axis=0), np.cov(codes.numpy().T), len(x)
     ).astype(np.float32)
     standard = tinycv.randn_like(codes)
-    with Stopwatch(show.device) as watch_codes:
-        latent_codes = two_stages.sample_latents(len(x), HEUN)
-        diffused = images_of(latent_codes)
+    latent_codes = two_stages.sample_latents(len(x), HEUN)
     lsgm_codes, _ = lsgm.encode(Tensor(x, device=show.device))
     made = {
         "N(0, I)": images_of(standard),
         "Gaussian": images_of(Tensor(gaussian, device=show.device)),
-        "latent diffusion": diffused,
+        "latent diffusion": images_of(latent_codes),
         "training codes": images_of(codes),
         "LSGM": images_of(lsgm.sample_latents(len(x), HEUN), lsgm.vae),
         "LSGM, training codes": images_of(lsgm_codes, lsgm.vae),
@@ -203,13 +230,34 @@ for name, bound in {
 alpha = 1 / (1 + np.exp(-lsgm.prior.mixing_logit.numpy()))
 show.measured("LSGM: share of the learned score, alpha, mean over the latents", alpha.mean())
 
+# %% Measure: how fast each diffusion model samples digits of the same quality
+COUNTS = show.choose(quick=(2, 3), default=(3, 5, 10, 30))  # Heun steps
+by_seconds = {}  # model: (seconds, Frechet multiple) for each count of steps, (2, 4)
+for name, sample_in in {"latent diffusion": from_codes, "pixel diffusion": from_pixels}.items():
+    points = []
+    for count in COUNTS:
+        tinycv.manual_seed(show.seed)
+        with tinycv.no_grad(), Stopwatch(show.device) as watch:
+            images = sample_in(count)
+        points.append((watch.seconds, judge.frechet_multiple(images, x, test)))
+    by_seconds[name] = np.array(points).T
+both_reach = max(multiple.min() for _, multiple in by_seconds.values())
+fastest = {}
+for name, (seconds, multiple) in by_seconds.items():
+    fastest[name] = seconds[multiple <= both_reach].min()
+    show.measured(f"{name}: Frechet multiple, {COUNTS} steps", list(multiple))
+    show.measured(f"{name}: seconds to sample {len(x)} digits, {COUNTS} steps", list(seconds))
+show.measured(
+    f"seconds for a Frechet multiple of {both_reach:.1f}: pixel diffusion / latent diffusion",
+    fastest["pixel diffusion"] / fastest["latent diffusion"],
+    target="> 1",
+)
+
 # %% Measure: time
 show.measured("seconds of training the VAE", seconds_of_vae)
 show.measured("seconds of training the diffusion of its codes", seconds_of_codes)
 show.measured("seconds of training LSGM, from the two stages on", seconds_of_lsgm)
-show.measured(
-    f"seconds to sample {len(x)} digits by latent diffusion, {HEUN} steps", watch_codes.seconds
-)
+show.measured("seconds of training the diffusion of the pixels", seconds_of_pixels)
 
 # %% Draw: samples of each prior
 n_vae, n_codes = multiples["N(0, I)"], multiples["latent diffusion"]
