@@ -28,6 +28,7 @@ from tinycv.likelihood.vae import (
 from tinycv.nn import Module
 from tinycv.nn.distributions import normal_log_prob
 from tinycv.optim import LBFGS
+from tinycv.training import parallel
 
 IMAGES = (np.random.default_rng(0).random((6, 1, 3, 4)) < 0.5).astype(np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -150,6 +151,19 @@ def test_free_bits_take_the_gradient_of_the_kl_away_below_them():
     vae = VAE(12, 3, hidden=())
     vae.decoder[0].weight.data = np.zeros((12, 3), np.float32)  # z has no influence on the image
     vae_loss(vae, IMAGES, free_bits=50.0).backward()
+    weight = vae.encoder[0].weight
+    assert weight.grad is not None and (weight.grad.numpy() == 0).all()
+
+
+def test_free_bits_count_the_kl_of_the_whole_batch_if_threads_compute_shards_of_it():
+    vae = VAE(12, 1, hidden=(), sigma=1.0, decoder="gaussian")
+    vae.decoder[0].weight.data = np.zeros((12, 1), np.float32)  # z has no influence on the image
+    vae.encoder[0].weight.data = np.full((2, 12), [[0.1], [0.0]], np.float32)
+    vae.encoder[0].bias.data = np.zeros(2, np.float32)
+    # The KL is 0.72 in the first half and 0 in the second, on average 0.36: below the free bits.
+    images = np.repeat(np.array([1, 0], np.float32), 3)[:, None] * np.ones((6, 12), np.float32)
+    with parallel.threads(2) as group:
+        group.backward(lambda x: vae_loss(vae, x, free_bits=0.5), images)
     weight = vae.encoder[0].weight
     assert weight.grad is not None and (weight.grad.numpy() == 0).all()
 

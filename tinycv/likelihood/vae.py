@@ -50,7 +50,7 @@ from tinycv.engine.arguments import choice, is_array, shown, sizes
 from tinycv.engine.backend import array_module
 from tinycv.engine.create import one_hot, randn, randn_like
 from tinycv.engine.methods import concatenate, split
-from tinycv.engine.ops import clip, exp, logsumexp, maximum, sigmoid
+from tinycv.engine.ops import all_reduce, clip, exp, logsumexp, maximum, sigmoid
 from tinycv.engine.ops import sum as total
 from tinycv.engine.tensor import ArrayLike, Parameter, Tensor, bare, no_grad
 from tinycv.nn import init
@@ -256,7 +256,9 @@ def vae_loss(
         kl_normal(mean, log_var), axis=0
     )  # (latent,): a mean over images, not over latents
     if free_bits:
-        kl = maximum(kl, free_bits)
+        # If threads compute shards of the batch, what counts is the mean over all of it.
+        share = len(mean) / max(1, all_reduce(len(mean)))
+        kl = maximum(all_reduce(share * kl), free_bits)
     return beta * kl.sum() - log_likelihood.mean()
 
 
