@@ -6,8 +6,8 @@ has its code, and the decoder makes no digit of them. A diffusion model of the c
 with the same decoder: two stages (latent diffusion). LSGM goes further and trains encoder, decoder
 and score together, by a bound on the likelihood. The picture shows the digits of each prior, how
 far they are from real ones (Frechet multiple: the distance to unseen digits, divided by that of the
-training digits), the bounds in nats, and the codes. Beside it, a diffusion model of the pixels, with
-the same kind of network, needs longer to sample digits of the same quality, and with this little
+training digits), the bounds in nats, and the codes. Beside it, a diffusion model of the pixels,
+with the same kind of network, needs longer to sample digits of the same quality, and with so little
 training it never comes near. (The U-Net of demo 17 does, after far more training.)
 The encoder sees gray pixels x; the decoder predicts, for each, the chance x that it is 1. So the
 bounds are means over digits whose pixels are drawn as 0 or 1 (dynamic binarisation, as in demo 20).
