@@ -5,28 +5,29 @@
     L_{t-1}  =  KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) )               one for each step
     L_0      =  -log p(x_0 | x_1)                                             the decoder
 
-A diffusion model is a VAE with T layers of latents x_1 ... x_T and an encoder q that nobody has to
-train: it adds noise.  So it has an ELBO, and L is minus that.  A step p(x_{t-1} | x_t) has the mean
-of the posterior, with the denoiser's image D in place of x_0:
+A diffusion model is a VAE with T layers of latents x_1 ... x_T, whose encoder q adds noise and
+needs no training.  So it has an ELBO, and L is minus the ELBO.  A step p(x_{t-1} | x_t) has the
+mean of the posterior q(x_{t-1} | x_t, x_0), with the denoiser's image D in place of x_0:
 
     q(x_{t-1} | x_t, x_0) = N( μ̃(x_t, x_0), β̃_t I )                                   eq. 6 and 7
     μ̃(x_t, x_0) = √ᾱ_{t-1} β_t / (1 - ᾱ_t) x_0  +  √α_t (1 - ᾱ_{t-1}) / (1 - ᾱ_t) x_t
     p(x_{t-1} | x_t) = N( μ̃(x_t, D(x_t, t)), r_t² I )
 
 The variance r_t² is β_t ("large"), β̃_t = β_t (1 - ᾱ_{t-1}) / (1 - ᾱ_t) ("small"), or learned.
-β̃_1 is 0, because x_0 is known, so with "small" the decoder takes β̃_2 (as in the code of Ho et al.;
-differs: their decoder takes β̃_2 with β_t, too).  A learned variance lies between both on a
-logarithmic scale, where v is one more output of the network for each pixel:
+β̃_1 is 0, because q knows x_0.  So with "small" the decoder has the variance β̃_2, as in the code
+of Ho et al. (differs: in that code it is β̃_2 with "large" too; here it is β_1).  A learned variance
+lies between the two on a logarithmic scale.  Its v is a second output of the network, one number
+for each pixel:
 
     log r² = v log β_t + (1 - v) log β̃_t                      Nichol & Dhariwal 2021, eq. 15
     L_hybrid = L_simple + λ L,   λ = 0.001                    ibid., eq. 16
 
-In L_hybrid the bound trains the variance alone: D is detached from it, so that L_simple alone
-trains the mean.
+L_simple is the loss of DDPM (denoising.py).  In L_hybrid, L trains only the variance: D is detached
+in it, so that L_simple alone trains the mean.
 
-Pixels with few levels need a decoder that is a probability, not a density.  L_0 then integrates the
-normal density over the bin of the pixel's level (Ho et al. 2020, eq. 13).  Without levels L_0 is
-the density itself, for continuous data such as the latents of an autoencoder.
+Pixels with few levels need a decoder that is a probability, not a density.  L_0 then comes from the
+integral of the normal density over the bin of the pixel's level (Ho et al. 2020, eq. 13).  Without
+levels it comes from the density itself, for continuous data such as the latents of an autoencoder.
 
 If the data are N(0, I) and D is exact, p(x_{t-1} | x_t) with r² = β_t is exactly q(x_{t-1} | x_t).
 Then the bound is tight: L is the entropy, 1.419 nats per dimension, for any number of steps.  With
@@ -69,7 +70,7 @@ from tinycv.nn.inputs import (
 )
 from tinycv.nn.losses import mse_loss
 
-# v(x, t), in the shape of x: 0 for the smaller variance, 1 for the larger one
+# v(x, t) of eq. 15, in the shape of x: 0 for the smaller variance β̃_t, 1 for the larger one, β_t
 Between = Callable[..., Examples]
 
 
@@ -82,7 +83,7 @@ class Bound(NamedTuple):
 
     @property
     def total(self) -> Array:
-        """L, which is at least -log p(x_0) on average over the noise: (B,)."""
+        """L (B,). Its mean over the noise is at least -log p(x_0)."""
         return self.prior + self.steps.sum(axis=1) + self.decoder
 
 
@@ -160,7 +161,7 @@ def decoder_term(
 
 
 def _sum(values: Examples) -> Examples:
-    """The sum of the terms of all pixels (B, ...), for each example: (B,)."""
+    """values (B, ...) summed over everything but the batch: (B,)."""
     return values.reshape((len(values), math.prod(values.shape[1:]))).sum(axis=1)
 
 
@@ -181,7 +182,7 @@ def log_variances(schedule: DDPM, x: Examples, t: Times) -> tuple[Examples, Exam
 
 
 def log_variance(schedule: DDPM, x: Examples, t: Times, variance: str | Between) -> Examples:
-    """log r² of the step from x at t: (B, 1, ...), or the shape of x if the variance is learned."""
+    """log r² of the step from x at t: (B, 1, ...), or in the shape of x for a learned variance."""
     log_large, log_small = log_variances(schedule, x, t)
     if not callable(variance):
         choice(variance, "log_variance: variance", ("large", "small"))
@@ -271,10 +272,10 @@ def hybrid_loss(
 def denoiser_and_v(
     model: Network, schedule: DDPM, predicts: str = "eps"
 ) -> tuple[Denoiser, Between]:
-    """A denoiser and v(x, t, *condition), from a model that ``hybrid_loss`` trained. Both go to
-    ``variational_bound`` or ``ddpm_step``, which takes v as its variance.
+    """A denoiser and v(x, t, *condition), from a model that ``hybrid_loss`` trained.
+    ``variational_bound`` and ``ddpm_step`` take both, v as their argument ``variance``.
 
-    Each of the two calls the network, so that a step costs two evaluations.
+    Each of the two calls the network, so a step costs two evaluations.
     """
     schedule = _ddpm(schedule, "denoiser_and_v")
     model = function(model, "denoiser_and_v: model")
@@ -298,7 +299,7 @@ def _halves(value: Tensor, x: Examples, what: str) -> tuple[Tensor, Tensor]:
 
 
 def _ddpm(schedule: Any, who: str) -> DDPM:
-    """The schedule; an error unless it is DDPM's, with at least two steps that all add noise."""
+    """The schedule; an error unless it is a DDPM with at least two steps that all add noise."""
     if not isinstance(schedule, DDPM):
         raise TypeError(
             f"{who}: schedule is {shown(schedule)}; it must be a DDPM schedule, such as "

@@ -5,30 +5,33 @@ log-determinant (Lipman et al. 2023; Liu, Gong & Liu 2023).
     loss = E |v(x_t, t) - (z - x_0)|²,   t ~ U[0, 1]     z - x_0 = dx_t/dt, the velocity on it
     minimum: v(x, t) = E[z - x_0 | x_t = x]              the mean over all lines through x
 
-Many lines, from other x_0 and z, pass through the same point, and the network learns the mean of
+The lines of many pairs (x_0, z) pass through the same point, and the network learns the mean of
 their velocities.  The flow of this mean, dx/dt = v(x, t), does not follow the lines: they cross,
-and the paths of a flow cannot.  But at each t it has the density of x_t.  So it turns N(0, I) at
-t = 1 into the data at t = 0, and ode.py draws samples from it and computes their likelihood:
+and the paths of a flow cannot.  But at each t its points have the density of x_t, as both papers
+prove.  So it turns N(0, I) at t = 1 into the data at t = 0, and ode.py draws samples from it and
+computes their likelihood:
 
     v = velocity(model)
     x = solve(v, z, np.linspace(1, 0, 21))                      samples: from noise to data
     log_p = flow_log_likelihood(v, x, np.linspace(0, 1, 41))    log p in nats: from data to noise
 
-FFJORD (Grathwohl et al. 2019) has the same model: any network is a velocity, and no layer has to be
-invertible, because an ODE can be solved in both directions.  FFJORD learns v by maximum likelihood;
-the mean of the last line above is its whole objective.  So each step of its training solves an ODE
-together with the divergence of v, and differentiates through the solution.  Flow matching replaces
-this by one evaluation of the network at one random point of a line.
+FFJORD (Grathwohl et al. 2019) has the same model: any network can be the velocity, and no layer has
+to be invertible, because an ODE can be solved in both directions.  FFJORD learns v by maximum
+likelihood; the mean of log_p above is its whole objective.  So each step of its training solves an
+ODE together with the divergence of v, and differentiates through the solution.  Flow matching
+replaces this by one evaluation of the network at one random point of a line.
 
-A network that knows the velocity knows the denoiser D(x, t) = E[x_0 | x_t = x] too, since
-v(x, t) = (x - D(x, t)) / t follows from z - x_0 = (x_t - x_0) / t.  So flow matching is diffusion
-with the noise schedule a = 1 - t, σ = t, and a loss that weights the squared error of D by 1 / t².
+The velocity also gives the denoiser D(x, t) = E[x_0 | x_t = x]: z - x_0 = (x_t - x_0) / t, so
+v(x, t) = (x - D(x, t)) / t.  So flow matching is diffusion with the noise schedule a = 1 - t,
+σ = t, and a loss that weights the squared error of D by 1 / t².
 
-Rectified flow goes on: the flow takes each z to a sample, and the network is trained again on these
-pairs (``noise=z``).  The paths become straighter, and fewer steps of the solver are enough.
+Rectified flow adds a second training: the flow takes each z to a sample, and the network is trained
+again on these pairs (``noise=z``).  The paths become straighter, so fewer steps of the solver are
+enough.
 
-differs: both papers run the time from noise (0) to data (1); here it runs as in all files of this
-chapter.  Lipman et al. leave noise of a small sigma_min in the data; here, as in Liu et al., none.
+differs: in both papers t = 0 is noise and t = 1 is data; here it is the other way round, as in all
+files of this chapter.  Lipman et al. leave noise of a small sigma_min in the data; here, as in Liu
+et al., none is left.
 Read first: ode.py.   See at work: demos/21_flow.py.
 Shapes: B examples of any shape, x (B, ...); t (B,).
 """
@@ -52,8 +55,8 @@ def flow_matching_loss(
     """The mean squared error of model(x_t, t, *condition) against z - x_0, at one random t for each
     example of x0 (B, ...).
 
-    noise: z, in the shape of x0; by default drawn from N(0, I). With the z from which the flow made
-    x0, it is the loss of a rectified flow.
+    noise: z, in the shape of x0; by default drawn from N(0, I). With the z from which a trained
+    flow made x0, this is the loss of a rectified flow.
     """
     model = answering(model, "flow_matching_loss: model")
     batch(x0, "flow_matching_loss: x0")

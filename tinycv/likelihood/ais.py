@@ -4,31 +4,33 @@
     E w = ∫ f(u) du                                                Neal 2001
     for a decoder: f(z) = p(x|z) p(z), whose integral is p(x)      Wu et al. 2017
 
-How probable an image is under a VAE is an integral over all codes.  Importance sampling draws codes
-from N(0, I) or from the encoder, and most of them miss the few codes that explain the image.  AIS
-moves them there: it starts from samples u_0 of N(0, I) and goes through densities that change
-little by little from N(u; 0, I) to f,
+The probability of an image under a VAE is an integral over all codes.  Importance sampling draws
+codes from N(0, I) or from the encoder, and most of them miss the few codes that explain the image.
+AIS moves its samples there: it starts from samples u_0 of N(0, I) and goes through densities that
+change little by little from N(u; 0, I) to f,
 
     f_t(u) = N(u; 0, I)^(1 - β_t) f(u)^β_t
 
-After each change one step of a Markov chain, which leaves f_t unchanged, takes u_{t-1} to u_t.  The
-factors gained on the way multiply to the weight w.  Its expectation is exactly p(x), however badly
-the chain mixes.  So by Jensen's inequality E log w is a lower bound on log p(x) ("stochastic",
-because it holds in expectation), and it rises to log p(x) with more densities and chains.
+After each change one step of a Markov chain, which leaves f_t unchanged, takes u_{t-1} to u_t.
+Each change contributes one factor to the weight w.  The expectation of w is exactly the integral of
+f, which is p(x), however badly the chain mixes.  So by Jensen's inequality log w is in expectation
+a lower bound on log p(x), and so is the log of the mean weight of several chains ("stochastic"
+bounds, because one estimate may lie above).  More densities and more chains make it tighter.
 
-The step is Hamiltonian Monte Carlo (HMC; Neal 2011): u gets a random momentum r and slides along
-the slope of log f_t for a few leapfrog steps; with H = ½ |r|² - log f_t(u), the end is accepted
-with the probability min(1, e^-ΔH).  The step sizes come from a pilot run, so that about 65 % are
-accepted.  The weights come from a second run, in which they are fixed: a chain that adapts its
+The step is Hamiltonian Monte Carlo (HMC; Neal 2011).  u gets a random momentum r ~ N(0, I) and
+moves for a few leapfrog steps, in which r changes along the gradient of log f_t, and u along r.
+With H = ½ |r|² - log f_t(u), the end is accepted with the probability min(1, e^-ΔH); otherwise u
+stays where it was.  The step sizes are chosen in a pilot run, so that about 65 % of the steps are
+accepted.  The weights come from a second run with these step sizes fixed: a chain that adapts its
 steps to its own past would no longer leave f_t unchanged.
 
-The codes are z = μ + s u.  With μ = 0 and s = 1 the start is the prior, and the encoder has no
-part in the estimate (Wu et al. 2017).  With μ and s of the encoder the start is q(z|x), which is
-closer to the end, and u has the same scale along each axis.  The result is a lower bound for any μ
-and s > 0; the factor s only enters f.
+The codes are z = μ + s u.  With μ = 0 and s = 1 the chain starts at the prior, and the encoder has
+no part in the estimate (Wu et al. 2017).  With μ and s of the encoder it starts at q(z|x), which is
+closer to its end, and u has the same scale along each axis.  In general f(u) = p(x|z) p(z) Π_j s_j,
+whose integral over u is p(x) for any μ and s > 0, so the bound holds for any of them.
 
 Read first: vae.py.   See at work: demos/20_vae.py.
-Shapes: N chains, D axes; for images B of them, with C chains each.
+Shapes: N chains of D numbers each; for B images with C chains each, N = C B.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class Position:
 
 
 def at(log_f: LogDensity, u: Tensor) -> Position:
-    """The position u, with log f and its gradient there."""
+    """The Position of chains at the points u: log f and its gradient are computed there."""
     value, slope = vjp(log_f, u, ones_like(u[..., 0]))
     return Position(u, value, slope)
 
@@ -110,7 +112,7 @@ def hmc_step(
         last = i == leapfrog - 1
         momentum = momentum + (0.5 if last else 1.0) * step_size * slope(there)
     gain = minus_energy(there, momentum) - before
-    # A comparison with NaN is false, so a path that left the range of floats is refused.
+    # A comparison with NaN is false, so a path that left the range of floats is not accepted.
     moved = log_of(rand_like(gain)) < gain  # (N,)
     u = where(moved[..., None], there.u, here.u)
     log_f_u = where(moved, there.log_f, here.log_f)
@@ -125,8 +127,8 @@ def ais(
     step_sizes: Sequence[float],
     leapfrog: int = 5,
 ) -> tuple[Tensor, Tensor]:
-    """N chains that start at u (N, D), drawn from N(0, I). Returns log w (N,), and the share of
-    chains that moved at each step (T,).
+    """Run N chains from u (N, D), which should be samples of N(0, I). Returns log w (N,), and the
+    share of chains that moved at each step (T,).
 
     log_f: the log of the density f, which need not be normalised: points (N, D) to (N,).
     betas: β_0 = 0 to β_T = 1. step_sizes: T of them, for the HMC steps (tune_steps).
@@ -153,9 +155,9 @@ def ais(
 def tune_steps(
     log_f: LogDensity, u: Tensor, betas: Sequence[float], leapfrog: int = 5, first: float = 0.1
 ) -> list[float]:
-    """Step sizes for ``ais``, from a pilot run of the chains u (N, D). It starts with the step size
-    ``first``; a step that more than 65 % of the chains accept makes the next one longer, another
-    makes it shorter."""
+    """Step sizes for ``ais``, (T,), from a pilot run of the chains u (N, D). The first step has the
+    size ``first``. If more than 65 % of the chains accept a step, the next one is longer, otherwise
+    shorter."""
     betas, (leapfrog,) = _betas(betas, "tune_steps"), whole("tune_steps", 1, leapfrog=leapfrog)
     step_size = finite(first, "tune_steps: first", above=0)
     log_f = _densities(log_f, "tune_steps: log_f")
@@ -178,11 +180,12 @@ def ais_log_prob(
     leapfrog: int = 5,
     start: str = "encoder",
 ) -> np.ndarray:
-    """AIS estimates of log p(x) in nats of images (N, ...): a NumPy array (N,) of float64. In
+    """AIS estimates of log p(x) in nats for images (N, ...): a NumPy array (N,) of float64. In
     expectation they are lower bounds.
 
-    labels (N,) if the VAE has classes. chains: per image. steps: the number of densities.
-    start: "encoder", where the codes start at q(z|x), or "prior", where they start at N(0, I).
+    labels: (N,), if the VAE has classes. chains: how many per image. steps: T, the number of
+    densities after the first. start: "encoder", to start the codes at q(z|x), or "prior", to start
+    them at N(0, I).
     """
     chains, steps, leapfrog = whole(
         "ais_log_prob", 1, chains=chains, steps=steps, leapfrog=leapfrog
@@ -226,7 +229,7 @@ def density_of_codes(
 
 
 def _betas(betas: Sequence[float], who: str) -> list[float]:
-    """betas, if they rise from 0 to 1."""
+    """betas; a ValueError unless they rise from 0 to 1."""
     found = numbers(betas, f"{who}: betas", least=2, low=0, high=1)
     if found[0] != 0 or found[-1] != 1 or any(a > b for a, b in pairwise(found)):
         raise ValueError(

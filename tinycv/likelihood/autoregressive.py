@@ -12,15 +12,16 @@ degree than that of d.  So no path leads from a pixel to its own prediction, and
 come from one pass through the network.
 
     direct       the predictions also take the pixels themselves, by one more masked matrix
-    masks > 1    the hidden degrees are drawn ``masks`` times, and training goes through these sets
-                 of masks in turn ("connectivity-agnostic")
+    masks > 1    the hidden degrees are drawn ``masks`` times, and training uses these sets of masks
+                 in turn, by log_prob(x, which) ("connectivity-agnostic")
     agnostic     each set also has an order of its own ("order-agnostic"): one network learns to
                  predict pixels in many orders
 
-With several sets, p is the mean of their probabilities: a mixture, which is normalised as they are.
+With several sets, p is the mean of their probabilities.  This mixture is normalised, because the
+probabilities of each set are.
 
 differs: the sets are drawn once and used in turn; the paper also draws new masks for every batch.
-There is no second matrix that tells the hidden units which inputs are masked.
+The paper's second matrix, from the mask to each hidden layer, is left out.
 
 Read first: pixel_by_pixel.py, nn/masked.py.   See at work: demos/22_autoregressive.py.
 Shapes: B images, D pixels, S sets of masks. Images are (B, 1, H, W) with pixels 0 and 1.
@@ -53,9 +54,11 @@ from tinycv.nn.window import Pair
 
 
 class MADE(PixelModel):
-    """shape: (H, W), or the side of a square. hidden: the widths of the hidden layers. order: a
-    permutation of the pixels, None for raster order. masks, agnostic, direct: see above; with
-    ``agnostic``, the first set has the order ``order`` and the others random ones.
+    """MADE for images with pixels 0 and 1.
+
+    shape: (H, W), or the side of a square. hidden: the widths of the hidden layers. order: a
+    permutation of the pixels, None for raster order. masks, agnostic, direct: see the top of the
+    file; with ``agnostic``, the first set has the order ``order`` and the others have random ones.
 
     The degrees are drawn by the generator of the weights (tinycv.manual_seed), and saved with them.
     """
@@ -77,7 +80,7 @@ class MADE(PixelModel):
         orders = [np.array(self.order)]
         while len(orders) < self.masks:
             orders.append(host_generator().permutation(pixels) if agnostic else orders[0])
-        # degrees[s][l] (width of layer l,): those of set s; layer 0 are the pixels
+        # degrees[s][l]: the degrees of layer l in set s, (width of layer l,). Layer 0: the pixels.
         self.degrees = [
             [Tensor(degrees) for degrees in draw_degrees(order, widths)] for order in orders
         ]
@@ -118,8 +121,8 @@ class MADE(PixelModel):
         return logits + self.direct(pixels, Tensor(self.direct_mask_of(which)))
 
     def log_prob(self, x: Examples, which: int | None = None) -> Tensor:
-        """log p(x) in nats. x (B, 1, H, W). Returns (B,). which: by this set of masks alone; None
-        for log(1/S Σ_s p_s(x)), the mean over all sets."""
+        """log p(x) in nats. x (B, 1, H, W). Returns (B,). which: the number of a set of masks, to
+        use it alone; None for the mixture of all sets, log (1/S) Σ_s p_s(x)."""
         if which is not None or self.masks == 1:
             return self.pixel_log_probs(x, 0 if which is None else which).sum(axis=-1)
         of_sets = stack([self.log_prob(x, s) for s in range(self.masks)])  # (S, B)
@@ -145,9 +148,9 @@ class MADE(PixelModel):
     ) -> Tensor:
         """n images drawn from p: (n, 1, H, W). given, known: as in PixelModel.sample.
 
-        which: from this set of masks alone. If there are several sets, None draws the set of each
-        image as well; a completion needs ``which``, because the known pixels make some sets more
-        probable than others.
+        which: the number of a set of masks, to use it alone. If there are several sets, None draws
+        a set for each image. A completion needs ``which``, because the known pixels make some sets
+        more probable than others.
         """
         if which is None and self.masks > 1:
             if given is not None:
@@ -171,9 +174,9 @@ class MADE(PixelModel):
 
 
 def draw_degrees(order: np.ndarray, widths: tuple[int, ...]) -> list[np.ndarray]:
-    """The degrees of the pixels, (D,), and of the units of each hidden layer, (width,), drawn
-    uniformly from the smallest degree of the layer before, which keeps every unit connected, to
-    D - 1."""
+    """The degrees of the pixels, (D,), and of the units of each hidden layer, (width,). The latter
+    are drawn uniformly, from the smallest degree of the layer before to D - 1. With a smaller
+    degree, a unit would have no input."""
     degrees = [np.empty(len(order), np.int64)]
     degrees[0][order] = np.arange(1, len(order) + 1)
     for width in widths:

@@ -4,22 +4,27 @@
     Chow-Liu tree         p(x) = Π_i p(x_i | x_parent(i))                       Chow & Liu 1968
                           the tree with the largest sum of mutual informations
                           I_ij = Σ p(x_i, x_j) log [p(x_i, x_j) / (p(x_i) p(x_j))]
-    Gaussian              p(x) = N(x; m, (1 - λ) S + λ tr(S) / D I)     S: the data's covariance
-    probabilistic PCA     p(x) = N(x; m, W Wᵀ + σ² I),  x = W z + m + ε      Tipping & Bishop 1999
-                          W = U (Λ - σ² I)^½, σ² the mean of the discarded eigenvalues
+    Gaussian              p(x) = N(x; m, (1 - λ) S + λ tr(S) / D I)
+                          m, S: mean and covariance of the data
+    probabilistic PCA     x = W z + m + ε,  z ~ N(0, I),  ε ~ N(0, σ² I)     Tipping & Bishop 1999
+                          p(x) = N(x; m, W Wᵀ + σ² I),   W = U (Λ - σ² I)^½
+                          U, Λ: the eigenvectors of S with the q largest eigenvalues, and these
+                          σ²: the mean of the other eigenvalues
 
-Each has a closed form for its best parameters, an exact likelihood and exact samples, and needs no
-training.  So they are the figures to beat: an autoregressive network that does not beat the tree
-has learned no more than pairs of pixels.  They also test other code: probabilistic PCA is the exact
-optimum of a VAE whose encoder and decoder are linear.
+The best parameters of each model are known exactly, without training by gradients, and so are its
+likelihood and its samples.  So a network should beat these figures: if an autoregressive network
+does not beat the tree, it has not been shown to learn more than pairs of pixels.  They also test
+other code: probabilistic PCA is the optimum of a VAE with a linear encoder and decoder.
 
-Why mutual information: whatever the tree is, its best conditional probabilities are those of the
+Why mutual information: for any tree, the best conditional probabilities are the frequencies in the
 data, and the mean log-likelihood of the data is then Σ I over the edges - Σ H(x_i).  The entropies
-H do not depend on the tree, so the best tree is the spanning tree with the largest sum of I.
+H of the pixels do not depend on the tree, so the best tree is the spanning tree with the largest
+sum of I.
 
-A level that a pixel never has in training would have probability 0, and a test image with it
-log p = -∞.  So every level of a pixel gets ``pseudo`` more counts than it has (0.5 is Jeffreys'
-prior), and every pair of levels pseudo / L more, so that pairs and single pixels agree.
+A level that a pixel never has in training would get probability 0, and a test image with this level
+would have log p = -∞.  So ``pseudo`` is added to the count of each level of a pixel (0.5 is
+Jeffreys' prior), and pseudo / L to the count of each pair of levels, so that pairs and single
+pixels agree.
 
 These models run on the host, in NumPy's float64.
 Read first: units.py.   Shapes: N images of D pixels, L levels; q latents.
@@ -39,7 +44,7 @@ from tinycv.nn.distributions import check_levels
 
 
 class IndependentPixels:
-    """Each pixel by itself: p(x) = Π_i p(x_i), with the frequencies of its levels in x.
+    """Each pixel on its own: p(x) = Π_i p(x_i), from the frequencies of its levels in x.
 
     x (N, ...): whole numbers from 0 to levels - 1; binary images by default.
     """
@@ -87,7 +92,8 @@ class ChowLiuTree:
         children = self.order[1:]
         joint = pairs[self.parent[children], children]  # (D - 1, L, L)
         total = joint.sum(axis=2, keepdims=True)
-        # where pseudo is 0, a level of the parent that never occurred has no known children
+        # If pseudo is 0, the data do not say what follows a level that the parent never has. All
+        # levels of the child are then equally probable.
         self.conditional = np.divide(
             joint, total, out=np.full_like(joint, 1 / self.levels), where=total > 0
         )
@@ -115,11 +121,11 @@ class ChowLiuTree:
 
 
 class GaussianDensity:
-    """A Gaussian with full covariance: the data's, shrunk towards a multiple of the identity.
+    """A Gaussian whose covariance is that of the data, shrunk towards a multiple of the identity.
 
-    x (N, ...): real numbers. shrinkage λ in [0, 1]: 0 is the maximum of the likelihood, which
-    overfits if there are few images per pixel, and does not exist if the covariance is singular; 1
-    has one variance for all pixels.
+    x (N, ...): real numbers. shrinkage λ in [0, 1]: 0 maximises the likelihood, which overfits if
+    there are few images per pixel, and has no maximum if the covariance is singular; 1 gives all
+    pixels the same variance.
     """
 
     def __init__(self, x: ArrayLike, shrinkage: float = 0.0):
@@ -147,8 +153,8 @@ class GaussianDensity:
 class ProbabilisticPCA:
     """Probabilistic PCA: x = W z + mean + noise of variance σ², z ~ N(0, I) with q entries.
 
-    x (N, ...): real numbers. W (D, q), mean (D,) and sigma2 maximise the likelihood of x. W is
-    known up to a rotation of z; here its columns are orthogonal, the longest first.
+    x (N, ...): real numbers. W (D, q), mean (D,) and sigma2 maximise the likelihood of x, which
+    determines W up to a rotation of z. Here the columns of W are orthogonal, the longest first.
     differs: scikit-learn's PCA divides the covariance by N - 1; here, as in the paper, it is N.
     """
 
@@ -170,7 +176,8 @@ class ProbabilisticPCA:
     def log_prob(self, x: ArrayLike) -> np.ndarray:
         """The log-density of images (N, ...), in nats. Returns (N,)."""
         values, _ = real_rows("ProbabilisticPCA.log_prob: x", x, self.shape)
-        # W Wᵀ + σ² I has the axes of the data, with the variance σ² along those discarded
+        # W Wᵀ + σ² I has the eigenvectors of the data's covariance, with the eigenvalue σ² for all
+        # but the first q.
         return gaussian_log_prob((values - self.mean) @ self.axes, self.variances)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -191,7 +198,7 @@ def one_hot_rows(values: np.ndarray, levels: int) -> np.ndarray:
 
 
 def pair_probabilities(values: np.ndarray, levels: int, pseudo: float) -> np.ndarray:
-    """p(x_i = a, x_j = b) as (D, D, L, L). For i = j all of it is on the diagonal."""
+    """p(x_i = a, x_j = b) as (D, D, L, L). For i = j it is 0 unless a = b."""
     count, dims = values.shape
     rows = one_hot_rows(values, levels).reshape(count, dims * levels)
     counts = (rows.T @ rows).reshape(dims, levels, dims, levels).swapaxes(1, 2)
@@ -201,7 +208,7 @@ def pair_probabilities(values: np.ndarray, levels: int, pseudo: float) -> np.nda
 
 
 def mutual_information(pairs: np.ndarray) -> np.ndarray:
-    """I(x_i; x_j) in nats, (D, D), of pair probabilities (D, D, L, L)."""
+    """I(x_i; x_j) in nats, (D, D), from the probabilities of pairs (D, D, L, L)."""
     own = pairs[np.arange(len(pairs)), np.arange(len(pairs))].sum(axis=2)  # (D, L)
     product = own[:, None, :, None] * own[None, :, None, :]
     ratio = np.divide(pairs, product, out=np.ones_like(pairs), where=pairs > 0)  # 0 log 0 = 0
@@ -227,8 +234,8 @@ def largest_tree(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_rows(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A level for each row of probabilities (..., L): the number of partial sums that a uniform
-    number has passed."""
+    """A level drawn from each row of probabilities (..., L): the number of partial sums that a
+    uniform number reaches (inverse transform sampling)."""
     sums = np.cumsum(p, axis=-1)[..., :-1]  # without the last, which rounding may leave below 1
     return (rng.random(p.shape[:-1])[..., None] >= sums).sum(axis=-1)
 
@@ -237,21 +244,22 @@ def draw_rows(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D,) and the covariance (D, D) of (N, D), divided by N: those of the most likely
-    Gaussian."""
+    """The mean (D,) and the covariance (D, D) of (N, D). The covariance is divided by N, as the
+    maximum of the likelihood requires."""
     mean = values.mean(axis=0)
     centred = values - mean
     return mean, centred.T @ centred / len(values)
 
 
 def gaussian_log_prob(along: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """log N of points (N, D) in the coordinates of the axes, with these variances (D,)."""
+    """log N of centred points (N, D) in the coordinates of the eigenvectors, with these variances
+    (D,) along them."""
     squares = (along * along / variances).sum(axis=1)
     return -0.5 * (squares + np.log(variances).sum() + len(variances) * math.log(2 * math.pi))
 
 
 def positive(name: str, variances: np.ndarray, advice: str) -> np.ndarray:
-    """The variances, if none is 0 up to rounding."""
+    """The variances; a ValueError if one of them is 0 up to rounding."""
     if variances.min() <= 1e-13 * variances.max():
         raise ValueError(
             f"{name}: the covariance of x is singular (a pixel that never changes, or fewer images "
@@ -285,7 +293,8 @@ def real_rows(
 
 
 def image_rows(what: str, x: Any, shape: tuple[int, ...] | None) -> np.ndarray:
-    """Images (N, ...) as (N, D), with N and D at least 1 and each in this shape, if it is given."""
+    """Images (N, ...) as (N, D); a ValueError unless N and D are at least 1, and each image has
+    this shape, if it is given."""
     values = inputs.array(x, what, "images (N, ...) of real numbers")
     if values.ndim < 2 or not values.size:
         raise ValueError(

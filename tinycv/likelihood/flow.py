@@ -1,25 +1,25 @@
 """RealNVP, a normalizing flow: an invertible network whose likelihood is exact (Dinh et al. 2017).
 
     log p(x) = log N(f(x); 0, I) + log |det ∂f(x)/∂x|           change of variables, section 3.1
-    f = f_K ∘ ... ∘ f_1:   log |det ∂f/∂x| = Σ_k log |det ∂f_k/∂x_k|      one term for each layer
+    f = f_K ∘ ... ∘ f_1:   log |det ∂f/∂x| = Σ_k log |det ∂f_k/∂x_k|      x_k: the input of layer k
     coupling:   y = b x + (1 - b) (x e^s + t),   s and t computed from b x        section 3.2, 3.4
                 log |det ∂y/∂x| = Σ (1 - b) s
                 x = b y + (1 - b) (y - t) e^(-s),   since b y = b x
 
 A flow bends space until the data look like noise from N(0, I).  Where it stretches space, the
 density of x is larger than that of z, and the log-determinant says by how much.  A determinant of
-D x D numbers costs D³ operations in general; for an affine coupling layer it is a sum.  The mask b
-keeps some numbers of x as they are, and only these decide how the others are scaled and shifted.
-So the Jacobian is triangular, up to the order of the numbers, with 1 and e^s on its diagonal.  The
-inverse never inverts the network that computes s and t, which can be any network.  The masks of
-successive layers alternate, so that every number is changed.
+D x D numbers costs D³ operations in general; for an affine coupling layer its logarithm is a sum.
+The mask b keeps some numbers of x as they are, and only these decide how the others are scaled and
+shifted.  So the Jacobian is triangular, up to the order of the numbers, with 1 and e^s on its
+diagonal.  The network that computes s and t is never inverted, so it can be any network.  The masks
+of successive layers alternate, so that every number is changed.
 
-The log-determinants of the layers are added.  Here s is bounded, |s| < 1, as tanh of a number from
-the network: a layer stretches by at most e, several layers by as much as is needed.  Without a
-bound e^s can overflow; and in trials on eight Gaussians, bounds above 1 gave a worse fit.
+The log-determinants of the layers are added.  Here s is the tanh of a number from the network, so
+|s| < 1: one layer stretches by at most e, K layers by at most e^K.  Without a bound e^s can
+overflow; and in trials on eight Gaussians, bounds above 1 gave a worse fit.
 differs: RealNVP multiplies the tanh by a learned number per channel.
 
-Images: the masks are a checkerboard of pixels, or half of the channels.  In between,
+Images: the masks are a checkerboard of pixels, or half of the channels.  Between the two,
 pixel_unshuffle (RealNVP: squeeze) turns squares of 2 x 2 pixels into channels.  Half of the
 channels then leave the flow; only the other half is modelled at coarser scales (``MultiScale``).
 Pixel values are whole numbers, and the density of a continuous model could grow without bound
@@ -61,12 +61,12 @@ MOST_SCALES = 20  # more would need images of a million pixels across
 
 
 class AffineCoupling(Module):
-    """y = x where mask is 1, and x e^s + t where it is 0; s and t are computed from the x where it
-    is 1.
+    """y = x where the mask is 1, and x e^s + t where it is 0. s and t are computed from the numbers
+    of x where the mask is 1.
 
     mask: zeros and ones, (D,) or (C, H, W), or a shape that broadcasts to that of an example.
-    network: from (B, D) to (B, 2 D), or from (B, C, H, W) to (B, 2 C, H, W). The first half of the
-    result becomes s, by a tanh, and the second half is t.
+    network: from (B, D) to (B, 2 D), or from (B, C, H, W) to (B, 2 C, H, W). s is the tanh of the
+    first half of its result, and t the second half.
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor], mask: ArrayLike):
@@ -104,13 +104,13 @@ class AffineCoupling(Module):
 
 
 def alternating_mask(dim: int, first: int) -> np.ndarray:
-    """(D,): every other number of a point, beginning with ``first`` (0 or 1), at any D from 2."""
+    """(D,): zeros and ones in turn, beginning with ``first`` (0 or 1). D is at least 2."""
     (dim,) = whole("alternating_mask", 2, dim=dim)
     return (np.arange(dim) + choice(first, "alternating_mask: first", (0, 1))) % 2
 
 
 def checkerboard_mask(height: int, width: int, first: int) -> np.ndarray:
-    """(1, H, W): every other pixel, as on a checkerboard, whose corner is ``first`` (0 or 1)."""
+    """(1, H, W): a checkerboard of zeros and ones, with ``first`` (0 or 1) at the upper left."""
     height, width = whole("checkerboard_mask", 1, height=height, width=width)
     first = choice(first, "checkerboard_mask: first", (0, 1))
     return (np.arange(height)[:, None] + np.arange(width) + first)[None] % 2
@@ -233,11 +233,11 @@ def start_at_zero(layer: Any) -> Any:
 class MultiScale(Module):
     """One scale of RealNVP's multi-scale architecture (section 3.6), for images (B, C, H, W).
 
-    The layers ``fine`` see (B, C, H, W), the layers ``coarse`` (B, 4 C, H / 2, W / 2) after a
-    squeeze. Then half of these channels are left as they are, and the layers ``rest`` see the
-    others, (B, 2 C, H / 2, W / 2); rest may hold another MultiScale.
-    differs: at the end all channels are put back in their places, so that the result has the
-    shape of x, and each z is where the pixels are that it describes. RealNVP's code keeps a list.
+    The layers ``fine`` take (B, C, H, W), and after a squeeze the layers ``coarse`` take
+    (B, 4 C, H / 2, W / 2). Then half of these channels are left as they are, and the layers
+    ``rest`` take the others, (B, 2 C, H / 2, W / 2); rest may hold another MultiScale.
+    differs: at the end all channels are put back in their places. So the result has the shape of
+    x, and each number lies at the pixels that it describes. RealNVP's code keeps a list of parts.
     """
 
     def __init__(

@@ -7,11 +7,12 @@
                      log |det| = H W log |det W| = H W Σ_c log |s_c|
     one step         actnorm, 1 x 1 convolution, affine coupling        table 1 and figure 2
 
-Couplings with channel masks change half of the channels and read the other half.  RealNVP swaps the
-halves, layer by layer.  Glow mixes all channels instead, by a learned matrix W.  The determinant of
-W costs C³ operations.  In the form P L (U + diag(s)), with a permutation P, a unit lower triangular
-L and a strictly upper triangular U, it is the product of the s, up to its sign.  P and the signs of
-s are fixed, and log |s| is learned; so no s can reach 0, and W stays invertible.
+A coupling with a channel mask changes half of the channels, depending on the other half.  RealNVP
+swaps the halves from layer to layer.  Between two couplings, Glow mixes all channels by a learned
+matrix W.  The determinant of W costs C³ operations.  In the form P L (U + diag(s)), with a
+permutation P, a unit lower triangular L and a strictly upper triangular U, it is the product of the
+numbers s, up to its sign.  P and the signs of s are fixed, and log |s| is learned, so no s can
+reach 0, and W stays invertible.
 
 Batch norm would couple the examples of a batch, and the large images of the paper leave room for
 only one example per GPU.  So actnorm takes its statistics from the *first* batch alone; after that
@@ -52,17 +53,18 @@ from tinycv.nn.inputs import batch, in_float32, whole
 from tinycv.nn.module import Module
 from tinycv.nn.norm import per_channel
 
-LEAST_DEVIATION = 1e-6  # a channel of the first batch that varies less keeps its scale
+LEAST_DEVIATION = 1e-6  # a channel with a smaller deviation in the first batch gets d = 1
 
 
 class ActNorm(Module):
     """Activation normalisation: each channel is shifted and scaled, so that on the first training
     batch the result has mean 0 and variance 1 per channel.
 
-    x (B, C) or (B, C, H, W). The mean m and the deviation d of the first batch are buffers; until
-    then m = 0 and d = 1, also in evaluation. ``batches`` is 0 until they are set, then 1.
-    differs: in the paper the first batch sets γ and β themselves; here these start at 1 and 0 and
-    m and d stay, which is the same function. So no Parameter changes in a forward pass.
+    x (B, C) or (B, C, H, W). The mean m and the deviation d of the first batch are buffers; before
+    it m = 0 and d = 1, also in evaluation. ``batches`` is 0 until they are set, then 1.
+    differs: in the paper the first batch sets γ and β themselves. Here γ and β start at 1 and 0,
+    and m and d are kept beside them, which is the same function. So no Parameter changes in a
+    forward pass.
     """
 
     def __init__(self, channels: int):
@@ -94,7 +96,7 @@ class ActNorm(Module):
             return read_state(self.mean), read_state(self.deviation)
         values = in_float32(bare(x))
         xp, axes = array_module(values), (0, *range(2, x.ndim))
-        # In shards the sums are over the whole batch.
+        # If threads share the batch (engine/shards.py), the sums are over all of it.
         count = all_reduce(x.shape[0] * prod(x.shape[2:]))
         if not count:
             raise ValueError(f"ActNorm: x has shape {tuple(x.shape)}; there must be a number in it")
@@ -130,9 +132,9 @@ class ActNorm(Module):
 class InvertibleConv1x1(Module):
     """y_hw = W x_hw at each pixel of x (B, C, H, W), with W = P L (U + diag(s)).
 
-    W starts as a random rotation. P (``permutation``) and the signs of s stay as they are then;
-    ``lower`` holds L below its diagonal of ones, ``upper`` holds U above its diagonal of zeros (the
-    other entries of both are not used), and log_s is log |s|.
+    W starts as a random rotation. P (``permutation``) and the signs of s (``sign``) keep their
+    first values. ``lower`` holds L below its diagonal of ones, ``upper`` holds U above its diagonal
+    of zeros (the other entries of both are not used), and ``log_s`` is log |s|.
     """
 
     def __init__(self, channels: int):
@@ -163,7 +165,7 @@ class InvertibleConv1x1(Module):
         return y, expand(log_det, (x.shape[0],))
 
     def inverse(self, y: Tensor) -> Tensor:
-        """The x for which forward returns y; differentiable, too. W⁻¹ = (U + diag(s))⁻¹ L⁻¹ Pᵀ."""
+        """The x for which forward returns y, differentiable. W⁻¹ = (U + diag(s))⁻¹ L⁻¹ Pᵀ."""
         self._check(y, "InvertibleConv1x1.inverse: y")
         lower, upper = self.factors()
         inverse = inverse_of_lower(upper.T).T @ inverse_of_lower(lower) @ self.permutation.T
@@ -184,8 +186,8 @@ def at_each_pixel(matrix: Tensor, x: Tensor) -> Tensor:
 def inverse_of_lower(matrix: Tensor) -> Tensor:
     """The inverse X of a lower triangular matrix M (C, C), by forward substitution.
 
-    Row i of M X = I says m_ii x_i = e_i - Σ_{j<i} m_ij x_j, where x_i is row i of X. The rows come
-    out one after another, in plain ops, so the inverse can be differentiated.
+    Row i of M X = I is m_ii x_i = e_i - Σ_{j<i} m_ij x_j, where x_i is row i of X. The rows are
+    computed one after another by plain ops, so the inverse can be differentiated.
     """
     identity = eye(len(matrix), matrix.dtype, matrix.device)
     x = identity[:1] / matrix[:1, :1]
@@ -218,8 +220,8 @@ class Glow(Flow):
 
     After each level but the last, half of the channels leave (MultiScale). hidden: the channels
     inside each coupling's network.
-    differs: the scale of a coupling is that of flow.py, and z is always N(0, I); Glow's code
-    predicts the mean and variance of channels that leave early from those that stay.
+    differs: the couplings are those of flow.py, with alternating masks, and z is always N(0, I);
+    Glow's code predicts the mean and variance of channels that leave early from those that stay.
     """
 
     def __init__(

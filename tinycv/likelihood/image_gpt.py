@@ -1,19 +1,19 @@
-"""Image GPT: a causal Transformer that writes an image as a sequence of small patches.
+"""Image GPT: a causal Transformer that predicts an image as a sequence of small patches.
 
     p(x) = Π_t p(w_t | w_1 ... w_(t-1))                          Chen et al. 2020, section 2
 
-The image is cut into patches, and each of the possible patches is a word: 2 x 2 pixels of black and
-white are 16 words.  Then an image is a text, and sequence/gpt.py can write it.  A start symbol
-comes before the first word.  The Transformer knows nothing of rows and columns, only the place in
-the sequence; it learns from the data which places are neighbours.
+The image is cut into patches, and each possible patch is a word: patches of 2 x 2 black and white
+pixels give 16 words.  Then an image is a text, and sequence/gpt.py can model it.  A start symbol
+comes before the first word.  The Transformer is not given rows and columns, only places in the
+sequence; it learns from the data which places are neighbours.
 
     patch = 1    a word is a pixel: D words, and every pixel is predicted on its own
     patch = 2    a quarter of the words, so attention costs a sixteenth; the pixels of a patch are
                  drawn together, as one of L^4 words
 
-Keys and values of the words before are kept, so sampling runs each word through the network once
-(``cached``).  Without this cache all words so far run again for every new word, with the same
-result.
+The keys and values of earlier words are kept, so sampling runs each word through the network once
+(``cached``).  Without this cache, all words so far would run through it again for each new word,
+with the same result.
 
 differs: the paper clusters colours into 512 words; here a word is a patch of few levels.
 
@@ -41,8 +41,11 @@ MOST_WORDS = 2**16
 
 
 class ImageGPT(PixelModel):
-    """shape: (H, W), or the side of a square. patch: P. levels: L. order: a permutation of the T
-    patches, None for raster order. The rest are arguments of GPT."""
+    """A GPT of the patches of images.
+
+    shape: (H, W), or the side of a square. patch: P. levels: L. order: a permutation of the T
+    patches, None for raster order. The other arguments are those of GPT.
+    """
 
     def __init__(
         self,
@@ -143,9 +146,8 @@ class ImageGPT(PixelModel):
             else:
                 words = self.write_uncached(words, first_unknown)
         xp, drawn = array_module(images), self.to_images(words)
-        return Tensor(
-            xp.where(xp.isnan(images), images, drawn)
-        )  # NaN: on a GPU, no level was given
+        # On a GPU, a given pixel that was not a level is NaN, and stays NaN.
+        return Tensor(xp.where(xp.isnan(images), images, drawn))
 
     def write_cached(self, words: Array, first_unknown: int) -> Array:
         """Draw the words (n, T) from ``first_unknown`` on. The cache holds the past, so each step
@@ -160,15 +162,15 @@ class ImageGPT(PixelModel):
         return words
 
     def write_uncached(self, words: Array, first_unknown: int) -> Array:
-        """The same, with all words so far through the network at every step."""
+        """The same as ``write_cached``, but each step runs all words so far through the network."""
         for t in range(first_unknown, len(self.patch_order)):
             scores = self.word_logits(words[:, : t + 1])[:, t]  # (n, V)
             words[:, t] = bare(categorical_sample(scores))
         return words
 
     def to_words(self, images: Array) -> Array:
-        """Images (B, 1, H, W) as words (B, T), in the order of the patches. A word is the number
-        that the levels of its pixels spell in base L, the first pixel as its first digit."""
+        """Images (B, 1, H, W) as words (B, T), in the order of the patches. A word is a number; its
+        digits in base L are the levels of its pixels, beginning with the first pixel."""
         xp = array_module(images)
         in_order = flat(images)[:, constant(xp, np.array(self.order))]
         digits = in_order.astype(np.int64).reshape(

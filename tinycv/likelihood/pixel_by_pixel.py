@@ -4,9 +4,9 @@ completion of images, and the receptive field.
     p(x) = Π_i p(x_i | x_1 ... x_(i-1))                            van den Oord et al. 2016, eq. 1
     log p(x) = Σ_i log p(x_i | x_1 ... x_(i-1))
 
-Each factor is a distribution over the few values of one pixel, so it can be normalised exactly, and
-then the product is normalised as well: log p is exact, with no bound and no integral.  The first
-pixel is predicted from nothing.
+Each factor is a distribution over the few values of one pixel, so it can be normalised exactly.
+The product is then normalised as well, so log p is exact, with no bound and no integral.  The first
+pixel is predicted from no other pixel.
 
     training    all pixels are known, so a network with the right masks gives all factors in one
                 pass
@@ -14,7 +14,7 @@ pixel is predicted from nothing.
 
 To complete an image, the known pixels are kept and the other pixels are drawn in their order.  This
 samples p(unknown | known) exactly if the known pixels come first in the order.  Otherwise a pixel
-would be drawn without a look at known pixels that come later, so such a call is refused.
+would be drawn without regard to known pixels that come later, so such a call is refused.
 
 Read first: nn/distributions.py.   Used in: autoregressive.py, pixelcnn.py, image_gpt.py.
 Shapes: B images, H x W pixels, D = H W, L levels of a pixel. Images are (B, 1, H, W); their pixels
@@ -88,7 +88,7 @@ def order_of(order: ArrayLike | None, shape: tuple[int, int], name: str) -> tupl
 
 
 class PixelModel(Module):
-    """What the models of images, pixel by pixel, have in common. A subclass defines ``logits``.
+    """The base class of models that predict an image pixel by pixel. A subclass defines ``logits``.
 
     shape: (H, W), or the side of a square. levels: L, the number of values of a pixel. order: a
     permutation of the D pixels, None for raster order. mixture: M, to predict a pixel by a mixture
@@ -171,7 +171,7 @@ def draw_pixels(
 ) -> Tensor:
     """Draw the pixels ``unknown`` one after another, each from its logits given the image so far.
     images: a bare array (n, 1, H, W). Returns (n, 1, H, W)."""
-    pixels = flat(images)  # (n, D), a view
+    pixels = flat(images)  # (n, D), a view: what is written to it is in images too
     with no_grad():
         for i in unknown:
             pixels[:, i] = draw_level(logits(Tensor(images.copy()))[:, i], levels, mixture)
@@ -187,10 +187,10 @@ def centred(x: Tensor, levels: int) -> Tensor:
 def receptive_field(
     model: PixelModel, row: int, column: int, images: int = 16, seed: int = 0
 ) -> np.ndarray:
-    """Which pixels does the prediction of one pixel see? The mean of |d logit / d pixel| over
-    random images, for each pixel: (H, W). It is 0 exactly where there is no path.
+    """Which pixels does the prediction of one pixel depend on? The mean of |d logit / d pixel| over
+    random images, for each pixel: (H, W). Where there is no path, it is exactly 0.
 
-    With ReLUs, a path can be closed in one image and open in another; hence several images.
+    A path through ReLUs can be closed in one image and open in another, so several images are used.
     """
     if not isinstance(model, PixelModel):
         raise TypeError(f"receptive_field: model is {shown(model)}; it must be a PixelModel")
@@ -206,7 +206,7 @@ def receptive_field(
     weight = bare(next(model.parameters()))
     x = Tensor(from_host(array_module(weight), host.astype(weight.dtype)), requires_grad=True)
     of_pixel = model.logits(x)[:, row * width + column]  # (B,), or (B, L) or (B, 3 M)
-    # One number per image. Of several logits any will do, here the first.
+    # One number per image: the logit, or the first of several. Any of them would do.
     (of_pixel if of_pixel.ndim == 1 else of_pixel[:, 0]).sum().backward()
     if x.grad is None:
         raise TypeError(
@@ -221,7 +221,7 @@ def receptive_field(
 
 def levels_in(x: Any, model: PixelModel, what: str) -> Tensor:
     """x as a Tensor in the dtype of the model's weights, if it is a batch of images with pixels of
-    0 ... L - 1. A pixel that is none of them is a ValueError on the host, and NaN on a GPU."""
+    0 ... L - 1. Any other pixel is a ValueError on the host, and becomes NaN on a GPU."""
     array = bare(x)
     if getattr(getattr(array, "dtype", None), "kind", "") not in ("f", "i", "u", "b"):
         raise TypeError(f"{what} is {shown(x)}; it must be an array or a Tensor of numbers")
@@ -230,7 +230,7 @@ def levels_in(x: Any, model: PixelModel, what: str) -> Tensor:
             f"{what} has shape {tuple(array.shape)}; it must be (B, 1, {model.shape[0]}, "
             f"{model.shape[1]})"
         )
-    # comparisons with NaN are False, so NaN counts as no level
+    # Comparisons with NaN are False, so NaN is not a level.
     xp = array_module(array)
     valid = (array >= 0) & (array <= model.levels - 1) & (array == xp.floor(array))
     if xp is np and not valid.all():

@@ -1,25 +1,26 @@
-"""PixelCNN and gated PixelCNN: masked convolutions predict every pixel from those above and left.
+"""PixelCNN and gated PixelCNN: masked convolutions predict a pixel from those above and left of it.
 
     p(x) = Π_i p(x_i | x_1 ... x_(i-1)), row by row                van den Oord et al. 2016, eq. 1
     block of PixelCNN:     h + conv 1x1(ReLU(conv 3x3, type B(ReLU(conv 1x1(ReLU(h))))))  figure 5
-    block of the gated:    tanh(W_f * h) ⊙ σ(W_g * h)              van den Oord et al. 2016b, eq. 2
+    gated PixelCNN:        tanh(W_f * h) ⊙ σ(W_g * h)              van den Oord et al. 2016b, eq. 2
 
-A stack of masked convolutions is an MADE with shared weights: what precedes a pixel is predicted in
-the same way everywhere.  The first layer has mask type A, the others type B (nn/masked.py).
+A stack of masked convolutions is a MADE with shared weights: every pixel is predicted from the
+pixels around it by the same weights.  The first layer has mask type A, the others type B
+(nn/masked.py).
 
 The blind spot.  In a 3 x 3 window of type B, the only way to the right goes through the row above:
-each step to the right is also a step up.  So in the row above, a pixel sees one column to its right
-and no more, in the row above that one two columns, however deep the stack is.  The pixels to the
-right of this diagonal come earlier in the order, but no path leads from them to the prediction.
+each step to the right is also a step up.  So a pixel sees one column to its right in the row above
+it, and two columns in the row above that one, however deep the stack is.  The pixels to the right
+of this diagonal come earlier in the order, but no path leads from them to the prediction.
 ``receptive_field`` (pixel_by_pixel.py) measures it.
 
 The gated PixelCNN has two stacks and no blind spot:
 
-    vertical      sees all rows up to its own, with no mask within a row. What it hands over is
-                  shifted down by one row, so it holds the rows above alone
-    horizontal    sees its own row up to the centre, and takes what the vertical stack hands over
+    vertical      sees all rows up to its own, with no mask within a row. Its features are shifted
+                  down by one row, so that they hold only the rows above
+    horizontal    sees its own row up to the centre, and adds these shifted features
 
-    v ─ conv 2x3 ──────────────┬─ gate ─ v'        v' sees the rows ..., r
+    v ─ conv 2x3 ──────────────┬─ gate ─ v'        v' sees the rows up to its own
                                └─ down one row, conv 1x1
                                        │
     h ─ conv 1x3, type A or B ──────── + ─ gate ─ conv 1x1 ─ + ─ h'      h' sees what comes before
@@ -54,8 +55,8 @@ class PixelCNN(PixelModel):
 
     shape: (H, W), or the side of a square. width: channels of the blocks. depth: number of blocks.
     kernel_size: of the first layer. levels: L. mixture: M, see PixelModel.
-    first_mask: "A". "B" is the mistake that lets each pixel see itself, for the demo: the model
-    then predicts what it is given, and its log_prob is no log p.
+    first_mask: "A". "B" is a mistake, for the demo: each pixel then sees itself, so the model
+    repeats what it is given, and its log_prob is not the logarithm of a probability.
     """
 
     def __init__(
@@ -106,8 +107,7 @@ class GatedPixelCNN(PixelModel):
     """The gated PixelCNN, with a vertical and a horizontal stack.
 
     shape: (H, W), or the side of a square. width: channels of each stack. depth: number of layers.
-    kernel_size: of the first layer; the others have 3. levels: L. mixture: M, see
-    PixelModel.
+    kernel_size: of the first layer; the others have 3. levels: L. mixture: M, see PixelModel.
     """
 
     def __init__(
@@ -137,9 +137,9 @@ class GatedPixelCNN(PixelModel):
 
 
 class GatedLayer(Module):
-    """One layer of both stacks. The vertical window has (k + 1) / 2 rows; the shift down makes it
-    reach one row further up. mask_type: of the horizontal convolution, "A" in the first layer.
-    The first layer has no skip connection, since it would show each pixel to itself."""
+    """One layer of both stacks. The window of the vertical convolution has (k + 1) / 2 rows, for a
+    kernel_size k. mask_type: of the horizontal convolution, "A" in the first layer. The first layer
+    has no skip connection, because it would show each pixel to itself."""
 
     def __init__(self, before: int, width: int, kernel_size: int = 3, mask_type: str = "B"):
         before, width = whole("GatedLayer", 1, before=before, width=width)
@@ -168,8 +168,8 @@ def gate(h: Tensor) -> Tensor:
 
 
 def outputs_of(levels: int, mixture: int) -> int:
-    """How many numbers predict a pixel: three for each logistic of a mixture (weight, mean, scale),
-    or one logit if the pixel is black or white, or one for each level."""
+    """How many numbers predict a pixel: three for each logistic of a mixture (weight, mean, scale);
+    without a mixture one logit for two levels, and otherwise one number for each level."""
     if mixture:
         return 3 * mixture
     return 1 if levels == 2 else levels

@@ -1,26 +1,27 @@
 """Bits per dimension, dequantisation and binarisation: the units in which likelihoods are compared.
 
-    bits per dimension = -log P(x) / (D log 2)             x: an image of D pixels, one of L levels
+    bits per dimension = -log P(x) / (D log 2)           x: D pixels, each at one of L levels
     dequantisation       y = (x + u) / L,    u ~ U[0, 1)^D
                          log P(x) >= E_u[log p(y)] - D log L                   Theis et al. 2016
 
-A pixel of a file is one of L levels, 0 ... L - 1.  A model that has a probability for each level
-(an autoregressive model, say) gives log P(x) directly.  A flow or a Gaussian gives a density, and a
-density on discrete data has no maximum: it can grow without end at the levels themselves.  So the
-levels are spread by uniform noise.  A density p of y in [0, 1)^D then defines a probability of x,
-the integral of p over the small cube of side 1 / L that belongs to x:
+A pixel of an image file has one of L levels, 0 ... L - 1.  A model that has a probability for each
+level (an autoregressive model, say) gives log P(x) directly.  A flow or a Gaussian gives a density.
+Trained on the levels themselves, its likelihood would have no maximum, because a density can grow
+without end at single points.  So uniform noise spreads the levels.  A density p of y in [0, 1)^D
+then defines a probability of x, the integral of p over the cube of side 1 / L that belongs to x:
 
     P(x) = ∫ p((x + u) / L) L^-D du
     log P(x) >= ∫ log p((x + u) / L) du - D log L           by Jensen's inequality (log is concave)
 
-The right side is what training maximises and what a test set measures.  It is a lower bound on
-log P(x), so the reported bits per dimension are never better than those of the model.  Without the
+Training maximises the right side, and it is also the figure reported for test images.  It is a
+lower bound on log P(x), so the reported bits per dimension are at least those of P.  Without the
 term D log L, which comes from the change of scale, figures would depend on the unit of the pixels:
 the same model would look 5.5 nats per pixel better with pixels from 0 to 1 than from 0 to 255.
 
-"Binarised" images come in two kinds with different likelihoods.  *Dynamic*: a pixel is a new
-Bernoulli draw, with its brightness as the probability, each time it is seen.  *Fixed*: by a
-threshold, or drawn once for all.  Figures of the two must not be compared.
+Images are binarised in two ways, which give different likelihoods.  *Dynamic* binarisation draws
+each pixel again whenever the image is used, with its brightness as the probability of a 1.  *Fixed*
+binarisation compares it with a threshold, or draws it once.  Figures of the two kinds are not
+comparable.
 
 Read next: baselines.py.
 Shapes: images (B, ...) in [0, 1], D pixels each.  All functions take NumPy arrays, CuPy arrays and
@@ -48,8 +49,8 @@ def quantize(images: Images, levels: int) -> Images:
     """The levels 0 ... levels - 1 of pixels in [0, 1], int64 in the same shape.
 
     It undoes ``dequantize`` exactly. It also finds the level k of a pixel k / (levels - 1), which
-    is how images are stored: digits_8x8 are k / 16, other images k / 255. (Float32 can tell these
-    apart for up to 4,096 levels.)
+    is how images are stored: digits_8x8 are k / 16, other images k / 255. (In float32 this holds
+    for up to 4,096 levels.)
     On a GPU, the level of a pixel outside [0, 1] is -1.
     """
     levels = check_levels(levels, "quantize")
@@ -129,8 +130,8 @@ def log_prob_of_levels(log_density: Any, levels: int, dims: int) -> Any:
 def bits_per_dim(log_prob: Any, dims: int) -> Any:
     """Bits per dimension, -log P / (dims log 2), of log P in nats: a number, or (B,).
 
-    log_prob: that of images of levels, which is at most 0. On the host a mean above 0 is an error:
-    it is minus the log-probability, or a density without ``log_prob_of_levels``.
+    log_prob: of images of levels, so it is at most 0. On the host a mean above 0 is an error: it
+    has the wrong sign, or it is a log-density that ``log_prob_of_levels`` has not converted.
     """
     dims = size(dims, "bits_per_dim: dims", 1)
     value = nats("bits_per_dim: log_prob", log_prob)
@@ -156,8 +157,8 @@ def pixels(what: str, value: Any, kinds: str = "f", takes: str = "floats") -> tu
 
 
 def within_0_and_1(what: str, array: Array) -> Array | None:
-    """None if all pixels are in [0, 1]. On the host a ValueError; on a GPU the mask of those that
-    are, because reading them would mean waiting."""
+    """None if all pixels are in [0, 1]; otherwise a ValueError. On a GPU, always the mask of the
+    pixels that are in [0, 1], because reading them would mean waiting."""
     inside = (array >= 0) & (array <= 1)  # False for NaN
     if array_module(array) is not np:
         return inside
@@ -178,5 +179,5 @@ def nats(what: str, value: Any) -> Any:
 
 
 def like(value: Images, array: Array) -> Images:
-    """The array as a Tensor, if ``value`` is one."""
+    """The array, as a Tensor if ``value`` is a Tensor."""
     return Tensor(array) if isinstance(value, Tensor) else array

@@ -1,39 +1,45 @@
 """Variational autoencoder (VAE), beta-VAE, free bits, importance weighted autoencoder (IWAE).
 
     p(x) = ∫ p(x|z) p(z) dz,   p(z) = N(0, I)                      Kingma & Welling 2014
-    log p(x) >= E_q log p(x|z) - KL(q(z|x) || p(z))                the ELBO, ibid., section 2.2
+    log p(x) >= E_q log p(x|z) - KL(q(z|x) || p(z)),  q = q(z|x)   the ELBO, ibid., section 2.2
     z = μ(x) + σ(x) ε,   ε ~ N(0, I)                               reparametrisation, section 2.4
     KL = ½ Σ_j (μ_j² + σ_j² - log σ_j² - 1)                        ibid., appendix B
-    log p(x) >= E log (1/k) Σ_i w_i,   w_i = p(x|z_i) p(z_i) / q(z_i|x)        Burda et al. 2016
+    log p(x) >= E log (1/k) Σ_i w_i,   z_1 ... z_k ~ q(z|x)        Burda et al. 2016
+    w_i = p(x|z_i) p(z_i) / q(z_i|x)
 
 A decoder turns a short code z into an image.  The integral over all codes has no closed form, so an
 encoder proposes, for each image, the codes that may have produced it: q(z|x) = N(μ(x), σ(x)²).  The
-evidence lower bound (ELBO) is what the decoder gets right for these codes, minus how much they tell
-about the image: the KL divergence, in nats.  The gap to log p(x) is KL(q(z|x) || p(z|x)).  A sample
-z written as μ + σ ε is a differentiable function of the encoder's outputs, so both networks are
-trained by one gradient.
+evidence lower bound (ELBO) is the mean log-likelihood of the image given these codes, minus what
+the codes cost: the KL divergence of q(z|x) from the prior, in nats.  The gap between the ELBO and
+log p(x) is KL(q(z|x) || p(z|x)).  A sample z written as μ + σ ε is a differentiable function of the
+encoder's outputs, so both networks are trained by one gradient.
 
-Both terms are *sums*: log p(x|z) over the pixels of an image, the KL over its latents.  Many
-implementations take the mean over the pixels and the sum over the latents.  With 784 pixels that
-weighs the KL 784 times too much, and every latent collapses to the prior.  Here ``elbo_terms``
-returns one number per image for each, and no option changes the sums.
+A weight w_i has the expectation p(x).  So has the mean of k weights, and it varies less.  The
+expectation of its logarithm is therefore a lower bound on log p(x) (Jensen's inequality), which
+becomes tighter as k grows.  Training on it gives the importance weighted autoencoder (IWAE).
+
+Both terms of the ELBO are *sums*: log p(x|z) over the pixels of an image, the KL over its latents.
+Many implementations take the mean over the pixels and the sum over the latents.  With 784 pixels
+that weighs the KL 784 times too much, and latents collapse to the prior.  Here ``elbo_terms``
+returns both sums, one number per image for each, and no option changes them.
 
 Decoders.  Bernoulli: pixels are 0 or 1, or probabilities.  Gaussian: p(x|z) = N(μ(z), σ²), with one
 σ for all pixels, fixed or learned.  A learned σ has a floor.  A σ per pixel would have no optimum:
 where a pixel has the same value in all images, as at the border of digits, its log density grows
 without limit as its σ goes to 0 (tests/likelihood/test_vae.py shows it).
 
-Posterior collapse.  A latent that tells less than it costs is switched off: q(z_j|x) = p(z_j) for
-all x.  ``active_units`` counts the others: Var_x(E[z_j|x]) > 0.01 (Burda et al. 2016, section 5.2).
-In a linear VAE with a fixed σ the rule is exact: a latent is active only if the data vary more than
-σ² along it (pPCA).  A latent can also be lost early in training, when the decoder cannot use it yet
-and its KL is the only thing that counts.  Cures: a decoder that starts at the mean image; a smaller
-weight β < 1 of the KL at the start (warm-up); free bits, a KL per latent below which nothing is
-gained; the bound of the IWAE; a smaller σ.
+Posterior collapse.  A latent that helps the decoder by less than its KL is switched off: then
+q(z_j|x) = p(z_j) for all x.  ``active_units`` counts the latents that are in use, those with
+Var_x(E[z_j|x]) > 0.01 (Burda et al. 2016, section 5.2).  In a linear VAE with a fixed σ the rule is
+exact: a latent is active only if the variance of the data along its direction is above σ² (pPCA).
+A latent can also be lost early in training, when the decoder cannot use it yet and only its KL
+counts.  Cures: a decoder that starts at the mean image; a weight β < 1 of the KL at the start
+(warm-up); free bits, an amount of KL per latent that costs nothing; the bound of the IWAE; a
+smaller σ.
 
-Read first: nn/distributions.py.   Read next: ais.py, an estimate that does not rest on the encoder.
+Read first: nn/distributions.py.   Read next: ais.py, a tighter estimate of log p(x).
 See at work: demos/20_vae.py.
-Shapes: B images, D pixels of each, latent numbers of each code, k samples of codes per image.
+Shapes: B images of D pixels, ``latent`` numbers per code, k sampled codes per image.
 """
 
 from __future__ import annotations
@@ -69,7 +75,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.sequential import Sequential
 
 SIGMA_FLOOR = 0.01  # the smallest standard deviation of a Gaussian decoder that learns it
-ACTIVE = 0.01  # a latent is active if the mean of its code varies more than this between images
+ACTIVE = 0.01  # a latent is active if the variance of its mean code between images is above this
 AT_ONCE = 2000  # rows (samples of codes) that a bound decodes at a time when no gradient is needed
 
 
@@ -136,7 +142,7 @@ class VAE(Module):
         return self.decoder(self.with_labels(z, labels, "VAE.decode"))
 
     def forward(self, x: Examples, labels: ArrayLike | None = None) -> Tensor:
-        """Reconstruction: what ``decode`` makes of one sampled code of each image, (B, D)."""
+        """Reconstruction: ``decode`` of one sampled code per image, (B, D)."""
         return self.decode(normal_sample(*self.encode(x, labels)), labels)
 
     def log_likelihood(self, x: Examples, z: Examples, labels: ArrayLike | None = None) -> Tensor:
@@ -153,7 +159,7 @@ class VAE(Module):
         return total(normal_log_prob(x, decoded, self.log_var_of_pixels()), axis=-1)
 
     def log_var_of_pixels(self) -> Tensor | float:
-        """log σ² of a Gaussian decoder: a number, or if it is learned a Tensor (1,)."""
+        """log σ² of a Gaussian decoder: a number, or a Tensor (1,) if it is learned."""
         if self.log_variance is None:
             return 2 * log(self.sigma or 1.0)
         return ops.log(exp(self.log_variance) + SIGMA_FLOOR**2)
@@ -243,10 +249,11 @@ def vae_loss(
 ) -> Tensor:
     """The loss of a VAE, a mean over the images: -log p(x|z) + β KL. With β = 1 it is -ELBO.
 
-    beta: the weight of the KL. β > 1 asks for codes that tell less, with more independent latents
-    (beta-VAE, Higgins et al. 2017); β < 1 at the start of training is KL warm-up.
-    free_bits: λ in nats (Kingma et al. 2016). The KL of each latent, averaged over the batch,
-    counts as at least λ. Below λ a latent has no reason to tell less.
+    beta: the weight of the KL. β > 1 leads to codes that hold less about the image, with more
+    independent latents (beta-VAE, Higgins et al. 2017); β < 1 at the start of training is KL
+    warm-up.
+    free_bits: λ, in nats in spite of its name (Kingma et al. 2016). The KL of each latent, averaged
+    over the batch, counts as at least λ, so a KL below λ has no gradient.
     """
     beta = finite(beta, "vae_loss: beta", low=0)
     free_bits = finite(free_bits, "vae_loss: free_bits", low=0)
@@ -297,8 +304,9 @@ def linear_elbo(vae: VAE, x: Examples) -> Tensor:
     """The exact ELBO of a linear Gaussian VAE (hidden=(), no classes) in nats, (B,).
 
     With x̂ = W z + b the expectation of |x - x̂|² over z ~ N(μ, s²) is |x - W μ - b|² plus
-    Σ_j s_j² |w_j|², w_j the columns of W. Its largest value over all weights is the likelihood of
-    probabilistic PCA (Lucas et al. 2019), and is reached when the w_j are orthogonal.
+    Σ_j s_j² |w_j|², where w_j are the columns of W. The largest mean of the ELBO, over all weights
+    and σ, is the mean log-likelihood of probabilistic PCA (Lucas et al. 2019). It is reached when
+    the w_j are orthogonal.
     """
     if of_vae(vae, "linear_elbo").kind != "gaussian" or len(vae.decoder) != 1 or vae.classes:
         raise ValueError(
@@ -315,9 +323,9 @@ def linear_elbo(vae: VAE, x: Examples) -> Tensor:
 
 
 def start_at_mean(vae: VAE, images: Any) -> None:
-    """Set the last bias of the decoder so that the VAE starts at the mean of the images (N, ...):
-    as its mean, or as the probability of each pixel, between 0.01 and 0.99. Training then begins
-    with what differs between images."""
+    """Set the last bias of the decoder from the mean of the images (N, ...): it becomes the mean of
+    a Gaussian decoder, or the probability of a Bernoulli decoder, limited to [0.01, 0.99]. Training
+    then begins with the differences between images."""
     bias = of_vae(vae, "start_at_mean").decoder[-1].bias
     images = bare(batch(images, "start_at_mean: images"))
     x = vae.pixels_of(Tensor(images, dtype=bias.dtype, device=bias.device), "start_at_mean")
@@ -341,8 +349,8 @@ def codes_of(vae: VAE, images: Any, labels: Any = None) -> np.ndarray:
 
 
 def active_units(vae: VAE, images: Any, labels: Any = None, threshold: float = ACTIVE) -> int:
-    """The number of latents whose mean code varies between the images (N, ...): those with
-    Var_x(E[z_j|x]) > threshold (Burda et al. 2016, section 5.2)."""
+    """The number of latents j whose mean E[z_j|x] varies between the images (N, ...), with a
+    variance above the threshold (Burda et al. 2016, section 5.2)."""
     threshold = finite(threshold, "active_units: threshold", low=0)
     codes = codes_of(of_vae(vae, "active_units"), images, labels).astype(np.float64)
     if len(codes) < 2:
@@ -354,7 +362,7 @@ def active_units(vae: VAE, images: Any, labels: Any = None, threshold: float = A
 
 
 def of_vae(vae: VAE, who: str) -> VAE:
-    """vae itself; TypeError, which names the function ``who``, for anything but a VAE."""
+    """vae itself; for anything but a VAE a TypeError that names the function ``who``."""
     if not isinstance(vae, VAE):
         raise TypeError(f"{who}: vae is {shown(vae)}; it must be a VAE")
     return vae
@@ -363,8 +371,8 @@ def of_vae(vae: VAE, who: str) -> VAE:
 def parts_of(
     vae: VAE, images: Any, labels: Any, at_once: int, who: str
 ) -> Iterator[tuple[Tensor, Any]]:
-    """Images (N, ...) and labels (N,) or None in parts of ``at_once``, on the device of the VAE and
-    in its dtype."""
+    """Yields images (N, ...) and labels (N,) or None in parts of ``at_once``, the images on the
+    device of the VAE and in its dtype."""
     weight = next(iter(of_vae(vae, who).decoder.parameters()))
     images = bare(batch(images, f"{who}: images"))
     if not len(images):
