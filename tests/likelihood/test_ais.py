@@ -158,6 +158,16 @@ def test_it_runs_on_every_device_and_takes_labels(device):
     assert np.isfinite(found).all()
 
 
+def test_a_numpy_array_of_starting_points_gives_the_weights_of_the_tensor():
+    found = []
+    u = np.random.default_rng(0).standard_normal((5, 2))
+    for start in (u, Tensor(u)):
+        tinycv.manual_seed(0)
+        step_sizes = tune_steps(log_f, start, [0.0, 0.5, 1.0])
+        found.append(ais(log_f, start, [0.0, 0.5, 1.0], step_sizes)[0].numpy())
+    assert np.array_equal(*found)
+
+
 def test_betas_that_fall_or_do_not_reach_1_are_refused():
     for betas in ([0.0, 0.5], [0.0, 0.6, 0.4, 1.0], [0.2, 1.0]):
         with pytest.raises(ValueError, match="ais: betas goes from .* it must rise from 0 to 1"):

@@ -81,6 +81,7 @@ class Position:
 
 def at(log_f: LogDensity, u: Tensor) -> Position:
     """The Position of chains at the points u: log f and its gradient are computed there."""
+    u = u if isinstance(u, Tensor) else Tensor(u)
     value, slope = vjp(log_f, u, ones_like(u[..., 0]))
     return Position(u, value, slope)
 
