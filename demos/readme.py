@@ -55,8 +55,8 @@ READING = {
     ),
     "Chapter 4, likelihood: models that say how probable an image is": (
         "likelihood",
-        "../nn/distributions units baselines vae ais flow glow pixel_by_pixel autoregressive "
-        "pixelcnn image_gpt",
+        "../nn/distributions ../nn/discretized units baselines vae ais flow glow pixel_by_pixel "
+        "autoregressive pixelcnn image_gpt",
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",

@@ -1,5 +1,5 @@
-"""Every public function and class of adversarial/, likelihood/, diffusion/ and nn/distributions.py
-answers a wrong argument with an error message that names the argument."""
+"""Every public function and class of adversarial/, likelihood/, diffusion/, nn/distributions.py and
+nn/discretized.py answers a wrong argument with an error message that names the argument."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from tinycv.likelihood import (
     vae,
 )
 from tinycv.likelihood.vae import VAE
-from tinycv.nn import distributions
+from tinycv.nn import discretized, distributions
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.optim import SGD
 from tinycv.optim.averaged import EMA
@@ -430,33 +430,33 @@ CALLS = {
     distributions.kl_categorical: {"logits": X, "prior_logits": X},
     distributions.logistic_log_prob: {"x": X, "mean": X, "log_scale": X},
     distributions.logistic_sample: {"mean": X, "log_scale": X, "noise": Tensor(0.5 * BINARY)},
-    distributions.discretized_logistic_log_prob: {
+    discretized.discretized_logistic_log_prob: {
         "x": Tensor(2 * BINARY - 1),
         "mean": X,
         "log_scale": X,
         "levels": 2,
     },
-    distributions.discretized_logistic_sample: {"mean": X, "log_scale": X, "levels": 17},
-    distributions.logistic_mixture_log_prob: {
+    discretized.discretized_logistic_sample: {"mean": X, "log_scale": X, "levels": 17},
+    discretized.logistic_mixture_log_prob: {
         "x": Tensor(2 * BINARY[:, 0] - 1),
         "weights": X,
         "means": X,
         "log_scales": X,
         "levels": 2,
     },
-    distributions.logistic_mixture_sample: {
+    discretized.logistic_mixture_sample: {
         "weights": X,
         "means": X,
         "log_scales": X,
         "levels": 17,
     },
-    distributions.discretized_normal_log_prob: {
+    discretized.discretized_normal_log_prob: {
         "x": Tensor(2 * BINARY - 1),
         "mean": X,
         "log_var": X,
         "levels": 2,
     },
-    distributions.discretized_normal_sample: {"mean": X, "log_var": X, "levels": 17},
+    discretized.discretized_normal_sample: {"mean": X, "log_var": X, "levels": 17},
     units.quantize: {"images": IMAGES, "levels": 17},
     units.dequantize: {"counts": LABELS, "levels": 17, "noise": SIGMAS / 4},
     units.binarize: {"images": IMAGES, "threshold": 0.5},
@@ -534,7 +534,7 @@ CALLS = {
     judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
 ELSEWHERE = {  # functions that are tested below in another way, or that users do not call:
-    # inner helpers of nn/distributions.py and likelihood/
+    # inner helpers of nn/distributions.py, nn/discretized.py and likelihood/
     "log_normal_cdf",
     "discretized_logistic",
     "prepared",
@@ -655,9 +655,8 @@ def public():
         for folder in (adversarial, likelihood, chapter)
         for info in pkgutil.iter_modules(folder.__path__)
     ]
-    for module in map(
-        importlib.import_module, [*names, "tinycv.nn.distributions", "tinycv.show.judge"]
-    ):
+    names += ["tinycv.nn.distributions", "tinycv.nn.discretized", "tinycv.show.judge"]
+    for module in map(importlib.import_module, names):
         yield from (
             v
             for n, v in vars(module).items()

@@ -1,4 +1,5 @@
-"""Distributions: derivatives, sums of probabilities, tails, samples and KL divergences."""
+"""Distributions, and those of pixels of a few levels (nn/discretized.py): derivatives, sums of
+probabilities, tails, samples and KL divergences."""
 
 from __future__ import annotations
 
@@ -12,21 +13,23 @@ import tinycv
 from tinycv import Tensor, nn
 from tinycv.engine.backward import grad
 from tinycv.engine.check import certify
+from tinycv.nn.discretized import (
+    discretized_logistic_log_prob,
+    discretized_logistic_sample,
+    discretized_normal_log_prob,
+    discretized_normal_sample,
+    logistic_mixture_log_prob,
+    logistic_mixture_sample,
+)
 from tinycv.nn.distributions import (
     bernoulli_log_prob,
     bernoulli_sample,
     categorical_log_prob,
     categorical_sample,
-    discretized_logistic_log_prob,
-    discretized_logistic_sample,
-    discretized_normal_log_prob,
-    discretized_normal_sample,
     kl_bernoulli,
     kl_categorical,
     kl_normal,
     logistic_log_prob,
-    logistic_mixture_log_prob,
-    logistic_mixture_sample,
     logistic_sample,
     normal_log_prob,
     normal_sample,

@@ -1,4 +1,5 @@
-"""nn/distributions.py compared with torch.distributions: log-probabilities, KL, their gradients."""
+"""nn/distributions.py and nn/discretized.py compared with torch.distributions: log-probabilities,
+KL, their gradients."""
 
 from __future__ import annotations
 
@@ -19,6 +20,11 @@ from torch.distributions import (
 
 from tinycv import Tensor
 from tinycv.nn import distributions as D
+from tinycv.nn.discretized import (
+    discretized_logistic_log_prob,
+    discretized_normal_log_prob,
+    logistic_mixture_log_prob,
+)
 
 RNG = np.random.default_rng(0)
 A, B, C, E = (RNG.normal(size=(4, 5)) for _ in range(4))
@@ -97,17 +103,17 @@ CASES = {
         [A, B, C],
     ),
     "discretized_logistic_log_prob": (
-        lambda m, s: D.discretized_logistic_log_prob(LEVELS, m, s, 17),
+        lambda m, s: discretized_logistic_log_prob(LEVELS, m, s, 17),
         lambda m, s: discretized(logistic(m, s), torch.tensor(LEVELS)),
         [0.5 * A, B - 1],
     ),
     "discretized_normal_log_prob": (
-        lambda m, v: D.discretized_normal_log_prob(LEVELS, m, v, 17),
+        lambda m, v: discretized_normal_log_prob(LEVELS, m, v, 17),
         lambda m, v: discretized(normal(m, v), torch.tensor(LEVELS)),
         [0.5 * A, B - 1],
     ),
     "logistic_mixture_log_prob": (
-        lambda w, m, s: D.logistic_mixture_log_prob(LEVELS[:, 0], w, m, s, 17),
+        lambda w, m, s: logistic_mixture_log_prob(LEVELS[:, 0], w, m, s, 17),
         lambda w, m, s: mixture(torch.tensor(LEVELS[:, 0]), w, m, s),
         [A, 0.5 * B, C - 1],
     ),

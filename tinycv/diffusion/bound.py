@@ -33,7 +33,7 @@ If the data are N(0, I) and D is exact, p(x_{t-1} | x_t) with r² = β_t is exac
 Then the bound is tight: L is the entropy, 1.419 nats per dimension, for any number of steps.  With
 r² = β̃_t it is 1.998 (for linear_schedule(1000)).  tests/diffusion/test_bound.py checks both.
 
-Read first: denoising.py, samplers.py, nn/distributions.py.   See at work: demos/23_latent_score.py
+Read first: denoising.py, samplers.py, nn/discretized.py.   See at work: demos/23_latent_score.py
 with --full.
 Shapes: B examples x (B, ...), times t (B,), T steps.
 """
@@ -56,7 +56,8 @@ from tinycv.engine.backend import Array, array_module, constant
 from tinycv.engine.create import randn_like
 from tinycv.engine.methods import stack
 from tinycv.engine.tensor import Tensor, bare, no_grad
-from tinycv.nn.distributions import discretized_normal_log_prob, kl_normal, normal_log_prob
+from tinycv.nn.discretized import discretized_normal_log_prob
+from tinycv.nn.distributions import kl_normal, normal_log_prob
 from tinycv.nn.inputs import (
     Examples,
     answer,

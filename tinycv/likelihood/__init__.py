@@ -16,8 +16,9 @@ pixelcnn.py         PixelCNN with its blind spot, and the gated PixelCNN with tw
 image_gpt.py        image GPT: a causal Transformer draws an image patch by patch, as words
 
 The distributions of single numbers (normal, Bernoulli, categorical, logistic) are in
-nn/distributions.py.  A model has ``log_prob(x)``, which returns one number per image (B,) in nats,
-the sum over its pixels, and ``sample(n)``, which returns n images.
+nn/distributions.py, those of pixels of a few levels in nn/discretized.py.  A model has
+``log_prob(x)``, which returns one number per image (B,) in nats, the sum over its pixels, and
+``sample(n)``, which returns n images.
 
 The symbols of the chapter, with their shapes for a batch of B examples:
 

@@ -40,7 +40,7 @@ import numpy as np
 from tinycv.data import inputs
 from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import ArrayLike
-from tinycv.nn.distributions import check_levels
+from tinycv.nn.discretized import check_levels
 
 
 class IndependentPixels:

@@ -16,7 +16,7 @@ To complete an image, the known pixels are kept and the other pixels are drawn i
 samples p(unknown | known) exactly if the known pixels come first in the order.  Otherwise a pixel
 would be drawn without regard to known pixels that come later, so such a call is refused.
 
-Read first: nn/distributions.py.   Used in: autoregressive.py, pixelcnn.py, image_gpt.py.
+Read first: nn/discretized.py.   Used in: autoregressive.py, pixelcnn.py, image_gpt.py.
 Shapes: B images, H x W pixels, D = H W, L levels of a pixel. Images are (B, 1, H, W); their pixels
 are whole numbers 0 ... L - 1, as floats. Logits are (B, D) if L = 2, and otherwise (B, D, L), or
 (B, D, 3 M) for mixtures of M logistics.
@@ -36,13 +36,12 @@ from tinycv.engine.create import zeros
 from tinycv.engine.methods import split
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import ArrayLike, Tensor, bare, no_grad
+from tinycv.nn.discretized import logistic_mixture_log_prob, logistic_mixture_sample
 from tinycv.nn.distributions import (
     bernoulli_log_prob,
     bernoulli_sample,
     categorical_log_prob,
     categorical_sample,
-    logistic_mixture_log_prob,
-    logistic_mixture_sample,
 )
 from tinycv.nn.inputs import Examples, whole
 from tinycv.nn.module import Module

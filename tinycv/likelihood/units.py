@@ -39,7 +39,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.backend import Array, array_module
 from tinycv.engine.tensor import Tensor, bare
-from tinycv.nn.distributions import check_levels
+from tinycv.nn.discretized import check_levels
 from tinycv.nn.inputs import finite
 
 Images = Tensor | Array

@@ -15,6 +15,7 @@ In reading order:
     losses.py                 cross-entropy, mean squared error
     binary_cross_entropy.py   binary cross-entropy, the loss of a GAN
     distributions.py          normal, Bernoulli, categorical, logistic: log-probability, KL
+    discretized.py            discretised logistic, mixture and normal, for pixels of a few levels
     dropout.py                dropout
     norm.py                   layer norm, group norm
     batch_norm.py             batch norm
