@@ -245,7 +245,7 @@ LECTURE = (
     Slide(
         "Latent score models (LSGM)",
         "隐空间得分模型（LSGM）",
-        ("diffusion/latent.py",),
+        ("diffusion/latent.py", "diffusion/cross_entropy.py"),
         "23",
         "tests/diffusion/test_latent.py",
         "",

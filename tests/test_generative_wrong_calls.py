@@ -19,6 +19,7 @@ from tinycv.data import DataLoader
 from tinycv.data.shapes import grid
 from tinycv.diffusion import (
     bound,
+    cross_entropy,
     dit,
     edm,
     embedding,
@@ -27,6 +28,7 @@ from tinycv.diffusion import (
     inpaint,
     langevin,
     latent,
+    mixed_score,
     ode,
     samplers,
     schedule,
@@ -175,8 +177,8 @@ CALLS = {
         "eps": 0.1,
         "keep_every": 1,
     },
-    latent.LatentVP: {"beta_min": 0.1, "beta_max": 5.0, "sigma_0": 0.1},
-    latent.score_cross_entropy: {
+    cross_entropy.LatentVP: {"beta_min": 0.1, "beta_max": 5.0, "sigma_0": 0.1},
+    cross_entropy.score_cross_entropy: {
         "predict_noise": same,
         "schedule": sde.VP(),
         "z": X,
@@ -185,21 +187,21 @@ CALLS = {
         "noise": X,
         "first": 0.01,
     },
-    latent.MixedScore: {
+    mixed_score.MixedScore: {
         "network": networks.ScoreMLP(2, 4, 1, 2),
         "latent": 2,
-        "sde": latent.LatentVP(),
+        "sde": cross_entropy.LatentVP(),
         "mixing_logit": -3.0,
     },
-    latent.VelocityNoise: {
+    mixed_score.VelocityNoise: {
         "network": networks.ScoreMLP(2, 4, 1, 2),
-        "sde": latent.LatentVP(),
+        "sde": cross_entropy.LatentVP(),
     },
     latent.joined: {"two_stages": TWO_STAGES, "mixing_logit": 3.0},
     latent.LSGM: {
         "vae": PLAIN_VAE,
         "network": networks.ScoreMLP(2, 4, 1, 2),
-        "sde": latent.LatentVP(),
+        "sde": cross_entropy.LatentVP(),
         "mixing_logit": -3.0,
     },
     latent.LatentDiffusion: {
@@ -640,7 +642,7 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "centred",
     "outputs_of",
     "by_pixel",
-    # inner helpers of latent.py
+    # inner helpers of cross_entropy.py, mixed_score.py and latent.py
     "noise_error",
     "without_classes",
     "latent_vp",
@@ -783,14 +785,14 @@ FORWARDS = {
     "VP.diffusion": (sde.VP().diffusion, {"t": 0.5}),
     "VE.rate": (sde.VE().rate, {"t": 0.5}),
     "SubVP.diffusion": (sde.SubVP().diffusion, {"t": 0.5}),
-    "LatentVP.marginal": (latent.LatentVP().marginal, {"t": Tensor(SIGMAS / 4)}),
+    "LatentVP.marginal": (cross_entropy.LatentVP().marginal, {"t": Tensor(SIGMAS / 4)}),
     "LatentVP.weighted_times": (
-        latent.LatentVP().weighted_times,
+        cross_entropy.LatentVP().weighted_times,
         {"z": X, "weighting": "ll"},
     ),
     "MixedScore": (LSGM.prior, {"z": X, "t": Tensor(SIGMAS / 4)}),
     "VelocityNoise": (
-        latent.VelocityNoise(networks.ScoreMLP(2, 4, 1, 2)),
+        mixed_score.VelocityNoise(networks.ScoreMLP(2, 4, 1, 2)),
         {"z": X, "t": Tensor(SIGMAS / 4)},
     ),
     "MixedScore.loss": (LSGM.prior.loss, {"z": X, "weighting": "re"}),
@@ -948,7 +950,7 @@ WRONG = {
         lambda f: diffusion.denoiser(f, SCHEDULE)(X, 3),
         lambda f: diffusion.clipped(f)(X, 3),
         lambda f: guidance.guided(f, LABELS, 3, 1.0)(X, 3),
-        lambda f: latent.score_cross_entropy(f, sde.VP(), X, 0.5, 1.0, first=0.01),
+        lambda f: cross_entropy.score_cross_entropy(f, sde.VP(), X, 0.5, 1.0, first=0.01),
         lambda f: inpaint.inpainting(f, SCHEDULE, X, Tensor(POINTS > 0))(X, 5, 2),
     ],
 )

@@ -1,5 +1,6 @@
-"""Latent score models: theorem 1 of LSGM meets closed forms for Gaussian codes, its gradient meets
-finite differences, and both models train, resume, and sample."""
+"""Latent score models (cross_entropy.py, mixed_score.py, latent.py): theorem 1 of LSGM meets closed
+forms for Gaussian codes, its gradient meets finite differences, and both models train, resume, and
+sample."""
 
 from __future__ import annotations
 
@@ -13,17 +14,10 @@ from seeds import SEED
 import tinycv
 from tinycv import Tensor, nn
 from tinycv.diffusion import ScoreMLP
-from tinycv.diffusion import latent as module
-from tinycv.diffusion.latent import (
-    LSGM,
-    LatentDiffusion,
-    LatentVP,
-    MixedScore,
-    VelocityNoise,
-    bound_of,
-    joined,
-    score_cross_entropy,
-)
+from tinycv.diffusion import cross_entropy as module
+from tinycv.diffusion.cross_entropy import LatentVP, score_cross_entropy
+from tinycv.diffusion.latent import LSGM, LatentDiffusion, bound_of, joined
+from tinycv.diffusion.mixed_score import MixedScore, VelocityNoise
 from tinycv.diffusion.sde import VP
 from tinycv.likelihood.vae import VAE
 from tinycv.optim import Adam

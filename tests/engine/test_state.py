@@ -15,7 +15,7 @@ import tinycv
 from tinycv import Tensor, diffusion, nn, sequence, vision
 from tinycv.adversarial import gan, spade
 from tinycv.adversarial import networks as gan_networks
-from tinycv.diffusion import dit, embedding, latent, unet
+from tinycv.diffusion import dit, embedding, mixed_score, unet
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
 from tinycv.likelihood import autoregressive, flow, glow, image_gpt, pixelcnn
@@ -147,12 +147,12 @@ LAYERS = {
     "Maxout": (lambda: gan_networks.Maxout(4, 3, 2), MAP),
     "ScoreMLP": (lambda: networks.ScoreMLP(4, hidden=6), MAP, RNG.uniform(size=B)),
     "VelocityNoise": (
-        lambda: latent.VelocityNoise(networks.ScoreMLP(4, hidden=6)),
+        lambda: mixed_score.VelocityNoise(networks.ScoreMLP(4, hidden=6)),
         MAP,
         RNG.uniform(size=B),
     ),
     "MixedScore": (
-        lambda: latent.MixedScore(networks.ScoreMLP(4, hidden=6), 4),
+        lambda: mixed_score.MixedScore(networks.ScoreMLP(4, hidden=6), 4),
         MAP,
         RNG.uniform(size=B),
     ),

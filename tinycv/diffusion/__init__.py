@@ -20,6 +20,8 @@ sde.py         score SDE: diffusion in continuous time and its reverse
 ode.py         the probability flow ODE, and likelihoods along it
 flow_matching.py  flow matching, rectified flow: learn the velocity of a flow by regression
 edm.py         EDM: the noise level as the time, preconditioning, Heun's sampler
+cross_entropy.py  theorem 1 of LSGM: the cross entropy with a model of which only the score is known
+mixed_score.py the prior of LSGM: N(0, I) and a network, mixed by a learned α
 latent.py      latent diffusion and LSGM: a score model of the codes of a VAE
 
 The symbols of the chapter, with their shapes for a batch of B examples:
