@@ -93,6 +93,15 @@ def test_whole_numbers_of_any_dtype_are_the_same_image():
         np.testing.assert_array_equal(model.log_prob(x.astype(dtype)).numpy(), expected)
 
 
+def test_weights_of_float16_take_256_levels_and_refuse_more():
+    x = np.full((1, 1, 2, 2), 255)
+    few, many = (PixelCNN(2, 4, 1, 3, levels=n, mixture=2).to("float16") for n in (256, 257))
+    assert np.isfinite(few.log_prob(x).numpy()).all()
+    for call in (lambda: many.log_prob(x), lambda: many.sample(1)):
+        with pytest.raises(TypeError, match="float16, which is too coarse for 257 levels"):
+            call()
+
+
 def test_the_same_seed_draws_the_same_images():
     model = GatedPixelCNN(4, 4, 2)
     drawn = []

@@ -238,9 +238,21 @@ def levels_in(x: Any, model: PixelModel, what: str) -> Tensor:
             f"{model.levels - 1}"
         )
     x = x if isinstance(x, Tensor) else Tensor(array)
-    dtype = next(model.parameters()).dtype
+    dtype = weight_of(model).dtype
     x = x if x.dtype == dtype else x.astype(dtype)
     return x if xp is np else where(valid, x, np.nan)
+
+
+def weight_of(model: PixelModel) -> Tensor:
+    """One of the weights, for their dtype and device. TypeError if it is float16 and there are more
+    than 256 levels: float16 would round some levels to others."""
+    weight = next(model.parameters())
+    if weight.dtype == np.float16 and model.levels > 256:
+        raise TypeError(
+            f"{type(model).__name__}: the weights are float16, which is too coarse for "
+            f"{model.levels} levels; they must be float32 or float64"
+        )
+    return weight
 
 
 def start_of(
@@ -250,7 +262,7 @@ def start_of(
     be drawn, in their order."""
     name = f"{type(model).__name__}.sample"
     n = size(n, f"{name}: n")
-    weight = next(model.parameters())
+    weight = weight_of(model)
     if (given is None) != (known is None):
         raise ValueError(
             f"{name}: given is {shown(given)} and known {shown(known)}; they come together"
