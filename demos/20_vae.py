@@ -1,12 +1,13 @@
 """20 · How probable is a digit under a variational autoencoder (VAE), and which latents collapse?
 python demos/20_vae.py      9 min on one core
 
-A VAE gives a lower bound on log p(x), the ELBO. First a case in which log p(x) is known: the best
-linear VAE is probabilistic PCA, and the trained one reaches it and stays below. Then binary MNIST
-digits. A VAE switches off many of its latents (posterior collapse), most of them if it has more
-layers. Two cures: free bits, and the bound of an importance weighted autoencoder (IWAE), which also
-makes test digits more probable. log p(x) is estimated in four ways, from loose to tight: the ELBO,
-the bounds of 5 and of 500 samples, and annealed importance sampling (AIS).
+A VAE gives a lower bound on log p(x), the ELBO. The first case is one in which the best log p(x) is
+known: the best linear VAE is probabilistic PCA, and the ELBO of the trained one approaches it from
+below. The second case is binary MNIST digits. A VAE switches off many of its latents (posterior
+collapse), and most of them if it has more layers. There are two cures: free bits, and training by
+the bound of an importance weighted autoencoder (IWAE), which also makes test digits more probable.
+log p(x) is estimated in four ways, from loose to tight: by the ELBO, by the bounds of 5 and of 500
+samples, and by annealed importance sampling (AIS).
 Read first: tinycv/likelihood/vae.py, ais.py, baselines.py.
 Kingma & Welling 2014; Burda et al. 2016, table 1; Tipping & Bishop 1999; Wu et al. 2017.
 """
@@ -48,8 +49,8 @@ BATCH = 100
 def train(
     vae, images, loss_of, epochs, prepare=None, labels=None, rate=RATE, batch=BATCH, look=None
 ):
-    """Minimise loss_of(vae, x), or loss_of(vae, x, labels). prepare: what is done to each batch of
-    images first. look: called with the number of steps, thirty times during training."""
+    """Minimise loss_of(vae, x), or loss_of(vae, x, labels). prepare: a function that is applied to
+    each batch first. look: called with the number of steps, thirty times during training."""
     optimizer = Adam(vae.parameters(), lr=rate)
     arrays = (images,) if labels is None else (images, labels)
     loader = DataLoader(*arrays, batch_size=batch, drop_last=True, seed=show.seed)
@@ -69,8 +70,8 @@ def train(
     return vae
 
 
-# %% The losses: minus the ELBO; the same with 0.1 nats per latent free; minus the bound of an IWAE
-# with five samples of the code
+# %% The losses: minus the ELBO; the same with 0.1 nats of KL per latent for free; minus the bound
+# of an IWAE with five samples of the code
 def plain(vae, x, *labels):
     return vae_loss(vae, x, *labels)
 
@@ -83,11 +84,12 @@ def iwae_5(vae, x):
     return -iwae_bound(vae, x, 5).mean()
 
 
-# %% The oracle: the best linear VAE is probabilistic PCA, whose log p(x) has a closed form
+# %% A case with a known answer: the best linear VAE is probabilistic PCA, whose log p(x) has a
+# closed form
 AXES = 8
 digits, _, _, _ = split_digits_8x8()
 digits = digits.reshape(len(digits), 64)[: show.choose(quick=200, default=1500)]
-# Pixels are k / 16; noise that fills the step to the next level makes them continuous.
+# Pixels are k / 16. Uniform noise that fills the gap to the next level makes them continuous.
 noise = np.random.default_rng(0).random(digits.shape, np.float32)
 digits = digits + noise / 16  # (N, 64)
 pca = ProbabilisticPCA(digits, AXES)
@@ -141,7 +143,7 @@ y = y[: len(x)]
 rng = np.random.default_rng(0)
 test = test.reshape(len(test), 784)[: show.choose(quick=20, default=1000)]
 test_y = test_y[: len(test)]
-# the same draw for all models, so that their figures can be compared
+# All models are measured on the same draw, so that their figures can be compared.
 test_binary = (rng.random(test.shape) < test).astype(np.float32)
 train_binary = (rng.random(x.shape) < x).astype(np.float32)
 few = show.choose(quick=5, default=200)  # images for the bounds that cost more
@@ -155,7 +157,7 @@ def new_vae(latent=LATENT, classes=0, hidden=HIDDEN):
     return vae.to(show.device)
 
 
-# %% A VAE with four hidden layers on each side, one with two, and the latter with each cure
+# %% A VAE with four hidden layers on each side, one with two, and two that train with a cure
 models = {
     "deep VAE": train(new_vae(hidden=DEEP), x, plain, EPOCHS, binarize),
     "VAE": train(new_vae(), x, plain, EPOCHS, binarize),
@@ -226,7 +228,7 @@ show.measured(
 )
 
 
-# %% What the IWAE draws: reconstructions, samples, and the way from one digit to another
+# %% What the IWAE draws: reconstructions, samples, and interpolation from one digit to another
 def pictures(vae, z, labels=None):
     """Mean images of codes (N, latent): (N, 1, 28, 28)."""
     with tinycv.no_grad():
@@ -250,7 +252,7 @@ for i in range(2):
     by_class = pictures(conditional, same_code, labels)
     rows[f"one code,\nclasses 0-9 ({i + 1})"] = by_class[: len(ten)]
 
-# %% Draw: what it draws; the estimates and the collapse; the plane of two latents
+# %% Draw the figure: what the IWAE draws; the estimates and the collapse; the plane of two latents
 figure = draw.figure(
     f"Posterior collapse: a VAE uses {active['VAE']} of its {LATENT} latents, with more layers "
     f"{active['deep VAE']}.\n"

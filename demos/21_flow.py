@@ -3,9 +3,10 @@ python demos/21_flow.py      16 min on one core
 
 A normalizing flow is an invertible network that turns data into noise. Each layer says by how much
 it stretches space, so the flow gives the exact log p of every point, and its inverse turns noise
-into samples. RealNVP is compared with four known densities in the plane, whose entropy no model can
-beat, and with flow matching: a network of the same size that learns a velocity instead, without
-invertible layers. Then RealNVP learns images of digits, in bits per dimension beside a Gaussian.
+into samples. RealNVP learns four known densities in the plane, so its mean -log p can be compared
+with their entropy, which no model can beat. Beside it is flow matching: a network of the same size
+learns a velocity instead, without invertible layers. Then RealNVP learns images of digits, and its
+bits per dimension are compared with those of a Gaussian.
 Read first: tinycv/likelihood/flow.py, tinycv/diffusion/flow_matching.py.
 Dinh et al. 2017 (RealNVP); Kingma & Dhariwal 2018 (Glow); Lipman et al. 2023 (flow matching).
 """
@@ -55,7 +56,7 @@ DATA = {
 
 # %% Training: the whole loop, for all models of this page
 def train(model, loader, loss_of, rate, epochs=1):
-    """Adam with a warm-up and a cosine, and the average of the weights at the end."""
+    """Train by Adam with warm-up and a cosine schedule. The model ends with its average (EMA)."""
     optimizer = Adam(model.parameters(), lr=rate)
     total = epochs * len(loader)
     schedule = warmup_cosine(total, warmup=total // 20)
@@ -74,12 +75,12 @@ def train(model, loader, loss_of, rate, epochs=1):
 
 
 def negative_log_likelihood(model, x):
-    """What a flow minimises: exact, in nats."""
+    """The loss of a flow: the mean of -log p(x), exact, in nats."""
     return -model.log_prob(x).mean()
 
 
-# %% RealNVP: four affine couplings. Flow matching: one network with as many parameters. Waves of
-# the coordinates (place_features) give it sharp edges
+# %% RealNVP: four affine couplings. Flow matching: one network with as many parameters. Fourier
+# features of the coordinates (place_features) let it learn sharp edges
 total = show.choose(quick=4, default=3000)
 
 
@@ -170,7 +171,7 @@ for name, density in DATA.items():
         f"{name}, RealNVP: integral of p over the plane", integral[name], target="1 +- 0.005"
     )
 
-# %% Measure: the inverse in float64. z back to x, for points of the data
+# %% Measure: the inverse in float64, for points of the data that go to z and back to x
 worst = 0.0
 for name, density in DATA.items():
     exact = copy.deepcopy(flows[name]).to("float64")
@@ -196,7 +197,8 @@ def image_loss(model, counts):
 
 
 # The number of steps was chosen on the last 200 training images, with the flow trained on the
-# other 1,300: after 2,000 steps only training images gain much.
+# other 1,300. After 2,000 steps the training images still become more probable, but the held-out
+# images hardly do.
 BATCH = 60
 IMAGE_RATE = 1e-3
 epochs = show.choose(quick=1, default=80)
@@ -207,7 +209,7 @@ loader = DataLoader(counts, batch_size=BATCH, seed=show.seed, drop_last=True)
 train(image_flow, loader, image_loss, IMAGE_RATE, epochs)
 
 
-# %% Bits per dimension, a bound on those of the levels, with a few draws of the noise per image
+# %% Measure: an upper bound on the bits per dimension of levels, by a few draws of the noise
 def bits(log_p_of, counts):
     """The mean bits per dimension of images of levels. log_p_of: from (N, 1, 8, 8) to (N,)."""
     draws = [log_p_of(dequantize(counts, LEVELS)) for _ in range(show.choose(quick=1, default=5))]

@@ -2,11 +2,11 @@
 python demos/22_autoregressive.py      6 min on one core
 
 Three kinds of network predict each pixel of a digit from the pixels before it: MADE, an MLP with
-masks; PixelCNN, plain and gated; and image GPT, a Transformer that writes patches of 2 x 2 pixels
-as words. Their likelihood is exact, so they can be compared in nats, with independent pixels and a
-Chow-Liu tree, the best model in which each pixel depends on one other. The picture also shows the
-blind spot of the plain PixelCNN, measured by gradients; what happens if its first mask lets each
-pixel see itself; completions of half digits; and two orders of the pixels.
+masks; PixelCNN, plain and gated; and image GPT, a Transformer that predicts patches of 2 x 2 pixels
+as words. Their likelihood is exact, so they can be compared in nats, also with independent pixels
+and with a Chow-Liu tree, the best model in which each pixel depends on one other. The picture also
+shows the blind spot of the plain PixelCNN, measured by gradients; what happens if its first mask
+lets each pixel see itself; completions of half digits; and two orders of the pixels.
 Read first: tinycv/likelihood/pixel_by_pixel.py, autoregressive.py, pixelcnn.py, image_gpt.py.
 Germain et al. 2015 (MADE); van den Oord et al. 2016, 2016b (PixelCNN, gated); Chen et al. 2020.
 """
@@ -43,8 +43,9 @@ train = train[: show.choose(quick=250, default=len(train))]
 
 # %% Training: the whole loop, the same for all models
 def learn(model, x, total, rate, log_prob=None, look=None, anneal=True):
-    """Train for ``total`` steps on x. log_prob(x, step): None for the model's own. look(step) is
-    called every 100 steps. anneal: let the rate fall to 0 (False: keep it constant)."""
+    """Train for ``total`` steps on x. log_prob(x, step): what to maximise, None for model.log_prob.
+    look(step) is called every 100 steps. anneal: let the rate fall to 0 (False: keep it constant).
+    """
     model.to(show.device).train()
     optimizer = Adam(model.parameters(), lr=rate)
     schedule = warmup_cosine(total, warmup=max(1, total // 50))
@@ -73,7 +74,7 @@ def nats_of(model, x):
         return float(-model.log_prob(tinycv.Tensor(x, device=show.device)).numpy().mean())
 
 
-# %% Models, with the number of steps and the rate that validation digits chose
+# %% Models. The number of steps and the rate of each were chosen on validation digits
 ORDERS = 8  # of the MADE that is trained in many orders
 SHARE = show.choose(quick=0.002, default=1)  # of the steps
 width = show.choose(quick=8, default=500)
@@ -112,7 +113,7 @@ for name in RECIPES:
         models[name] = trained(name, train)
     seconds[name] = watch.seconds
 
-# %% Measure: nats on digits that no model has seen, beside those of two exact models
+# %% Measure: nats of unseen digits, beside those of two models without a network
 FLOORS = {"independent pixels": IndependentPixels, "Chow-Liu tree": ChowLiuTree}
 table = {}  # name: (nats of training digits, nats of test digits)
 for name, kind in FLOORS.items():
@@ -130,7 +131,7 @@ for name in models:
     show.measured(f"{name}: training nats minus test nats", table[name][0] - table[name][1])
     show.measured(f"{name}: seconds to train", seconds[name])
 
-# %% Measure: without early stopping a MADE learns the training digits by heart
+# %% Measure: without early stopping a MADE memorises the training digits
 curve = {"training digits": [], "validation digits": []}
 kept, left_out = train[:-VALIDATION], train[-VALIDATION:]
 tinycv.manual_seed(show.seed)
@@ -155,7 +156,7 @@ leaking = learn(
 leaked = nats_of(leaking, test)
 show.measured("first mask of type B: 'nats' of test digits", leaked, "no likelihood", "<= 0.1")
 
-# %% The blind spot: the gradient of one prediction by all pixels
+# %% The blind spot: the gradient of one prediction with respect to all pixels
 ROW, COLUMN = 5, 3
 before = np.arange(64).reshape(8, 8) < 8 * ROW + COLUMN  # all pixels that come earlier
 fields = {}
@@ -183,7 +184,8 @@ for i in range(3):
     completed[f"image GPT {i + 1}"] = models["image GPT"].sample(10, upper, known).numpy()
 completed["in truth"] = test[10:20]
 
-# %% Measure: what the cache of keys and values saves, on images of 28 x 28 pixels, 196 words
+# %% Measure: how much time the cache of keys and values saves, for images of 28 x 28 pixels, that
+# is 196 words
 large = ImageGPT(show.choose(quick=4, default=28), 2, d_model=64, nhead=4).to(show.device).eval()
 sampling = {}
 for cached in (True, False):
@@ -193,7 +195,7 @@ for cached in (True, False):
 show.measured("image GPT, 196 words: seconds for 10 samples, with the cache", sampling[True])
 show.measured("image GPT, 196 words: seconds for 10 samples, without", sampling[False])
 
-# %% Where the nats go: the mean of -log p of each pixel, in two orders
+# %% Which pixels cost most: the mean of -log p of each pixel, in two orders
 pixel_nats = {}
 for name in ("MADE", "MADE, spiral"):
     with tinycv.no_grad():

@@ -1,18 +1,20 @@
 """23 · What does a diffusion model gain by working on the codes of a VAE (latent diffusion, LSGM)?
 python demos/23_latent_score.py      10 min on one core
 
-A VAE writes 4,000 digits as codes of 16 numbers. New codes from N(0, I) often lie where no digit
-has its code, and the decoder makes no digit of them. A diffusion model of the codes repairs this,
-with the same decoder: two stages (latent diffusion). LSGM goes further and trains encoder, decoder
-and score together, by a bound on the likelihood. The picture shows the digits of each prior, how
-far they are from real ones (Frechet multiple: the distance to unseen digits, divided by that of the
-training digits), the bounds in nats, and the codes. Beside it, a diffusion model of the pixels,
-with the same kind of network, needs longer to sample digits of the same quality, and with so little
-training it never comes near. (The U-Net of demo 17 does, after far more training.)
-The encoder sees gray pixels x; the decoder predicts, for each, the chance x that it is 1. So the
-bounds are means over digits whose pixels are drawn as 0 or 1 (dynamic binarisation, as in demo 20).
-LSGM continues from the two stages. With the small weight of the KL it gains on training digits; on
-unseen digits its bound is no better than that of the two stages, because it overfits.
+A VAE encodes 4,000 digits as codes of 16 numbers. New codes from N(0, I) often lie where no digit
+has its code, and the decoder does not turn them into digits. Latent diffusion solves this in two
+stages, with the same decoder: a diffusion model learns where the codes are. LSGM goes further and
+trains encoder, decoder and score together, by a bound on the likelihood. The picture shows the
+digits of each prior, how far they are from real ones (Frechet multiple: the distance to unseen
+digits, divided by that of the training digits), the bounds in nats, and the codes. For comparison,
+a diffusion model of the pixels, with the same kind of network, is also trained. Its sampling takes
+longer, and after so little training its digits never reach the same quality. (The U-Net of demo 17
+is trained far longer.)
+The bounds are in nats of digits whose pixels are drawn as 0 or 1, with the gray value as the
+probability of a 1 (dynamic binarisation, as in demo 20); the mean over these draws is computed
+exactly. The encoder takes the gray values.
+LSGM starts from the two trained stages. With the small weight of the KL its bound improves on
+training digits. On unseen digits it is no better than that of the two stages: LSGM overfits.
 Read first: tinycv/likelihood/vae.py, tinycv/diffusion/latent.py.
 Vahdat, Kreis & Kautz 2021 (LSGM); Rombach et al. 2022 (latent diffusion); Karras et al. 2022 (EDM).
 """
@@ -43,7 +45,7 @@ BETA = 0.2  # the weight of the KL: with 1 the decoder blurs so much that the pr
 BATCH = show.choose(quick=64, default=128)
 HEUN = show.choose(quick=3, default=30)  # sampling steps
 
-# %% Data: digits with pixels from 0 to 1, and unseen ones to compare with. (Every setting below was
+# %% Data: training digits with pixels from 0 to 1, and unseen digits. (Every setting below was
 # chosen with the last 500 training digits held out.)
 count = show.choose(quick=200, default=4000)
 x, y, test, _ = (part[:count] for part in mnist_5k())  # (N, 1, 28, 28), (N,)
@@ -74,7 +76,7 @@ def train(name, learned, loss_of, epochs, batch_size, rate):
 
 # %% The VAE, whose prior is N(0, I)
 def with_silu(network):
-    """The same layers with SiLU instead of tanh: with the same training its digits are sharper."""
+    """The same layers with SiLU instead of tanh. With the same training, the digits are sharper."""
     return nn.Sequential(*[nn.SiLU() if isinstance(layer, nn.Tanh) else layer for layer in network])
 
 
@@ -94,12 +96,12 @@ seconds_of_codes = train(
     "latent diffusion", two_stages.network, two_stages.loss, code_epochs, BATCH, 2e-3
 )
 
-# %% LSGM: from the two stages on, encoder, decoder and score learn together
+# %% LSGM: starting from the two stages, encoder, decoder and score are trained together
 lsgm = joined(two_stages)
 lsgm_epochs = show.choose(quick=1, default=32)  # 31 steps each
 seconds_of_lsgm = train("LSGM", lsgm, partial(lsgm.loss, beta=BETA), lsgm_epochs, BATCH, 5e-4)
 
-# %% Beside them: a diffusion model of the pixels, with about as much training as VAE and codes
+# %% For comparison: diffusion of the pixels, with about as much training as the VAE and the codes
 SPREAD = float(x.std())  # of the pixels
 pixel_network = ScoreMLP(784, hidden=show.choose(quick=16, default=400), depth=3).to(show.device)
 
@@ -298,7 +300,7 @@ for ax, (name, points), colour in zip(
 middle.supxlabel("1,500 codes in the plane of their two main directions (PCA)", fontsize=10)
 
 
-# %% Draw: bars of the Frechet multiples and of the bounds
+# %% Draw: the Frechet multiples and the bounds, as bars
 def bars(ax, names, values, colours, left=0):
     """Horizontal bars, the first on top; each begins at ``left``."""
     ax.barh(names, values, left=left, color=colours)

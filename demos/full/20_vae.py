@@ -1,10 +1,10 @@
 """20, the whole protocol: three seeds, VAE and IWAE with 1, 5 and 50 samples, fixed binarisation.
 
 The demo is run from each seed. Then VAE and IWAE are trained with k = 1, 5 and 50 samples per image
-on one schedule for all: 15 epochs in batches of 20, as in the paper, which has 3,280 epochs. (50
-samples cost 50 decoded images per step, so this schedule is short; the models of the demo train
-longer.) Last, the demo's VAE and IWAE are trained on digits that were binarised once, not newly in
-each step. That is another data set, as in half of the literature: its figures have rows of their
+with the same schedule for all: 15 epochs in batches of 20. (The paper has the same batches, and
+3,280 epochs. With 50 samples a step decodes 50 codes per image, so this schedule is short; the
+models of the demo train longer.) Last, the demo's VAE and IWAE are trained on digits that are
+binarised once, not again in each step. That is another data set, so its figures have rows of their
 own.
 python demos/20_vae.py --full
 """

@@ -2,7 +2,7 @@
 
 The demo is run from each seed. Then RealNVP is trained as in the code of SurVAE (Nielsen et al.
 2020): 128,000 fixed points, 10 epochs in batches of 128, Adam with a constant rate of 1e-3. Last,
-Glow learns the digits with the training of the demo.
+Glow learns the digits by the demo's training loop.
 python demos/21_flow.py --full
 """
 

@@ -81,8 +81,9 @@ PUBLISHED = {
 }
 gpt = {"d_model": show.choose(quick=8, full=64), "nhead": 4, "num_layers": 2, "dropout": 0.1}
 demo.BATCH = show.choose(quick=16, full=32)  # the loop of the demo, with smaller batches
-# name: (how it is made, steps, rate). On the last 500 of the 4,000 digits, all three still improved
-# at their last step (MADE 99.9 nats, gated PixelCNN 95.1): the time of this page sets the steps.
+# name: (how it is made, steps, rate). With the last 500 of the 4,000 digits held out, all three
+# still improved on them at the last step (MADE 99.9 nats, gated PixelCNN 95.1). The time that this
+# page has sets the number of steps.
 RECIPES = {
     "MADE": (lambda: MADE(side, (show.choose(quick=8, full=500),)), 3000, 2e-3),
     "gated PixelCNN": (

@@ -2,10 +2,10 @@
 
 The demo is run from each seed. Then VAE, flow, autoregressive model, GAN, diffusion and latent
 diffusion learn the same 1,500 digits of 8 x 8 pixels, and the same figures are measured for each:
-bits per dimension of unseen digits with 17 gray levels, nats of binarised ones, the quality of
-samples, and seconds. Beside them stand exact models without a network. The lecture has a sentence
-about each family; here it is a figure with a target, which is met or not. The picture shows samples
-of each family, and at which noise a diffusion model spends its bits.
+bits per dimension of unseen digits with 17 gray levels, nats of binarised digits, the quality of
+samples, and seconds. Exact models without a network are measured beside them. The lecture says one
+sentence about each family; here each sentence becomes a figure with a target, which is met or not.
+The picture shows samples of each family, and at which noise a diffusion model spends its bits.
 python demos/23_latent_score.py --full
 """
 
@@ -217,7 +217,7 @@ def fit_gan():
     return Fitted(None, draw_images, history.seconds, size_of(generator, discriminator))
 
 
-# %% Diffusion: the process of VP, seen by DDPM in T steps
+# %% Diffusion: DDPM in T steps, with the noise levels of the VP SDE
 vp = VP()
 
 
@@ -229,12 +229,14 @@ def in_steps(count):
 class LevelDenoiser(nn.Module):
     """A denoiser that knows that pixels have levels l_1 ... l_K. By Bayes' rule, for each pixel,
 
-        p(level k | x_t)  ~  p_k  exp(-(x_t - a l_k)² / 2 σ²)
+        p(level k | x_t)  ∝  p_k  exp(-(x_t - a l_k)² / 2 σ²)
 
-    The second factor is known. A network gives log p_k from the second factors of all pixels: it
-    adds to the logarithm of how often the pixel has level k, so that it starts as the best denoiser
-    of independent pixels. It is trained by the cross-entropy of the levels, and D is the mean
-    level. At little noise D is the right level itself, to which no smooth network could round.
+    where p_k is the probability of level k given the other pixels. The second factor is known. A
+    network predicts log p_k from the second factors of all pixels: its output is added to the
+    logarithm of how often the pixel has level k, so that an output of 0 gives the best denoiser of
+    independent pixels. It is trained by the cross-entropy of the levels, and D is the mean level.
+    Where there is little noise, D is then almost exactly one level, which a network that predicts
+    D directly could only approximate.
     """
 
     def __init__(self, levels):
@@ -268,8 +270,8 @@ class LevelDenoiser(nn.Module):
     def of_steps(self, count):
         """D(x, t) and v(x, t) for DDPM's times t = 1 ... T.
 
-        v stands for the variance r² of x_{t-1} given x_t that makes the bound smallest, the
-        law of total variance: β̃ + w² Var[x_0 | x_t], where w is the weight of x_0 in the mean.
+        v stands for the variance r² of x_{t-1} given x_t, which makes the bound smallest. By the
+        law of total variance it is β̃ + w² Var[x_0 | x_t], where w is the weight of x_0 in the mean.
         """
         schedule = in_steps(count)
 
@@ -282,7 +284,7 @@ class LevelDenoiser(nn.Module):
             of_x0 = (shares * (self.values - mean) ** 2).sum(axis=1, keepdims=True)
             log_large, log_small = log_variances(schedule, x, t)
             weight = posterior_mean(schedule, 0 * x + 1, 0 * x, t)
-            # the smaller variance is 0 in the last step, to t = 0
+            # The smaller variance β̃ is 0 in the last step, to t = 0.
             rest = (t > 1).reshape((-1, 1, 1, 1)) * np.e**log_small
             best = tinycv.log(rest + weight**2 * of_x0 + 1e-6)
             return (best - log_small) / (log_large - log_small)
