@@ -213,6 +213,10 @@ def test_neighbours_on_a_checkerboard_differ():
     assert (mask[1:] != mask[:-1]).all() and (mask[:, 1:] != mask[:, :-1]).all()
 
 
+def test_a_flow_without_weights_can_be_sampled():
+    assert Flow([Logit()], (3,)).sample(2).shape == (2, 3)
+
+
 def test_half_of_the_channels_leave_before_the_coarser_scale():
     rest = perturbed(MultiScale((), halves(flows, 8)))
     one, _ = MultiScale((), (), [rest])(Tensor(x := RNG.normal(size=(1, 1, 4, 4))))

@@ -41,7 +41,7 @@ import numpy as np
 
 from tinycv.data.inputs import whole as at_most
 from tinycv.engine.arguments import choice, shown, sizes
-from tinycv.engine.create import randn
+from tinycv.engine.create import randn, zeros
 from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import exp, log, softplus, tanh, where
 from tinycv.engine.tensor import ArrayLike, Tensor, as_array, bare, no_grad
@@ -157,7 +157,7 @@ class Flow(Module):
     def sample(self, n: int) -> Tensor:
         """n new examples: (n, *shape)."""
         (n,) = whole("sample", 0, n=n)
-        weight = next(self.parameters())
+        weight = next(self.parameters(), zeros(0))  # a flow may have no weights at all
         return self.inverse(randn(n, *self.shape, dtype=weight.dtype, device=weight.device))
 
     def _check(self, x: Any, argument: str) -> None:
