@@ -7,7 +7,8 @@ below. The second case is binary MNIST digits. A VAE switches off many of its la
 collapse), and most of them if it has more layers. There are two cures: free bits, and training by
 the bound of an importance weighted autoencoder (IWAE), which also makes test digits more probable.
 log p(x) is estimated in four ways, from loose to tight: by the ELBO, by the bounds of 5 and of 500
-samples, and by annealed importance sampling (AIS).
+samples, and by annealed importance sampling (AIS). The ELBO alone would rank the IWAE behind the
+VAE, because the encoder of the IWAE is trained for bounds of five samples.
 Read first: tinycv/likelihood/vae.py, ais.py, baselines.py.
 Kingma & Welling 2014; Burda et al. 2016, table 1; Tipping & Bishop 1999; Wu et al. 2017.
 """

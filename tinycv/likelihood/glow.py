@@ -216,7 +216,7 @@ def lu_factors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 class Glow(Flow):
     """Images (B, channels, side, side) in [0, 1] to noise of that shape: ``levels`` levels, each a
     squeeze and ``steps`` steps of actnorm, 1 x 1 convolution and coupling; side must be a multiple
-    of 2^levels.
+    of 2^levels. (As in the paper, a level of Glow is a scale of the image, not a gray value.)
 
     After each level but the last, half of the channels leave (MultiScale). hidden: the channels
     inside each coupling's network.
