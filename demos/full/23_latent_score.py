@@ -136,6 +136,13 @@ def as_images(x):
     return (np.round(x * (LEVELS - 1)) / (LEVELS - 1)).astype(np.float32)
 
 
+def level_images(y):
+    """Samples of a model of dequantised images: the gray level in whose bin each pixel lies."""
+    y = y.numpy() if isinstance(y, Tensor) else y
+    levels_of_y = quantize(np.clip(y, 0, 1).reshape(-1, 1, 8, 8), LEVELS)
+    return (levels_of_y / (LEVELS - 1)).astype(np.float32)
+
+
 # %% VAE: 17 levels by a Gaussian decoder on dequantised images, 2 levels by a Bernoulli decoder
 def fit_vae(levels):
     tinycv.manual_seed(show.seed)
@@ -156,7 +163,8 @@ def fit_vae(levels):
     def mean_images(n):
         """The decoder's mean images, as is usual for pictures."""
         with tinycv.no_grad():
-            return as_images(vae.pixels(tinycv.randn(n, LATENT, device=show.device)))
+            pixels = vae.pixels(tinycv.randn(n, LATENT, device=show.device))
+        return level_images(pixels) if levels == LEVELS else as_images(pixels)
 
     return vae, Fitted(nats, mean_images, seconds, size_of(vae))
 
@@ -171,7 +179,7 @@ def fit_flow(levels):
 
     seconds = train("flow", flow, loss_of, levels, 2000, 1e-3)
     nats = partial(from_density, flow.log_prob, levels=levels)
-    return flow, Fitted(nats, lambda n: as_images(flow.sample(n)), seconds, size_of(flow))
+    return flow, Fitted(nats, lambda n: level_images(flow.sample(n)), seconds, size_of(flow))
 
 
 # %% Autoregressive: a gated PixelCNN with a softmax over 17 levels, MADE for 2 levels
@@ -359,7 +367,7 @@ def fit_probability_flow():
 
     def draw_images(n):
         x = vp.prior((n, PIXELS), to_device(np.zeros(1, np.float32), show.device))
-        return as_images((to_numpy(solve(vp.flow(score), x, times[::-1])) + 1) / 2)
+        return level_images((to_numpy(solve(vp.flow(score), x, times[::-1])) + 1) / 2)
 
     nats = partial(from_density, log_density, levels=LEVELS, repeats=1)
     return Fitted(nats, draw_images, seconds, size_of(model))
@@ -392,7 +400,8 @@ def fit_latent(vae, of_vae, levels):
         return -log_density(in_units(on_device(counts)))
 
     def mean_images(n):
-        return as_images(model.sample(n))
+        images = model.sample(n)
+        return level_images(images) if continuous else as_images(images)
 
     both = of_vae.seconds + seconds
     return Fitted(nats, mean_images, both, of_vae.parameters + size_of(network))
@@ -420,7 +429,7 @@ KINDS = {
     "flow": "exact density; a bound for levels",
     "autoregressive": "exact",
     "diffusion": "bound (DDPM)",
-    "diffusion, probability flow": "exact density; a bound for levels",
+    "diffusion, probability flow": "density by an ODE, estimated; a bound for levels",
     "latent diffusion": "bound",
 }
 unseen, seen = in_levels(test_images, LEVELS), in_levels(images[:150], LEVELS)
