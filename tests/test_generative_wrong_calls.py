@@ -577,6 +577,7 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "level_rows",
     "of_vae",
     "expect_standardised",
+    "weight_of",
     "parts_of",
     "Position",
     "at",

@@ -6,6 +6,7 @@
     sequence/       RNN, LSTM, seq2seq, attention, Transformer, GPT
     vision/         the Vision Transformer, and pictures of what it looks at
     adversarial/    GANs
+    likelihood/     VAEs, flows, autoregressive models: how probable an image is
     diffusion/      score matching, Langevin dynamics, diffusion models
     gpu/            CUDA kernels for functions of all of these
     data/, show/    data sets; pictures, measurements and the demos' helpers

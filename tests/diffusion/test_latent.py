@@ -484,6 +484,12 @@ def test_lsgm_resumes_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(value.numpy(), resumed[name].numpy())
 
 
+def test_a_network_made_for_another_sde_is_refused():
+    network = VelocityNoise(ScoreMLP(2, 8, 1), LatentVP(sigma_0=0.1))
+    with pytest.raises(ValueError, match="LSGM: sde differs"):
+        LSGM(VAE(6, 2, (5,)), network, LatentVP(sigma_0=0.01))
+
+
 def test_a_schedule_without_first_noise_is_refused():
     z = Tensor(RNG.normal(size=(3, 2)))
     with pytest.raises(ValueError, match="the cross entropy is infinite; give a later time"):

@@ -264,6 +264,18 @@ def test_on_a_gpu_a_pixel_that_is_no_level_makes_its_own_image_nan(name, double)
         assert np.isnan(nats).tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("name", ["MADE", "image GPT"])
+def test_an_unknown_pixel_may_be_anything_even_nan(name):
+    known = np.array([[True] * 3, [False] * 3, [False] * 3])
+    given = np.ones((4, 1, 3, 3))
+    model = small_model(name)
+    tinycv.manual_seed(3)
+    drawn = model.sample(4, given, known).numpy()
+    tinycv.manual_seed(3)
+    given[:, :, 1:] = np.nan
+    np.testing.assert_array_equal(model.sample(4, given, known).numpy(), drawn)
+
+
 def test_a_known_pixel_after_an_unknown_one_is_refused():
     known = np.array([[True] * 3, [False, True, False], [False] * 3])
     with pytest.raises(ValueError, match="known pixels must come first"):

@@ -126,3 +126,10 @@ def test_half_a_patch_cannot_be_known():
 def test_patches_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=f"ImageGPT: .*{message}"):
         small(**options)
+
+
+def test_sampling_in_training_mode_with_dropout_is_refused():
+    model = ImageGPT(4, 2, d_model=8, nhead=2, num_layers=1, dropout=0.1)
+    with pytest.raises(RuntimeError, match="training mode; call eval"):
+        model.sample(2)
+    assert model.eval().sample(2).shape == (2, 1, 4, 4)

@@ -398,6 +398,10 @@ def test_labels_without_classes_and_classes_without_labels_are_refused():
         elbo(small_vae(classes=3), IMAGES)
 
 
+def test_the_bounds_have_the_dtype_of_the_weights():
+    assert vae_loss(small_vae(), IMAGES.astype("float64")).dtype == np.float32
+
+
 def test_a_label_out_of_range_is_refused():
     with pytest.raises(IndexError, match="holds 3; it must hold whole numbers from 0 to 2"):
         elbo(small_vae(classes=3), IMAGES, LABELS + 1)

@@ -307,6 +307,19 @@ def level_numbers(x, levels):
 
 
 @pytest.mark.statistical
+def test_the_probabilities_of_a_mixture_sum_to_1_if_its_arguments_broadcast():
+    levels, weights = 5, np.zeros((3, 1))
+    means, log_scales = np.array([[-0.5, 0.5]]), np.full((1, 2), -1.0)
+    x = np.linspace(-1, 1, levels)[:, None]  # (5, 1), against 3 mixtures
+    p = np.exp(logistic_mixture_log_prob(x, weights, means, log_scales, levels))
+    np.testing.assert_allclose(p.sum(axis=0), 1, rtol=1e-12)
+
+
+def test_kl_of_other_numbers_of_classes_is_refused():
+    with pytest.raises(ValueError, match="kl_categorical: logits has 3 classes and prior_logits 1"):
+        kl_categorical(np.zeros((1, 3)), np.zeros((1, 1)))
+
+
 def test_samples_of_a_logistic_mixture_have_the_frequencies_of_its_probabilities():
     parts = np.array([1.0, 0, -1]), np.array([-0.8, 0, 0.9]), np.array([-3.0, -2, -4])
     x = logistic_mixture_sample(*(np.broadcast_to(p, (DRAWS, 3)) for p in parts), 17)

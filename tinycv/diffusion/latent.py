@@ -73,6 +73,10 @@ class LSGM(Module):
     ):
         self.vae = without_classes(vae, "LSGM")
         self.prior = MixedScore(network, vae.latent, sde, mixing_logit)
+        if isinstance(network, VelocityNoise) and vars(network.sde) != vars(self.prior.sde):
+            raise ValueError(
+                "LSGM: sde differs from that of network, a VelocityNoise; give both the same"
+            )
 
     def encode(self, x: Examples) -> tuple[Tensor, Tensor]:
         """A code z_0 ~ N(μ, s²) of each image of x (B, ...), before the noise σ_0 is added, (B, D),

@@ -78,8 +78,8 @@ class VelocityNoise(Module):
 
     VP and EDM (edm.py) are the same process in other units: z_t / a is the code with noise of level
     σ / a, F gets it divided by √(1 + σ²/a²) = 1 / a, and -F predicts v = a ε - σ z_0. Then σ z_t +
-    a v = ε. With F = 0 this is the score of N(0, I) again; the factor a keeps its error small where
-    nearly nothing is left of the code.
+    a v = ε, since a² + σ² = 1 up to σ_0². With F = 0 this is the score of N(0, I) again; the factor
+    a keeps its error small where nearly nothing is left of the code.
     """
 
     def __init__(self, network: Module, sde: LatentVP | None = None):

@@ -16,9 +16,10 @@ pixelcnn.py         PixelCNN with its blind spot, and the gated PixelCNN with tw
 image_gpt.py        image GPT: a causal Transformer draws an image patch by patch, as words
 
 The distributions of single numbers (normal, Bernoulli, categorical, logistic) are in
-nn/distributions.py, those of pixels of a few levels in nn/discretized.py.  A model has
-``log_prob(x)``, which returns one number per image (B,) in nats, the sum over its pixels, and
-``sample(n)``, which returns n images.
+nn/distributions.py, those of pixels of a few levels in nn/discretized.py.  A flow and an
+autoregressive model have ``log_prob(x)``, which returns one number per image (B,) in nats, the sum
+over its pixels; a VAE has lower bounds on it, ``elbo`` and ``iwae_bound``.  Every model has
+``sample(n)``, which draws n images in the shape that the model takes; those of a VAE are (n, D).
 
 The symbols of the chapter, with their shapes for a batch of B examples:
 
@@ -47,6 +48,7 @@ binary images, nats of densities and bits per dimension of levels cannot be comp
 other, so they never share a column of a table.
 """
 
+from tinycv.likelihood.ais import ais_log_prob
 from tinycv.likelihood.autoregressive import MADE
 from tinycv.likelihood.baselines import (
     ChowLiuTree,
@@ -57,6 +59,7 @@ from tinycv.likelihood.baselines import (
 from tinycv.likelihood.flow import Flow, ImageRealNVP, RealNVP
 from tinycv.likelihood.glow import Glow
 from tinycv.likelihood.image_gpt import ImageGPT
+from tinycv.likelihood.pixel_by_pixel import raster_order, spiral_order
 from tinycv.likelihood.pixelcnn import GatedPixelCNN, PixelCNN
 from tinycv.likelihood.units import (
     binarize,
@@ -65,7 +68,15 @@ from tinycv.likelihood.units import (
     log_prob_of_levels,
     quantize,
 )
-from tinycv.likelihood.vae import VAE
+from tinycv.likelihood.vae import (
+    VAE,
+    active_units,
+    bounds_of,
+    elbo,
+    iwae_bound,
+    start_at_mean,
+    vae_loss,
+)
 
 __all__ = [
     "ChowLiuTree",
@@ -81,9 +92,18 @@ __all__ = [
     "ProbabilisticPCA",
     "RealNVP",
     "VAE",
+    "active_units",
+    "ais_log_prob",
     "binarize",
     "bits_per_dim",
+    "bounds_of",
     "dequantize",
+    "elbo",
+    "iwae_bound",
     "log_prob_of_levels",
     "quantize",
+    "raster_order",
+    "spiral_order",
+    "start_at_mean",
+    "vae_loss",
 ]

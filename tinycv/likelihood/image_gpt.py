@@ -129,8 +129,14 @@ class ImageGPT(PixelModel):
         cached: bool = True,
     ) -> Tensor:
         """n images drawn from p: (n, 1, H, W). given, known: as in PixelModel.sample; whole patches
-        must be known. cached: with the cache of keys and values."""
+        must be known. cached: with the cache of keys and values.
+
+        RuntimeError in training mode with dropout, because the words would be drawn from a network
+        with randomly missing units.
+        """
         cached = flag(cached, "ImageGPT.sample: cached")
+        if self.training and self.gpt.dropout:
+            raise RuntimeError("ImageGPT.sample: the model is in training mode; call eval() first")
         images, unknown = start_of(self, n, given, known, self.order)
         per_patch = self.patch**2
         if len(unknown) % per_patch:

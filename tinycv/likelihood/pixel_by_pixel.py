@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.backend import Array, array_module, from_host
 from tinycv.engine.create import zeros
 from tinycv.engine.methods import split
@@ -78,7 +78,7 @@ def order_of(order: ArrayLike | None, shape: tuple[int, int], name: str) -> tupl
     if pixels.dtype.kind not in "iu" or sorted(pixels.ravel().tolist()) != list(range(count)):
         raise ValueError(
             f"{name}: order is {shown(order)}; it must hold each of the {count} numbers 0 ... "
-            f"{count - 1} once"
+            f"{count - 1} once, such as spiral_order({shape})"
         )
     return tuple(pixels.ravel().tolist())
 
@@ -125,10 +125,11 @@ class PixelModel(Module):
     def sample(
         self, n: int, given: Examples | None = None, known: ArrayLike | None = None
     ) -> Tensor:
-        """n images drawn from p: (n, 1, H, W).
+        """n images drawn from p: (n, 1, H, W). The network runs once for each pixel.
 
-        given (n, 1, H, W) and known (H, W), bools: the known pixels are those of ``given``, and the
-        others are drawn from p(unknown | known). The known pixels must come first in the order.
+        given (n, 1, H, W) and known (H, W), bools: where ``known`` is True, pixels are those of
+        ``given``, and the others, whatever ``given`` holds there, are drawn from p(unknown |
+        known). The known pixels must come first in the order of the model.
         """
         images, unknown = start_of(self, n, given, known, self.order)
         return draw_pixels(self.logits, images, unknown, self.levels, self.mixture)
@@ -271,20 +272,28 @@ def start_of(
         return bare(zeros((n, 1, *model.shape), dtype=weight.dtype, device=weight.device)), list(
             order
         )
-    given = levels_in(given, model, f"{name}: given")
     mask = known.numpy() if isinstance(known, Tensor) else np.asarray(known)
-    if len(given) != n:
-        raise ValueError(f"{name}: given holds {len(given)} images; it must be {n} of them")
     if mask.dtype.kind != "b" or mask.shape != model.shape:
         raise ValueError(
             f"{name}: known is {shown(known)}; it must be bools of shape {model.shape}"
+        )
+    images = bare(given)
+    if number_kind(given) == "f" and tuple(images.shape[1:]) == (1, *model.shape):
+        # Nothing is demanded of unknown pixels: they may be NaN.
+        xp = array_module(images)
+        given = Tensor(xp.where(from_host(xp, mask), images, 0).astype(images.dtype))
+    given = levels_in(given, model, f"{name}: given")
+    if len(given) != n:
+        raise ValueError(
+            f"{name}: given has shape {tuple(given.shape)} and n is {n}; it must hold n images, "
+            "one for each that is drawn"
         )
     known_in_order = mask.ravel()[list(order)]
     first_unknown = int(mask.sum())
     if not known_in_order[:first_unknown].all():
         raise ValueError(
             f"{name}: known holds a pixel that comes after an unknown one in the order of the "
-            "model; the known pixels must come first"
+            "model; the known pixels must come first. Train a model with another ``order``"
         )
     keep = from_host(array_module(bare(given)), mask)
     images = bare(where(keep, given, 0.0)).copy()

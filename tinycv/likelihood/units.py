@@ -132,6 +132,7 @@ def bits_per_dim(log_prob: Any, dims: int) -> Any:
 
     log_prob: of images of levels, so it is at most 0. On the host a mean above 0 is an error: it
     has the wrong sign, or it is a log-density that ``log_prob_of_levels`` has not converted.
+    Of a density, such as that of a flow, pass log_prob_of_levels(log_density, levels, dims).
     """
     dims = size(dims, "bits_per_dim: dims", 1)
     value = nats("bits_per_dim: log_prob", log_prob)

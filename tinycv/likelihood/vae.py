@@ -90,7 +90,8 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> Sequential:
 
 
 class VAE(Module):
-    """A VAE of fully connected layers with tanh, as in Burda et al. 2016.
+    """A VAE of fully connected layers with tanh, as in Burda et al. 2016. It is trained by
+    ``vae_loss(vae, x)``, or by minus the mean of ``iwae_bound(vae, x, k)``.
 
     inputs: D, the number of pixels of an image. latent: the length of a code.
     hidden: the widths of the encoder; the decoder has them in reverse. hidden=() is a linear VAE.
@@ -142,7 +143,8 @@ class VAE(Module):
         return self.decoder(self.with_labels(z, labels, "VAE.decode"))
 
     def forward(self, x: Examples, labels: ArrayLike | None = None) -> Tensor:
-        """Reconstruction: ``decode`` of one sampled code per image, (B, D)."""
+        """Reconstruction: ``decode`` of one sampled code per image, (B, D). Those of a Bernoulli
+        decoder are logits; for pictures take ``pixels``."""
         return self.decode(normal_sample(*self.encode(x, labels)), labels)
 
     def log_likelihood(self, x: Examples, z: Examples, labels: ArrayLike | None = None) -> Tensor:
@@ -171,7 +173,8 @@ class VAE(Module):
         return sigmoid(decoded) if self.kind == "bernoulli" else decoded
 
     def sample(self, n: int, labels: ArrayLike | None = None) -> Tensor:
-        """n images drawn from the model, (n, D): a code from N(0, I), then every pixel."""
+        """n images drawn from the model, (n, D): a code from N(0, I), then every pixel by itself.
+        For the mean images that papers show, take ``pixels`` of codes from N(0, I)."""
         (n,) = whole("VAE.sample", 1, n=n)
         with no_grad():
             weight = next(iter(self.decoder.parameters()))
@@ -182,8 +185,9 @@ class VAE(Module):
             return normal_sample(decoded, self.log_var_of_pixels(), randn_like(decoded))
 
     def pixels_of(self, x: Examples, who: str) -> Tensor:
-        """Images (B, ...) as a Tensor (B, D), for the function ``who``. A pixel that is not finite,
-        or for a Bernoulli decoder not between 0 and 1, is an error (on a GPU it becomes NaN)."""
+        """Images (B, ...) as a Tensor (B, D) in the dtype of the weights, for the function ``who``.
+        A pixel that is not finite, or for a Bernoulli decoder not between 0 and 1, is an error (on
+        a GPU it becomes NaN)."""
         x = x if isinstance(x, Tensor) else Tensor(batch(x, f"{who}: x"))
         if batch(x, f"{who}: x").ndim < 2 or prod(x.shape[1:]) != self.inputs:
             raise ValueError(
@@ -198,6 +202,7 @@ class VAE(Module):
         elif not valid.all():
             takes = "from 0 to 1" if self.kind == "bernoulli" else "finite"
             raise ValueError(f"{who}: x holds {pixels[~valid][0]}; every pixel must be {takes}")
+        x = x.astype(self.decoder[-1].bias.dtype)  # in float64 all would take twice as long
         return x.reshape((len(x), self.inputs))
 
     def with_labels(self, h: Tensor, labels: ArrayLike | None, who: str) -> Tensor:

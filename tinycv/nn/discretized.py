@@ -116,6 +116,7 @@ def logistic_mixture_log_prob(
         name, weights=weights, means=means, log_scales=log_scales
     )
     mixture_shape(name, pixels, weights, means, log_scales)
+    weights, means, log_scales = broadcast(weights, means, log_scales)
     pixels = pixels[..., None] if hasattr(pixels, "shape") else pixels
     parts = discretized_logistic(name, pixels, means, log_scales, levels)
     return logsumexp(log_softmax(weights) + parts, axis=-1)  # (..., M) -> (...)

@@ -171,6 +171,11 @@ def categorical_sample(logits: Values) -> Examples:
 def kl_categorical(logits: Values, prior_logits: Values) -> Examples:
     """KL between two categorical distributions, (..., K) and (..., K). Returns (...)."""
     q, p = classes_last("kl_categorical", logits=logits, prior_logits=prior_logits)
+    if q.shape[-1] != p.shape[-1]:
+        raise ValueError(
+            f"kl_categorical: logits has {q.shape[-1]} classes and prior_logits {p.shape[-1]}; "
+            "they must be equal"
+        )
     log_q, log_p = log_softmax(q), log_softmax(p)
     return total(expected(exp(log_q), log_q, log_p), axis=-1)
 

@@ -215,9 +215,13 @@ class Demo:
             f"  {record['seconds']} s, {record['peak_memory_mib']} MiB, seed {self.seed}, "
             f"{self.device}" + ", float16" * self.half
         )
+        if self.quick:
+            print("  --quick: everything ran, but the figures and the picture mean nothing")
         if figure is not None:
             from tinycv.show import draw
 
+            if self.quick:
+                figure.text(0.995, 0.002, "--quick: means nothing", ha="right", fontsize=8)
             print(f"  picture: {draw.save(figure, self.out / f'{self.name}.png')}")
         return record
 
