@@ -65,8 +65,8 @@ for k in COUNTS:
         title = f"{name}, k = {k}, {EPOCHS} epochs, 5k set"
         found[name].append(measure(title, vae, run.test_binary, reference))
 
-# %% Fixed binarisation: one draw of the training digits for all epochs. The test digits are the same
-# draw as for the other models, so here, unlike between papers, the figures may be compared
+# %% Fixed binarisation: one draw of the training digits for all epochs. The test digits are drawn
+# as for the other models, so here, unlike between papers, the figures may be compared
 FIXED = {"VAE": (run.plain, "88.71"), "IWAE-5": (run.iwae_5, "87.63")}
 fixed = {}
 for name, (loss_of, published) in FIXED.items():
