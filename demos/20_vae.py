@@ -1,5 +1,5 @@
 """20 · How probable is a digit under a variational autoencoder (VAE), and which latents collapse?
-python demos/20_vae.py      9 min on one core
+python demos/20_vae.py      4 min on one core
 
 A VAE gives a lower bound on log p(x), the ELBO. The first case is one in which the best log p(x) is
 known: the best linear VAE is probabilistic PCA, and the ELBO of the trained one approaches it from
