@@ -454,7 +454,7 @@ def family_sentence(name: str, by_metric: dict) -> str:
             claim, figure = metric.removeprefix(start).split(": ", 1)
             answer = "holds here" if met(row["value"], row["target"]) else "does not hold here"
             claims.append(f"*{claim}* {answer} ({figure}: {row['value']:.2g})")
-    return f"- The lecture of **{name}**: {'; '.join(claims)}."
+    return f"- The lecture on **{name}**: {'; '.join(claims)}."
 
 
 def figures_page(stem: str) -> str:

@@ -194,7 +194,7 @@ def test_a_claim_about_a_family_whose_target_was_missed_does_not_hold():
         "the lecture, of GAN, drops modes: its recall": {"value": 0.1, "target": "< -0.05"},
     }
     assert family_sentence("GAN", found) == (
-        "- The lecture of **GAN**: *sharp* holds here (its sharpness: 0.98); "
+        "- The lecture on **GAN**: *sharp* holds here (its sharpness: 0.98); "
         "*drops modes* does not hold here (its recall: 0.1)."
     )
     assert family_row("GAN", found).startswith("| GAN |  | no likelihood |  | 4.0 |")
