@@ -1,5 +1,5 @@
 """22 · How do autoregressive models draw an image, pixel by pixel?
-python demos/22_autoregressive.py      6 min on one core
+python demos/22_autoregressive.py      2 min on one core
 
 Three kinds of network predict each pixel of a digit from the pixels before it: MADE, an MLP with
 masks; PixelCNN, plain and gated; and image GPT, a Transformer that predicts patches of 2 x 2 pixels
