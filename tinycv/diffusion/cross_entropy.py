@@ -1,13 +1,15 @@
-"""Cross entropy with a score model: theorem 1 of LSGM, its first noise, its weights and its times.
+"""Cross entropy with a score model: theorem 1 of LSGM, its weights, and how its times are drawn.
 
     CE(q || p) = E_t[½ g(t)² E |∇ log q(z_t|z_0) - ∇ log p(z_t)|²] + ½ D ln(2πe σ_0²)
                = E_t[½ w(t) E |ε - ε̂(z_t, t)|²] + ½ D ln(2πe σ_0²),   w_ll(t) = g(t)² / σ(t)²
                                                       Vahdat, Kreis & Kautz 2021, theorem 1
     dσ²/dt = β(t) (1 - σ²),    σ² = σ_0² at t = 0                                      LatentVP
 
-A VAE needs the cross entropy -E_q log p(z) between its encoder and its prior.  If the prior is a
-diffusion model, only its score is known, not log p.  Theorem 1 computes the cross entropy from the
-loss of denoising.  Why: diffuse q and p by the same SDE.  Their KL divergence then falls,
+A VAE needs the cross entropy CE(q || p) = -E_q log p(z) between its encoder q(z|x) and its prior
+p(z).  If the prior is a diffusion model, only its score is known, not log p.  Theorem 1 computes the
+cross entropy from the loss of denoising: z_0 is a code, z_t is the code with the noise of time t,
+and E_t is the mean over times.  Why: diffuse q and p by the same SDE.  Their KL divergence then
+falls,
 
     d/dt KL(q_t || p_t) = -½ g(t)² E_q |∇ log q_t - ∇ log p_t|²
 
@@ -21,14 +23,17 @@ generates (Song et al. 2021b, theorem 1).
 
 At t = 0 the code has noise of a small variance σ_0² > 0; without it the constant would be infinite.
 
-Weights and times.  w_ll belongs to the bound, and only w_ll may train the encoder.  The network's
-own loss may use w_un = 1 (DDPM's loss) or w_re = g², which count large noise more, so that the
-samples are better.  w_ll is very large at small t, so that a uniform t would give a noisy estimate.
-Importance sampling draws t from a density r(t) and weighs the error by w(t) / r(t): for w_ll, r is
-such that ln σ² is uniform; for w_re, σ² is.  Then w / r grows as 1 / (1 - σ²) towards t = 1.  That
-does no harm if the error falls as a² = 1 - σ² there, as that of the score -z does.  The error of a
-network does not, unless its answer has a as a factor: that is why ``VelocityNoise`` of
-mixed_score.py exists.
+Weights.  w_ll (likelihood weighting) belongs to the bound: with any other weight, the sum would not
+be a bound on -log p(x), so only w_ll may train the encoder.  The score network may be trained with
+another weight.  Whatever score it learns, the bound holds for it, and w_un = 1 (unweighted, DDPM's
+loss) or w_re = g² (reweighted) count large noise more, which gives better samples.
+
+Times.  w_ll is very large at small t, so a uniform t would give a noisy estimate.  Importance
+sampling draws t from a density r(t) and weighs the error by w(t) / r(t).  For w_ll, r makes ln σ²
+uniform; for w_re, it makes σ² uniform.  Then w / r grows as 1 / (1 - σ²) = 1 / a² towards t = 1,
+where nearly nothing is left of the code.  The error of the score -z falls as a² there, so their
+product stays bounded.  The error of a network does not fall by itself.  ``VelocityNoise`` in
+mixed_score.py multiplies the network by a, so that the error falls as a² too.
 
 Read first: sde.py, denoising.py.   Used in: mixed_score.py, latent.py.
 Shapes: B codes z (B, D), times t (B,), one number (B,) per code in nats.
@@ -157,7 +162,7 @@ def noise_error(
     t: Examples,
     noise: Examples | None = None,
 ) -> Tensor:
-    """|ε - ε̂(z_t, t)|² for codes z (B, D), (B,): the error that every weighting weighs."""
+    """|ε - ε̂(z_t, t)|² for codes z (B, D), (B,): the error to which a weight is applied."""
     t = schedule.times_for(z, t)
     noise = randn_like(z) if noise is None else noise
     found = predict_noise(schedule.perturb(z, t, noise), t)

@@ -2,9 +2,11 @@
 
     -log p(x) <= -E_q log p(x|z) - H(q(z|x)) + CE(q(z|x) || p(z))        Vahdat, Kreis & Kautz 2021
 
-A VAE draws new codes z from N(0, I), but its decoder has learned from the codes of images, and
-these do not fill N(0, I) evenly: there are holes, from which the decoder makes images of no kind.
-A diffusion model of the codes knows where they are.  There are two ways to train it.
+Here q(z|x) is the encoder, H its entropy, p(z) the prior, and CE(q || p) = -E_q log p(z).  A VAE
+draws new codes z from N(0, I), but its decoder has learned from the codes of images.  These do not
+fill N(0, I) evenly: there are holes, and the decoder does not turn a code from a hole into an image
+like those of the data.  A diffusion model of the codes learns where the codes are.  There are two
+ways to train it.
 
 Two stages (Rombach et al. 2022; ``LatentDiffusion``): train the VAE with a small weight of its KL,
 freeze it, give each latent mean 0 and variance 1, and train a diffusion model on these codes as if
@@ -99,8 +101,8 @@ class LSGM(Module):
         """-log p(x|z) + β (CE - H), a mean over the images. With β = 1 it is the bound on
         -log p(x).
 
-        Its gradient is that of w_ll for the prior too (algorithm 1 of the paper). To train the
-        prior with another weight, replace its gradient by that of ``prior.loss(z.detach(), "re")``.
+        The prior is trained with the weight w_ll too (algorithm 1 of the paper). To train it with
+        another weight, replace its gradient by that of ``prior.loss(z.detach(), "re")``.
         """
         beta = finite(beta, "LSGM.loss: beta", low=0)
         likelihood, entropy, cross_entropy = self.terms(x)
@@ -108,8 +110,8 @@ class LSGM(Module):
 
     def sample_latents(self, n: int, steps: int = 30) -> Tensor:
         """n codes of the prior, (n, D): the probability flow from t = 1 to 0 in ``steps`` steps of
-        Heun's method, shorter and shorter towards 0. If the prior is N(0, I), the flow does not
-        move the codes at all."""
+        Heun's method, whose steps become shorter towards 0. If the prior is N(0, I), the flow does
+        not move the codes at all."""
         n, steps = whole("LSGM.sample_latents", 1, n=n, steps=steps)
         sde = self.prior.sde
         start = sde.noise(1.0) * noise_for(self.vae, n)
