@@ -6,9 +6,9 @@
     dσ²/dt = β(t) (1 - σ²),    σ² = σ_0² at t = 0                                      LatentVP
 
 A VAE needs the cross entropy CE(q || p) = -E_q log p(z) between its encoder q(z|x) and its prior
-p(z).  If the prior is a diffusion model, only its score is known, not log p.  Theorem 1 computes the
-cross entropy from the loss of denoising: z_0 is a code, z_t is the code with the noise of time t,
-and E_t is the mean over times.  Why: diffuse q and p by the same SDE.  Their KL divergence then
+p(z).  If the prior is a diffusion model, only its score is known, not log p.  Theorem 1 computes
+the cross entropy from the loss of denoising: z_0 is a code, z_t is the code with the noise of time
+t, and E_t is the mean over times.  Why: diffuse q and p by the same SDE.  Their KL divergence then
 falls,
 
     d/dt KL(q_t || p_t) = -½ g(t)² E_q |∇ log q_t - ∇ log p_t|²
