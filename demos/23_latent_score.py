@@ -9,9 +9,10 @@ digits of each prior, how far they are from real ones (Frechet multiple: the dis
 digits, divided by that of the training digits), the bounds in nats, and the codes. For comparison,
 a diffusion model of the pixels, with the same kind of network, is trained for a similar time. Its
 digits are far worse, and even for the best quality that it reaches, its sampling takes longer than
-latent diffusion. (The U-Net of demo 17 is trained far longer.) With 3 steps instead of 30, latent
-diffusion has a Frechet multiple below that of the decoded training codes: these are a reference for
-this decoder, and no strict limit.
+latent diffusion. (The U-Net of demo 17 is trained far longer.) With 3 steps instead of 30, the
+sampled codes of latent diffusion spread far too wide, and the decoder makes crisper digits of them.
+Their Frechet multiple falls below that of the decoded training codes, so a low multiple alone does
+not show that the codes are right.
 The bounds are in nats of digits whose pixels are drawn as 0 or 1, with the gray value as the
 probability of a 1 (dynamic binarisation, as in demo 20); the mean over these draws is computed
 exactly. The encoder takes the gray values.
