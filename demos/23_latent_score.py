@@ -253,6 +253,13 @@ for name, (seconds, multiple) in by_seconds.items():
     fastest[name] = seconds[multiple <= both_reach].min()
     show.measured(f"{name}: Frechet multiple, {COUNTS} steps", list(multiple))
     show.measured(f"{name}: seconds to sample {len(x)} digits, {COUNTS} steps", list(seconds))
+spreads = []  # 1 if the codes are spread as those of the training digits
+for count in COUNTS:
+    tinycv.manual_seed(show.seed)
+    sampled = two_stages.sample_latents(len(x), count).numpy()
+    spreads.append((sampled.std(axis=0) / codes.numpy().std(axis=0)).mean())
+name = "latent diffusion: deviation of its codes, divided by that of training codes"
+show.measured(f"{name}, {COUNTS} steps", spreads)
 show.measured(
     f"seconds for a Frechet multiple of {both_reach:.1f}: pixel diffusion / latent diffusion",
     fastest["pixel diffusion"] / fastest["latent diffusion"],
