@@ -8,7 +8,7 @@ collapse), and most of them if it has more layers. There are two cures: free bit
 the bound of an importance weighted autoencoder (IWAE), which also makes test digits more probable.
 log p(x) is estimated in four ways, from loose to tight: by the ELBO, by the bounds of 5 and of 500
 samples, and by annealed importance sampling (AIS). The ELBO alone would rank the IWAE behind the
-VAE, because the encoder of the IWAE is trained for bounds of five samples.
+VAE; but the encoder of the IWAE was trained for five samples, not for one.
 Read first: tinycv/likelihood/vae.py, ais.py, baselines.py.
 Kingma & Welling 2014; Burda et al. 2016, table 1; Tipping & Bishop 1999; Wu et al. 2017.
 """

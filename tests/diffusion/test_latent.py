@@ -287,6 +287,22 @@ def test_the_encoder_is_trained_by_the_likelihood_weight_even_if_the_prior_is_no
     )
 
 
+def test_the_decoder_gets_the_noise_sigma_0_too():
+    tinycv.manual_seed(SEED)
+    vae = VAE(6, 2, hidden=(), decoder="gaussian", sigma=1.0)
+    vae.encoder[0].bias.data = np.array([0, 0, -60, -60], np.float32)  # codes without noise
+    vae.encoder[0].weight.data = np.zeros((4, 6), np.float32)
+    model = LSGM(vae.to("float64"), ScoreMLP(2, 4, 1).to("float64"), LatentVP(sigma_0=0.5))
+    n = 40_000
+    likelihood, _, _ = model.terms(np.repeat(IMAGES[:1], n, axis=0))
+    without = vae.log_likelihood(IMAGES[:1], np.zeros((1, 2))).item()
+    # E |x - W ε|² / 2 exceeds |x|² / 2 by σ_0² |W|² / 2 for codes that are noise alone
+    lost = 0.5 * 0.5**2 * (vae.decoder[0].weight.numpy() ** 2).sum()
+    found = likelihood.numpy()
+    assert abs(found.mean() - (without - lost)) < 5 * found.std() / n**0.5
+    assert lost > 20 * found.std() / n**0.5  # so that the noise would be missed
+
+
 def test_the_bound_is_the_sum_of_its_terms_per_image():
     model = small_lsgm()
     tinycv.manual_seed(SEED)

@@ -16,7 +16,7 @@ of successive layers alternate, so that every number is changed.
 
 The log-determinants of the layers are added.  Here s is the tanh of a number from the network, so
 |s| < 1: one layer stretches by at most e, K layers by at most e^K.  Without a bound e^s can
-overflow; and in trials on eight Gaussians, bounds above 1 gave a worse fit.
+overflow.
 differs: RealNVP multiplies the tanh by a learned number per channel.
 
 Images: the masks are a checkerboard of pixels, or half of the channels.  Between the two,
