@@ -264,9 +264,7 @@ def vae_loss(
     free_bits = finite(free_bits, "vae_loss: free_bits", low=0)
     mean, log_var = of_vae(vae, "vae_loss").encode(x, labels)
     log_likelihood = vae.log_likelihood(x, normal_sample(mean, log_var), labels)  # (B,)
-    kl = ops.mean(
-        kl_normal(mean, log_var), axis=0
-    )  # (latent,): a mean over images, not over latents
+    kl = ops.mean(kl_normal(mean, log_var), axis=0)  # (latent,): over images, not over latents
     if free_bits:
         # If threads compute shards of the batch, what counts is the mean over all of it.
         share = len(mean) / max(1, all_reduce(len(mean)))
