@@ -1,5 +1,5 @@
 """23 · What does a diffusion model gain by working on the codes of a VAE (latent diffusion, LSGM)?
-python demos/23_latent_score.py      5 min on one core
+python demos/23_latent_score.py      4 min on one core
 
 A VAE encodes 4,000 digits as codes of 16 numbers. New codes from N(0, I) often lie where no digit
 has its code, and the decoder does not turn them into digits. Latent diffusion solves this in two
