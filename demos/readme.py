@@ -41,7 +41,7 @@ READING = {
     "Chapter 1, sequences": (
         "sequence",
         "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
-        "transformer encoder_decoder gpt",
+        "transformer encoder_decoder gpt text_encoder",
     ),
     "Chapter 2, images read as sentences": (
         "vision",

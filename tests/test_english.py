@@ -103,6 +103,7 @@ TERMS = {
     "sequence/blockwise.py": "FlashAttention",
     "sequence/encoder_decoder.py": "Transformer",
     "sequence/gpt.py": "GPT",
+    "sequence/text_encoder.py": "Text encoder",
     "vision/vit.py": "Vision Transformer",
     "adversarial/gan.py": "Generative adversarial networks|GAN",
     "adversarial/networks.py": "DCGAN",

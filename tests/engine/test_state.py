@@ -127,6 +127,7 @@ LAYERS = {
     ),
     "Transformer": (lambda: sequence.Transformer(5, 5, 4, 2, 1, 1, 6, dropout=0.0), ids(3), ids(2)),
     "GPT": (lambda: sequence.GPT(5, 6, 4, 2, 1, dropout=0.0), ids(4)),
+    "TextEncoder": (lambda: sequence.TextEncoder(5, 6, 4, 2, 1), ids(4)),
     "Seq2Seq": (
         lambda: seq2seq.Seq2Seq(5, 5, 3, 4, bidirectional=True, attention="location"),
         ids(4),

@@ -122,6 +122,7 @@ GOOD = {
         "dropout": 0.1,
     },
     "SinusoidalPositions": {},
+    "TextEncoder": {"words": 7, "length": 8, "dim": 4, "heads": 2, "depth": 1},
     "Transformer": {
         "source_words": 7,
         "target_words": 7,
@@ -294,6 +295,11 @@ CALLS = {
         {"source": ids(B, S), "target": ids(B, T)},
     ),
     "GPT": (sequence.GPT(7, 8, 4, 2, 1), {"ids": ids(B, T)}),
+    "TextEncoder": (sequence.TextEncoder(7, 8, 4, 2, 1), {"ids": ids(B, T)}),
+    "TextEncoder.pooled": (
+        sequence.TextEncoder(7, 8, 4, 2, 1).pooled,
+        {"tokens": floats(B, T, 4), "ids": ids(B, T)},
+    ),
     "LearnedPositions": (sequence.LearnedPositions(8, 4), {"x": floats(B, T, 4), "start": 2}),
     "SinusoidalPositions": (sequence.SinusoidalPositions(), {"x": floats(B, T, 4), "start": 2}),
     "AdditiveAttention": (
@@ -387,8 +393,9 @@ def test_a_token_outside_the_vocabulary_is_named(bad):
         for arguments in ((Tensor(wrong), ids(1, 2)), (ids(1, 2), Tensor(wrong))):
             with pytest.raises(IndexError, match=f"{bad}.*out of range.*0 to 6"):
                 model(*arguments)
-    with pytest.raises(IndexError, match=f"{bad}.*out of range"):
-        sequence.GPT(7, 8, 4, 2, 1)(Tensor(wrong))
+    for model in (sequence.GPT(7, 8, 4, 2, 1), sequence.TextEncoder(7, 8, 4, 2, 1)):
+        with pytest.raises(IndexError, match=f"{bad}.*out of range"):
+            model(Tensor(wrong))
 
 
 @pytest.mark.parametrize("kind", [sequence.LearnedPositions(8, 4), sequence.SinusoidalPositions()])

@@ -18,6 +18,7 @@ The files, in reading order:
     transformer.py      Transformer encoder and decoder blocks, and stacks of them
     encoder_decoder.py  the Transformer of "Attention Is All You Need"
     gpt.py              GPT: a decoder-only Transformer
+    text_encoder.py     a Transformer that turns a prompt into one vector per word
     inputs.py           argument checks, which raise the errors of this chapter
 
 Symbols and names, with their shapes:
@@ -56,6 +57,7 @@ from tinycv.sequence.positions import LearnedPositions, SinusoidalPositions
 from tinycv.sequence.recurrent import state_gradients
 from tinycv.sequence.rnn import RNN, RNNCell, rnn
 from tinycv.sequence.seq2seq import Decoder, Encoder, Seq2Seq
+from tinycv.sequence.text_encoder import TextEncoder
 from tinycv.sequence.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -82,6 +84,7 @@ __all__ = [
     "RNNCell",
     "Seq2Seq",
     "SinusoidalPositions",
+    "TextEncoder",
     "Transformer",
     "TransformerDecoder",
     "TransformerDecoderLayer",
