@@ -26,6 +26,8 @@ Sequences and sentences:
     dates.py         dates in Chinese and English, to be written in ISO form or in English
     alignment.py     alignment error rate: does attention look at what is being copied?
     lecture.py       the lecture's Chinese and English sentences, where word order is the meaning
+    shapes_and_words.py  drawings with captions in both languages: shape, colour, size, place
+    tokenizer.py     prompts as word numbers: English split at spaces, Chinese by longest match
     pinyin.py        Chinese characters in Latin letters, for fonts that cannot draw them
 
 Exact densities, to test scores, samplers and likelihoods:
@@ -90,8 +92,10 @@ from tinycv.data.shapes import (
     two_modes,
     two_moons,
 )
+from tinycv.data.shapes_and_words import Scene, Thing, all_scenes, caption, draw_scenes, scene_of
 from tinycv.data.surfaces import moebius, swiss_roll
 from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary, padded
+from tinycv.data.tokenizer import WordTokenizer
 
 __all__ = [
     "EOS",
@@ -103,12 +107,17 @@ __all__ = [
     "Mixture",
     "Pairs",
     "PhotoCrops",
+    "Scene",
+    "Thing",
     "Vocabulary",
+    "WordTokenizer",
     "adding",
     "addition",
     "affine",
     "alignment_error",
+    "all_scenes",
     "bag_ceiling",
+    "caption",
     "checkerboard",
     "cifar_folder",
     "copies",
@@ -119,6 +128,7 @@ __all__ = [
     "dates",
     "digits_8x8",
     "draw_faces",
+    "draw_scenes",
     "eight_gaussians",
     "entropy",
     "faces",
@@ -147,6 +157,7 @@ __all__ = [
     "ring",
     "rings",
     "sample_photo",
+    "scene_of",
     "scenes",
     "sorting",
     "split_digits_8x8",
