@@ -14,7 +14,7 @@ so here a whole word is one number, and a word that the vocabulary lacks is an e
 differs from ``Pairs`` of text.py: no SOS and no EOS are added. A text encoder reads a whole row at
 once, and PAD alone shows where the text ends.
 
-Read first: text.py.   Used in: sequence/text_encoder.py, likelihood/dalle.py, vision/clip.py.
+Read first: text.py.   Used in: sequence/text_encoder.py.
 Shapes: N texts, T = length, the number of words that fit into a row.
 """
 
