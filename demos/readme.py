@@ -40,12 +40,12 @@ READING = {
     ),
     "Chapter 1, sequences": (
         "sequence",
-        "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
+        "rnn lstm gru recurrent align seq2seq decode attention blockwise positions rotary "
         "transformer encoder_decoder gpt text_encoder",
     ),
     "Chapter 2, images read as sentences": (
         "vision",
-        "stem vit convnet segment recipe attributes inside layouts weights classify "
+        "stem vit tubelets convnet segment recipe attributes inside layouts weights classify "
         "style style_filters vgg adain ../data/sample_photos",
     ),
     "Chapter 3, GANs: a generator against a discriminator": (

@@ -49,6 +49,20 @@ def rnn(kind, **options):
     return lambda: kind(3, 4, batch_first=True, **options)
 
 
+class Placed(nn.Module):
+    """A layer that also takes the places of its tokens, which no shard may cut."""
+
+    def __init__(self, layer, places):
+        self.layer, self.places = layer, places
+
+    def forward(self, x):
+        return self.layer(x, self.places)
+
+
+def placed(make, places):
+    return lambda: Placed(make(), places)
+
+
 MAP, PIXELS, WORDS = rows(4), rows(2, 5, 5), rows(3, 4)
 LAYERS = {
     "Sequential": (
@@ -103,6 +117,15 @@ LAYERS = {
     "GeneralAttention": (lambda: align.GeneralAttention(4, 3), rows(2, 4), rows(6, 3)),
     "SinusoidalPositions": (positions.SinusoidalPositions, WORDS),
     "LearnedPositions": (lambda: positions.LearnedPositions(9, 4), WORDS),
+    "GridSinusoidalPositions": (placed(positions.GridSinusoidalPositions, (3, 1)), WORDS),
+    "FactorisedPositions": (
+        placed(lambda: positions.FactorisedPositions((3, 2), 4), (3, 1)),
+        WORDS,
+    ),
+    "RotaryAttention": (
+        placed(lambda: sequence.RotaryAttention(4, 2), np.arange(3.0)),
+        WORDS,
+    ),
     "TransformerEncoderLayer": (
         lambda: sequence.TransformerEncoderLayer(4, 2, 6, dropout=0.0),
         WORDS,

@@ -1,4 +1,5 @@
-"""Positional encodings: the formula of the paper, its properties, and learned tables."""
+"""Positional encodings: the formula of the paper, its properties, learned tables, and both on
+grids of several axes."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor
-from tinycv.sequence import LearnedPositions, SinusoidalPositions
+from tinycv.sequence import (
+    FactorisedPositions,
+    GridSinusoidalPositions,
+    LearnedPositions,
+    SinusoidalPositions,
+    grid_positions,
+)
 from tinycv.sequence.positions import sinusoidal
 
 X = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
@@ -85,3 +92,79 @@ def test_a_position_beyond_the_learned_table_is_refused_with_both_numbers():
 )
 def test_positions_are_certified(make):
     certify_layer(make(), X)
+
+
+# ── grids of several axes ────────────────────────────────────────────────────────────────────────
+
+VIDEO = (3, 2, 4)  # frames, rows, columns: 24 tokens
+TOKENS = np.random.default_rng(1).normal(size=(2, 24, 12)).astype(np.float32)
+
+
+class InGrid(tinycv.nn.Module):
+    """A layer with a fixed grid, which is no input of the gradient check."""
+
+    def __init__(self, layer, grid):
+        self.layer, self.grid = layer, grid
+
+    def forward(self, x):
+        return self.layer(x, self.grid)
+
+
+def test_the_coordinates_of_a_grid_count_its_last_axis_first():
+    places = grid_positions((2, 1, 3))
+    assert places.tolist() == [
+        [0, 0, 0],
+        [0, 0, 1],
+        [0, 0, 2],
+        [1, 0, 0],
+        [1, 0, 1],
+        [1, 0, 2],
+    ]
+
+
+def test_each_axis_of_a_sinusoidal_grid_has_the_formula_of_the_paper():
+    added = GridSinusoidalPositions()(Tensor(0 * TOKENS), VIDEO).numpy()[0].reshape(*VIDEO, 12)
+    for axis in range(3):
+        along = np.moveaxis(added[..., 4 * axis : 4 * axis + 4], axis, 0)
+        expected = table(0, VIDEO[axis], 4)[:, None, None]
+        np.testing.assert_allclose(along, np.broadcast_to(expected, along.shape), atol=1e-6)
+
+
+def test_factorised_positions_are_the_sum_of_one_vector_per_axis():
+    layer = FactorisedPositions(VIDEO, 12)
+    time, row, column = (t.numpy() for t in layer.tables)
+    found = layer(Tensor(0 * TOKENS), VIDEO).numpy()[1].reshape(*VIDEO, 12)
+    np.testing.assert_allclose(found[2, 1, 3], time[2] + row[1] + column[3], rtol=1e-6)
+    expected = time[:, None, None] + row[None, :, None] + column[None, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+
+
+GRID_LAYERS = pytest.mark.parametrize(
+    "make",
+    [GridSinusoidalPositions, lambda: FactorisedPositions((4, 2, 5), 12)],
+    ids=["sinusoidal", "factorised"],
+)
+
+
+@GRID_LAYERS
+def test_a_shorter_and_narrower_video_gets_the_first_positions(device, make):
+    layer = make()
+    layer.to(device)
+    added = layer(Tensor(0 * TOKENS, device=device), VIDEO).numpy().reshape(2, *VIDEO, 12)
+    small = layer(Tensor(0 * TOKENS[:, :6], device=device), (2, 1, 3)).numpy()
+    np.testing.assert_array_equal(small.reshape(2, 2, 1, 3, 12), added[:, :2, :1, :3])
+
+
+@GRID_LAYERS
+def test_positions_on_a_grid_are_certified(make):
+    certify_layer(InGrid(make(), VIDEO), TOKENS[:1])
+
+
+def test_a_grid_with_another_number_of_tokens_is_refused():
+    with pytest.raises(ValueError, match=r"grid is \(3, 2, 3\); the grid must have as many tokens"):
+        GridSinusoidalPositions()(Tensor(TOKENS), (3, 2, 3))
+
+
+def test_a_grid_beyond_the_learned_tables_is_refused_with_both():
+    with pytest.raises(ValueError, match=r"grid is \(3, 2, 4\), .* positions for \(4, 2, 3\) only"):
+        FactorisedPositions((4, 2, 3), 12)(Tensor(TOKENS), VIDEO)

@@ -87,6 +87,7 @@ GOOD = {
         "bidirectional": True,
         "dropout": 0.1,
     },
+    "FactorisedPositions": {"grid": (3, 2, 2), "d_model": 4},
     "GPT": {"words": 7, "max_length": 8, "d_model": 4, "nhead": 2, "num_layers": 1, "dropout": 0.1},
     "GRU": RECURRENT,
     "GRUCell": CELL,
@@ -95,6 +96,7 @@ GOOD = {
     "RNN": RECURRENT,
     "RNNCell": CELL,
     "GeneralAttention": {"query_size": 3, "memory_size": 4},
+    "GridSinusoidalPositions": {"base": 100.0},
     "LearnedPositions": {"max_length": 8, "d_model": 4},
     "LocationAttention": {
         "query_size": 3,
@@ -110,6 +112,7 @@ GOOD = {
         "bias": True,
         "batch_first": True,
     },
+    "RotaryAttention": {"embed_dim": 4, "num_heads": 2, "base": 100.0},
     "Seq2Seq": {
         "source_size": 7,
         "target_size": 7,
@@ -156,6 +159,7 @@ GOOD = {
         "at_once": 2,
         "pairs": Pairs.of([("ab", "ba"), ("c", "d")], LETTERS, LETTERS),
     },
+    "grid_positions": {"grid": (2, 3)},
     "greedy": {"step": log_p, "state": None, "batch": B, "max_length": 3},
     "gru": {"x": floats(T, B, E), "h0": floats(B, H), **weights(3), "mask": MASK},
     "length_mask": {"lengths": [2, 3], "s": 4},
@@ -175,6 +179,7 @@ GOOD = {
     },
     "padding_mask": {"ids": ids(B, S), "pad": 0},
     "rnn": {"x": floats(T, B, E), "h0": floats(B, H), **weights(1), "mask": MASK},
+    "rotary": {"x": floats(B, 2, T, E), "positions": np.ones((T, 2)), "base": 100.0},
     "scaled_dot_product_attention": {
         "q": floats(B, 2, T, E),
         "k": floats(B, 2, S, E),
@@ -197,6 +202,7 @@ ALSO = {
     "TransformerDecoderLayer": ("MultiheadAttention",),
     "TransformerEncoder": ("a stack",),
     "TransformerDecoder": ("a stack",),
+    "RotaryAttention": ("MultiheadAttention",),
     "exact_match": ("Encoder",),
     "next_symbol_loss": ("Encoder", "Decoder"),
     "lstm_gates": ("linear", "matmul"),
@@ -302,6 +308,22 @@ CALLS = {
     ),
     "LearnedPositions": (sequence.LearnedPositions(8, 4), {"x": floats(B, T, 4), "start": 2}),
     "SinusoidalPositions": (sequence.SinusoidalPositions(), {"x": floats(B, T, 4), "start": 2}),
+    "FactorisedPositions": (
+        sequence.FactorisedPositions((3, 2), 4),
+        {"x": floats(B, 4, 4), "grid": (2, 2)},
+    ),
+    "GridSinusoidalPositions": (
+        sequence.GridSinusoidalPositions(),
+        {"x": floats(B, 4, 4), "grid": (2, 2)},
+    ),
+    "RotaryAttention": (
+        sequence.RotaryAttention(8, 2),
+        {
+            "x": floats(B, T, 8),
+            "positions": np.ones((T, 2)),
+            "attn_mask": np.ones((T, T), bool),
+        },
+    ),
     "AdditiveAttention": (
         sequence.AdditiveAttention(4, 4, 5),
         {"query": floats(B, T, 4), "memory": floats(B, S, 4), "mask": np.ones((B, S), bool)},
@@ -327,6 +349,7 @@ CALLS = {
 CALLED = (
     "linear",
     "matmul",
+    "rotary",
     "layer_norm",
     "embedding",
     "attention",

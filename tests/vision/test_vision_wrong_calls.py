@@ -16,6 +16,7 @@ from tinycv.vision import classify
 
 IMAGES = np.random.default_rng(0).random((4, 1, 8, 8), np.float32)
 LABELS = np.arange(4) % 3
+VIDEO = np.random.default_rng(1).random((2, 4, 1, 6, 8), np.float32)
 MAPS = [tinycv.tensor(np.full((2, 2, 5, 5), 0.2, np.float32))] * 2
 ABOUT = {"mean": [0.5], "std": [0.5], "crop": 0.9, "resample": "bicubic"}
 
@@ -108,6 +109,18 @@ GOOD = {
     "unpatchify": (
         vision.unpatchify,
         {"patches": np.zeros((2, 4, 16)), "patch_size": 4, "shape": (2, 1, 8, 8)},
+    ),
+    "patchify_video": (
+        vision.patchify_video,
+        {"video": tinycv.tensor(VIDEO), "patch_size": (2, 3, 4)},
+    ),
+    "unpatchify_video": (
+        vision.unpatchify_video,
+        {"patches": np.zeros((2, 8, 24)), "patch_size": (2, 3, 4), "shape": (2, 4, 1, 6, 8)},
+    ),
+    "tubelet_grid": (
+        vision.tubelet_grid,
+        {"shape": (2, 4, 1, 6, 8), "patch_size": (2, 3, 4), "who": "tubelet_grid"},
     ),
     "attention_rollout": (vision.attention_rollout, {"maps": MAPS}),
     "cls_attention": (vision.cls_attention, {"maps": MAPS}),

@@ -14,7 +14,8 @@ The files, in reading order:
     attention.py        scaled dot-product attention and multi-head attention
     masks.py            causal, padding and additive masks
     blockwise.py        FlashAttention-style attention for thousands of tokens (skip it at first)
-    positions.py        sinusoidal and learned positional encodings
+    positions.py        sinusoidal and learned positional encodings, in one dimension and on grids
+    rotary.py           rotary position embedding (RoPE), along one axis and along several
     transformer.py      Transformer encoder and decoder blocks, and stacks of them
     encoder_decoder.py  the Transformer of "Attention Is All You Need"
     gpt.py              GPT: a decoder-only Transformer
@@ -53,9 +54,16 @@ from tinycv.sequence.gpt import GPT
 from tinycv.sequence.gru import GRU, GRUCell, gru
 from tinycv.sequence.lstm import LSTM, LSTMCell, chrono_start, lstm, lstm_gates
 from tinycv.sequence.masks import causal_mask, length_mask, padding_mask
-from tinycv.sequence.positions import LearnedPositions, SinusoidalPositions
+from tinycv.sequence.positions import (
+    FactorisedPositions,
+    GridSinusoidalPositions,
+    LearnedPositions,
+    SinusoidalPositions,
+    grid_positions,
+)
 from tinycv.sequence.recurrent import state_gradients
 from tinycv.sequence.rnn import RNN, RNNCell, rnn
+from tinycv.sequence.rotary import RotaryAttention, rotary
 from tinycv.sequence.seq2seq import Decoder, Encoder, Seq2Seq
 from tinycv.sequence.text_encoder import TextEncoder
 from tinycv.sequence.transformer import (
@@ -71,10 +79,12 @@ __all__ = [
     "Decoder",
     "DotAttention",
     "Encoder",
+    "FactorisedPositions",
     "GPT",
     "GRU",
     "GRUCell",
     "GeneralAttention",
+    "GridSinusoidalPositions",
     "LSTM",
     "LSTMCell",
     "LearnedPositions",
@@ -82,6 +92,7 @@ __all__ = [
     "MultiheadAttention",
     "RNN",
     "RNNCell",
+    "RotaryAttention",
     "Seq2Seq",
     "SinusoidalPositions",
     "TextEncoder",
@@ -95,6 +106,7 @@ __all__ = [
     "chrono_start",
     "exact_match",
     "greedy",
+    "grid_positions",
     "gru",
     "length_mask",
     "lstm",
@@ -102,6 +114,7 @@ __all__ = [
     "next_symbol_loss",
     "padding_mask",
     "rnn",
+    "rotary",
     "scaled_dot_product_attention",
     "state_gradients",
 ]

@@ -13,20 +13,37 @@ the lengths it was trained on.
 Learned positions are an ordinary table of vectors.  The paper found that both work about equally
 well (ibid., table 3, row E).  ViT has a table too, named as in its paper: vision/vit.py.
 
-Read first: attention.py.   Read next: transformer.py.
-Shapes: B batch, T tokens, E width.
+The patches of an image or of a video have a position on each of several axes.  Factorised positions
+treat each axis by itself:
+
+    sinusoidal   [PE(time); PE(row); PE(column)]          the width is shared out among the axes
+    learned      time[t] + row[r] + column[c]             one table per axis, and their sum
+
+So a video of 8 x 4 x 4 tokens needs 8 + 4 + 4 vectors instead of 128, and what is learned about a
+row is known at every time.
+
+Read first: attention.py.   Read next: transformer.py, rotary.py.
+Shapes: B batch, T tokens, E width; N = the product of the sides of a grid, such as frames, rows and
+columns.
 """
 
 from __future__ import annotations
 
+from math import prod
+from operator import gt
 from typing import Any
 
-from tinycv.engine.arguments import shown, size
-from tinycv.engine.backend import Array, array_module
-from tinycv.engine.tensor import Tensor, as_array
+import numpy as np
+
+from tinycv.data.inputs import real_numbers
+from tinycv.engine.arguments import number, shown, size, sizes
+from tinycv.engine.backend import Array, array_module, constant
+from tinycv.engine.tensor import ArrayLike, Tensor, as_array, bare
 from tinycv.nn import init
 from tinycv.nn.module import Module
 from tinycv.sequence.inputs import is_numeric
+
+MOST_TOKENS = 2**24  # of a grid; the coordinates of more would fill gigabytes
 
 
 def sinusoidal(xp: Any, positions: Array, width: int) -> Array:
@@ -87,3 +104,125 @@ def checked_start(owner: str, x: Tensor, start: Any) -> int:
             f"{owner}: x is {shown(x)}; it must be a Tensor (B, T, E)"
         )
     return size(start, f"{owner}: start")
+
+
+# ── several axes: images and videos ──────────────────────────────────────────────────────────────
+
+
+def grid_positions(grid: tuple[int, ...]) -> np.ndarray:
+    """The coordinates (N, axes) float64 of all tokens of a grid, such as (frames, rows, columns):
+    the last coordinate changes fastest, as in ``patchify`` and ``patchify_video``."""
+    grid = checked_grid(grid, "grid_positions")
+    coordinates = np.indices(grid, dtype=np.float64)  # (axes, frames, rows, columns)
+    return coordinates.reshape(len(grid), -1).T
+
+
+def angles_of(places: np.ndarray, width: int, base: float = 10000.0) -> np.ndarray:
+    """The angles (T, width / 2) of places (T, axes), in radians.
+
+    The pairs are shared evenly among the axes, and the first axes get one more each if they do not
+    divide. An axis with n pairs has the frequencies base^(-i/n), i = 0 ... n - 1.
+    """
+    axes, parts = places.shape[1], []
+    for axis in range(axes):
+        pairs = width // 2 // axes + (axis < width // 2 % axes)
+        frequencies = base ** (-np.arange(pairs) / pairs)
+        parts.append(places[:, axis, None] * frequencies)  # (T, pairs)
+    return np.concatenate(parts, axis=1)
+
+
+class GridSinusoidalPositions(Module):
+    """Adds PE to the tokens of a grid, with a share of the width for each axis. It has no
+    parameters, and takes grids of any size.
+
+    base: the 10000 of the formula; grids with few tokens per side may use a smaller one.
+    """
+
+    def __init__(self, base: float = 10000.0):
+        self.base = number(base, "GridSinusoidalPositions: base", above=1, below=1e300)
+
+    def forward(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """x (B, N, E); grid: the sides of the grid, whose product is N. Returns (B, N, E)."""
+        grid = checked_tokens_of_grid("GridSinusoidalPositions", x, grid)
+        width = x.shape[2]
+        if width % 2 or width < 2 * len(grid):
+            raise ValueError(
+                f"GridSinusoidalPositions: x has shape {tuple(x.shape)}; its width must be even, "
+                f"with at least one pair for each of {len(grid)} axes"
+            )
+        angles = angles_of(grid_positions(grid), width, self.base)  # (N, E / 2)
+        table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(-1, width)
+        return x + constant(array_module(bare(x)), table.astype(x.dtype))
+
+
+class FactorisedPositions(Module):
+    """Adds one learned vector per axis to the tokens of a grid: time[t] + row[r] + column[c].
+
+    grid: the largest sides. A smaller grid, such as a shorter video, uses the first vectors of each
+    table. tables: a list of (side, d_model), from N(0, 0.02²).
+    """
+
+    def __init__(self, grid: tuple[int, ...], d_model: int):
+        grid = checked_grid(grid, "FactorisedPositions")
+        d_model = size(d_model, "FactorisedPositions: d_model", 1)
+        self.tables = [init.normal((side, d_model), std=0.02) for side in grid]
+
+    def forward(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """x (B, N, E); grid: the sides of the grid, whose product is N. Returns (B, N, E)."""
+        grid = checked_tokens_of_grid("FactorisedPositions", x, grid)
+        largest, width = tuple(len(table) for table in self.tables), self.tables[0].shape[1]
+        if x.shape[2] != width:
+            raise ValueError(
+                f"FactorisedPositions: x has shape {tuple(x.shape)}; it must be (B, N, {width}), "
+                "as wide as the positions"
+            )
+        if len(grid) != len(largest) or any(map(gt, grid, largest)):
+            raise ValueError(
+                f"FactorisedPositions: grid is {grid}, but there are learned positions for "
+                f"{largest} only: pass a smaller grid, or build the model with a larger one"
+            )
+        x = x.reshape((x.shape[0], *grid, width))  # (B, frames, rows, columns, E)
+        for axis, (table, side) in enumerate(zip(self.tables, grid, strict=True)):
+            along_axis = [1] * len(grid)
+            along_axis[axis] = side
+            x = x + table[:side].reshape((*along_axis, width))
+        return x.reshape((x.shape[0], prod(grid), width))
+
+
+def coordinates_of(positions: ArrayLike, what: str, tokens: int) -> np.ndarray:
+    """positions (T,) or (T, axes) as finite float64 coordinates (T, axes) on the host."""
+    if isinstance(positions, Tensor):
+        positions = positions.numpy()
+    places = real_numbers(positions, what)
+    if places.ndim not in (1, 2) or len(places) != tokens or 0 in places.shape[1:]:
+        raise ValueError(
+            f"{what} has shape {places.shape}; it must be ({tokens},), or ({tokens}, axes), one "
+            "row per token"
+        )
+    return places.reshape(tokens, -1) if tokens else places.reshape(0, max(1, places.size))
+
+
+def checked_grid(grid: Any, owner: str) -> tuple[int, ...]:
+    """The sides of a grid: a tuple of one to eight whole numbers, at least 1."""
+    grid = sizes(grid, f"{owner}: grid", least=1)
+    if not 1 <= len(grid) <= 8 or prod(grid) > MOST_TOKENS:
+        raise ValueError(
+            f"{owner}: grid is {shown(grid)}; it must have one side per axis, such as (frames, "
+            f"rows, columns), and at most {MOST_TOKENS} tokens"
+        )
+    return grid
+
+
+def checked_tokens_of_grid(owner: str, x: Any, grid: Any) -> tuple[int, ...]:
+    """The sides of the grid. Raises unless x is tokens (B, N, E), floats, with N their product."""
+    if not is_numeric(x) or x.dtype.kind != "f" or len(x.shape) != 3:
+        raise (TypeError if not is_numeric(x) or x.dtype.kind != "f" else ValueError)(
+            f"{owner}: x is {shown(x)}; it must be a Tensor of floats (B, N, E)"
+        )
+    grid = checked_grid(grid, owner)
+    if prod(grid) != x.shape[1]:
+        raise ValueError(
+            f"{owner}: x has shape {tuple(x.shape)} and grid is {grid}; the grid must have as many "
+            f"tokens as x, {x.shape[1]}"
+        )
+    return grid

@@ -5,6 +5,7 @@ The files, in reading order:
 
     stem.py      convolutional stem: small convolutions instead of patches (optional)
     vit.py       Vision Transformer: patches, CLS, positions, encoder blocks, class scores
+    tubelets.py  videos cut into spacetime patches, and put together again
     convnet.py   a small convolutional network, for comparison
     recipe.py    how both are trained on few images
     attributes.py  attribute classifier: several yes-or-no questions about one image
@@ -72,6 +73,7 @@ from tinycv.vision.style import (
     total_variation,
 )
 from tinycv.vision.style_filters import RandomFilters
+from tinycv.vision.tubelets import patchify_video, tubelet_grid, unpatchify_video
 from tinycv.vision.vgg import VGG19Features
 from tinycv.vision.vit import ViT, patchify, unpatchify
 from tinycv.vision.weights import load_vit, save_vit
@@ -106,6 +108,7 @@ __all__ = [
     "patch_filters",
     "patch_rollout",
     "patchify",
+    "patchify_video",
     "pixel_cross_entropy",
     "position_similarity",
     "probabilities",
@@ -116,5 +119,7 @@ __all__ = [
     "total_variation",
     "train_attributes",
     "train_classifier",
+    "tubelet_grid",
     "unpatchify",
+    "unpatchify_video",
 ]
