@@ -4,7 +4,7 @@
     a red circle left of a blue square    红色圆形在蓝色方块左边        two things and a relation
 
 A text-to-image model should draw what the text says.  Of a photo only people can tell whether it
-does; of these drawings a rule can, so a demo can count the captions that a
+does; of these drawings a rule can (show/rule_judge.py), so a demo can count the captions that a
 model follows.  One thing has a shape, a colour, a size and a place: 4 x 4 x 2 x 4 = 128 captions.
 Two things have a shape and a colour each and one of four relations: 16 x 15 x 4 = 960 captions.
 

@@ -8,6 +8,7 @@ draw.py      figures and their files, curves, notes; and under this one name the
 motion.py    animated GIFs with captions
 metrics.py   how close generated samples are to real data: modes, Frechet distance, precision
 judge.py     a classifier of digits whose features the metrics compare
+rule_judge.py  reads a drawing of shapes_and_words.py back to its scene, by trying all of them
 doctor.py    python -m tinycv.show.doctor: what this machine computes with
 inputs.py    argument checks of the drawing functions
 

@@ -1,0 +1,345 @@
+"""Rule judge: reads a drawing of shapes_and_words.py back to its scene, without a neural network.
+
+    read(image) = argmin over scenes and positions of |image - drawing|²     (least squares)
+
+A judge that is itself a neural network may share the errors of the network that it judges.  Here
+the world is so small that every drawing can be tried: each shape, size and colour at each place, on
+a grid of a quarter of a sixteenth of the side.  With the coverage m of a thing and its colour c,
+
+    |x - c m|² - |x|² = |c|² |m|² - 2 Σ m (c · x)                            the change by one thing
+
+so one matrix product of images and coverages tries all positions of a thing.  A parabola through
+the best one and its neighbours finds the minimum between them, and the thing that fits best wins.
+
+There is nothing there if a thing explains less than half of its own energy |c m|², or if what is
+left over outweighs all things together: a blank picture, noise, or what resembles no scene.  There
+is too much if in what is left over one more thing would explain half of its own energy.
+
+Two things have four relations but two readings: "a left of b" and "b right of a" are one picture.
+``read`` answers with "left of" and "above", and ``right`` takes either.
+
+Read first: data/shapes_and_words.py.
+Shapes: N images (N, 3, S, S) in [0, 1]; P slots, where a thing can be; K kinds, shape and size.
+Positions are in sixteenths of the side, as there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from tinycv.data import inputs
+from tinycv.data.shapes_and_words import (
+    CENTRE,
+    CENTRES_OF_TWO,
+    COLOURS,
+    RADIUS,
+    RGB,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    coverage,
+    scene_list,
+)
+from tinycv.engine.arguments import choice, shown
+
+# How far a thing may lie from its nominal place, and the step of the grid. The drawings lie at most
+# 1 away; what a model draws may lie a little farther.
+REACH, STEP = 1.5, 0.25
+COARSE = 3  # one more thing is looked for on every third line of the grid
+# The share of its energy that a thing must explain to be there.
+THERE = 0.5
+BLOCK = 128  # images that are compared at once, so that what they need fits into the cache
+OPPOSITE = {"right of": "left of", "below": "above"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read in one image: the scene, or None; its positions; the squared distance."""
+
+    scene: Scene | None
+    offsets: np.ndarray  # (things, 2): x and y from the nominal place, in sixteenths
+    distance: float  # |image - drawing|²
+    count: bool  # are the things there, and none besides?
+
+
+class RuleJudge:
+    """Reads drawings of one or two things. side: of the images, in pixels. things: 1 or 2.
+
+    All methods take images (N, 3, side, side) in [0, 1]. What lies outside of [0, 1] is judged as
+    it is: clip the images of a model first if you show them clipped.
+    """
+
+    def __init__(self, side: int = 16, things: int = 1):
+        self.side = inputs.whole(side, "RuleJudge: side", 8, 128)
+        self.things = choice(things, "RuleJudge: things", (1, 2))
+        if self.things == 1:
+            self.kinds = list(product(SHAPES, SIZES))
+            self.slots = dict(CENTRE)
+        else:
+            self.kinds = [(shape, "large") for shape in SHAPES]
+            left, right = CENTRES_OF_TWO["left of"]
+            top, bottom = CENTRES_OF_TWO["above"]
+            self.slots = {"left": left, "right": right, "top": top, "bottom": bottom}
+        self.centres = np.array(list(self.slots.values()))  # (P, 2)
+        steps = np.arange(-REACH, REACH + STEP / 2, STEP)
+        self.grid = np.array(list(product(steps, steps)))  # (G, 2)
+        at = (self.centres[:, None] + self.grid).reshape(-1, 2)  # (P G, 2)
+        masks = [coverage(shape, RADIUS[size], at, self.side) for shape, size in self.kinds]
+        # (K, P, G, S S), and the energy |m|² of each
+        self.masks = np.stack(masks).reshape(
+            len(self.kinds), len(self.slots), len(self.grid), self.side**2
+        )
+        self.energies = (self.masks**2).sum(axis=-1)  # (K, P, G)
+        steps_taken = np.arange(len(steps))[::COARSE]
+        coarse = (steps_taken[:, None] * len(steps) + steps_taken).ravel()
+        self.coarse_masks = self.masks[:, :, coarse].reshape(-1, self.side**2)  # (M, S S)
+        self.coarse_energies = self.energies[:, :, coarse].ravel()  # (M,)
+
+    def read(self, images: np.ndarray) -> list[Scene | None]:
+        """The scene of each image. None: nothing there."""
+        return [reading.scene for reading in self._readings(images, "read")]
+
+    def right(self, images: np.ndarray, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
+        """Which images show what their scenes say: bool arrays (N,) under "all", "shape", "colour",
+        "size", "place" and "count", or for two things "all", "shape", "colour", "relation", "count"
+        and "swapped colours".
+
+        An image with nothing there is right in nothing. What a scene leaves open is always right.
+        count: no further thing is there. all: everything is right, the count included.
+        shape, colour of two things: both shapes, both colours occur, on whichever thing.
+        relation: the things stand in the asked direction and order, as far as shape or colour
+        still tells which is which.
+        swapped colours: both shapes and both colours are there, each shape in the other's colour.
+        This error of attribute binding is possible only if ``can_swap(scene)``.
+        """
+        scenes = scene_list(scenes, "right: scenes")
+        found = self._readings(images, "right")
+        if len(scenes) != len(found):
+            raise ValueError(
+                f"right: scenes has {len(scenes)} Scenes; it must have {len(found)}, one per image"
+            )
+        for scene in scenes:
+            if len(scene.things) != self.things:
+                raise ValueError(
+                    f"right: scenes holds {shown(scene)}; this judge takes scenes of {self.things} "
+                    f"thing{'s' * (self.things > 1)}"
+                )
+        compare = _one_right if self.things == 1 else _two_right
+        names = ONE_RIGHT if self.things == 1 else TWO_RIGHT
+        rows = [
+            dict.fromkeys(names, False) if r.scene is None else compare(r.scene, scene, r.count)
+            for r, scene in zip(found, scenes, strict=True)
+        ]
+        return {name: np.array([row[name] for row in rows], bool) for name in names}
+
+    def residual(self, images: np.ndarray) -> np.ndarray:
+        """The distance from the nearest clean drawing, per pixel and channel: (N,) root mean
+        squares. 0 for a clean drawing."""
+        distances = np.array([reading.distance for reading in self._readings(images, "residual")])
+        return np.sqrt(distances / (3 * self.side**2))
+
+    def jitter(self, images: np.ndarray) -> np.ndarray:
+        """How far the thing lies from its nominal place, (x, y) in sixteenths of the side: (N, 2),
+        or (N, 2, 2) for two things, the left or upper one first. NaN where nothing is there. The
+        standard deviation of real drawings is 1 / √3 = 0.58."""
+        found = self._readings(images, "jitter")
+        offsets = np.array([r.offsets for r in found]).reshape(len(found), self.things, 2)
+        offsets[[r.scene is None for r in found]] = np.nan
+        return offsets[:, 0] if self.things == 1 else offsets
+
+    def _readings(self, images: np.ndarray, method: str) -> list[Reading]:
+        x = inputs.array(
+            images, f"{method}: images", f"images (N, 3, {self.side}, {self.side})", ndim=4
+        )
+        if x.shape[1:] != (3, self.side, self.side):
+            raise ValueError(
+                f"{method}: images has shape {x.shape}; this judge takes (N, 3, {self.side}, "
+                f"{self.side})"
+            )
+        if x.dtype.kind != "f" or not np.isfinite(x).all():
+            raise ValueError(
+                f"{method}: images of {x.dtype} must be finite floats from 0 to 1; NaN and "
+                "infinity show nothing"
+            )
+        x = x.reshape(len(x), 3, -1).astype(np.float32)
+        found: list[Reading] = []
+        for start in range(0, len(x), BLOCK):
+            found += self._read_block(x[start : start + BLOCK])
+        return found
+
+    def _read_block(self, x: np.ndarray) -> list[Reading]:
+        """The readings of images x (N, 3, S S)."""
+        change, offset = self._compare(x)
+        of_slot = change.min(axis=(1, 3))  # (N, P), the best fit at each slot
+        if self.things == 1:
+            chosen = of_slot.argmin(axis=1)[:, None]  # (N, 1)
+        else:  # the slots are left, right, top, bottom
+            across = of_slot[:, 0] + of_slot[:, 1] < of_slot[:, 2] + of_slot[:, 3]
+            chosen = np.where(across[:, None], [0, 1], [2, 3])  # (N, 2)
+        every = np.arange(len(x))
+        drawing, energy = np.zeros_like(x), np.zeros(len(x))
+        there = np.ones(len(x), bool)
+        kinds, colours, offsets = [], [], []
+        for slot in chosen.T:
+            best = change[every, :, slot].reshape(len(x), -1).argmin(axis=1)
+            kind, colour = np.divmod(best, len(COLOURS))
+            moved = offset[every, kind, slot, colour]  # (N, 2)
+            cover = self._covers(kind, self.centres[slot] + moved)[:, None]  # (N, 1, S S)
+            ink = RGB[colour][:, :, None] * cover
+            energy_of_thing = (ink**2).sum(axis=(1, 2))
+            explained = 2 * (ink * x).sum(axis=(1, 2)) - energy_of_thing
+            there &= explained > THERE * energy_of_thing
+            drawing, energy = drawing * (1 - cover) + ink, energy + energy_of_thing
+            kinds.append(kind)
+            colours.append(colour)
+            offsets.append(moved)
+        distance = ((x - drawing) ** 2).sum(axis=(1, 2), dtype=np.float64)
+        there &= distance < energy
+        count = there & ~self._one_more(x - drawing)
+        return [
+            Reading(
+                self._scene(chosen[i], [k[i] for k in kinds], [c[i] for c in colours])
+                if there[i]
+                else None,
+                np.array([o[i] for o in offsets]),
+                float(distance[i]),
+                bool(count[i]),
+            )
+            for i in every
+        ]
+
+    def _compare(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The change of the squared distance from images x (N, 3, S S) by each kind in each slot
+        and colour at its best position, (N, K, P, colours), and that position beside the nominal
+        one, (N, K, P, colours, 2)."""
+        n, steps = len(x), round(len(self.grid) ** 0.5)
+        projected = np.einsum("kc,ncp->nkp", RGB, x).reshape(n * len(COLOURS), -1)
+        weight = (RGB**2).sum(axis=1)[:, None]  # |c|² of each colour
+        change = np.empty((n, len(self.kinds), len(self.slots), len(COLOURS)))
+        offset = np.empty((*change.shape, 2))
+        for kind, slot in product(range(len(self.kinds)), range(len(self.slots))):
+            products = (projected @ self.masks[kind, slot].T).reshape(n, len(COLOURS), -1)
+            values = weight * self.energies[kind, slot] - 2 * products  # (N, colours, G)
+            lowest, place = lowest_of_grid(values.reshape(-1, steps, steps))
+            change[:, kind, slot] = lowest.reshape(n, -1)
+            offset[:, kind, slot] = (place * STEP - REACH).reshape(n, -1, 2)
+        return change, offset
+
+    def _one_more(self, left_over: np.ndarray) -> np.ndarray:
+        """Would one more thing explain half of its energy in what is left over, (N, 3, S S)?
+        (N,) bool."""
+        projected = np.einsum("kc,ncp->nkp", RGB, left_over)
+        products = projected.reshape(-1, self.side**2) @ self.coarse_masks.T
+        weight = (RGB**2).sum(axis=1)[:, None]
+        energy = weight * self.coarse_energies  # (colours, M)
+        explained = 2 * products.reshape(len(left_over), *energy.shape) - energy
+        return (explained > THERE * energy).any(axis=(1, 2))
+
+    def _covers(self, kinds: np.ndarray, centres: np.ndarray) -> np.ndarray:
+        """The coverage (N, S S) of one thing per image."""
+        covers = np.empty((len(kinds), self.side, self.side), np.float32)
+        for number, (shape, size) in enumerate(self.kinds):
+            here = kinds == number
+            covers[here] = coverage(shape, RADIUS[size], centres[here], self.side)
+        return covers.reshape(len(kinds), -1)
+
+    def _scene(self, slots: np.ndarray, kinds: list[int], colours: list[int]) -> Scene:
+        names = [list(self.slots)[slot] for slot in slots]
+        things = []
+        for name, kind, colour in zip(names, kinds, colours, strict=True):
+            shape, size = self.kinds[kind]
+            if self.things == 1:
+                things.append(Thing(shape, COLOURS[colour], size, name))
+            else:
+                things.append(Thing(shape, COLOURS[colour]))
+        if self.things == 1:
+            return Scene((things[0],))
+        return Scene((things[0], things[1]), "left of" if names[0] == "left" else "above")
+
+
+def lowest_of_grid(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The minimum of each of M surfaces (M, G, G) between its grid points: values (M,) and places
+    (M, 2), in steps. Along each axis a parabola goes through the lowest point and its neighbours.
+    """
+    m, g, _ = values.shape
+    every = np.arange(m)
+    first, second = np.divmod(values.reshape(m, -1).argmin(axis=1), g)
+    lowest = values[every, first, second]
+    place = np.stack([first, second], axis=1).astype(float)
+    drop = np.zeros(m)
+    for axis, index in enumerate((first, second)):
+        inside = (index > 0) & (index < g - 1)  # at the border there is no parabola
+        near = np.clip(index, 1, g - 2)
+        if axis == 0:
+            before, after = values[every, near - 1, second], values[every, near + 1, second]
+        else:
+            before, after = values[every, first, near - 1], values[every, first, near + 1]
+        bend = before + after - 2 * lowest
+        curved = inside & (bend > 0)
+        shift = np.where(curved, (before - after) / (2 * np.where(curved, bend, 1)), 0)
+        place[:, axis] += shift
+        drop += np.where(curved, bend, 0) * shift**2 / 2
+    return lowest - drop, place
+
+
+# ── right or wrong ───────────────────────────────────────────────────────────────────────────────
+
+ONE_RIGHT = ("all", "shape", "colour", "size", "place", "count")
+TWO_RIGHT = ("all", "shape", "colour", "relation", "count", "swapped colours")
+
+
+def can_swap(scene: Scene) -> bool:
+    """Is it a scene of two things in which swapped colours would make another scene? Not if the
+    shapes are equal, because then the things could also have changed places."""
+    if len(scene.things) == 1:
+        return False
+    first, second = scene.things
+    return first.shape != second.shape and first.colour != second.colour
+
+
+def normal(scene: Scene) -> Scene:
+    """The same picture, told with "left of" or "above"."""
+    if scene.relation in OPPOSITE:
+        return Scene(scene.things[::-1], OPPOSITE[scene.relation])
+    return scene
+
+
+def _one_right(found: Scene, asked: Scene, count: bool) -> dict[str, bool]:
+    thing, wanted = found.things[0], asked.things[0]
+    right = {
+        "shape": thing.shape == wanted.shape,
+        "colour": thing.colour == wanted.colour,
+        "size": wanted.size in (None, thing.size),
+        "place": wanted.place in (None, thing.place),
+        "count": count,
+    }
+    return {"all": all(right.values()), **right}
+
+
+def _two_right(found: Scene, asked: Scene, count: bool) -> dict[str, bool]:
+    asked = normal(asked)
+    shapes, wanted_shapes = ([t.shape for t in s.things] for s in (found, asked))
+    colours, wanted_colours = ([t.colour for t in s.things] for s in (found, asked))
+    same_shapes = sorted(shapes) == sorted(wanted_shapes)
+    same_colours = sorted(colours) == sorted(wanted_colours)
+    same_things = Counter(found.things) == Counter(asked.things)
+    # Which thing is which? If both are there, the things tell; otherwise shape or colour does.
+    in_order = (
+        found.things == asked.things
+        if same_things
+        else shapes == wanted_shapes or colours == wanted_colours
+    )
+    return {
+        "all": found == asked and count,
+        "shape": same_shapes,
+        "colour": same_colours,
+        "relation": found.relation == asked.relation and in_order,
+        "count": count,
+        "swapped colours": can_swap(asked) and same_shapes and same_colours and not same_things,
+    }
