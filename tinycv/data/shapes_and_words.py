@@ -167,7 +167,7 @@ def caption(scene: Scene, language: str = "en") -> str:
         raise TypeError(f"caption: scene is {shown(scene)}; it must be a Scene")
     choice(language, "caption: language", LANGUAGES)
     spoken = _english if language == "en" else _chinese
-    if len(scene.things) == 1:
+    if scene.relation is None:
         return spoken(scene.things[0])
     first, second = map(spoken, scene.things)
     if language == "en":
@@ -299,10 +299,13 @@ def _distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.nda
 
 
 def centres_of(scene: Scene) -> tuple[tuple[float, float], ...]:
-    """The nominal middle (x, y) of each thing of a scene, whose place must be given."""
+    """The nominal middle (x, y) of each thing. The place of one thing must be given."""
     if scene.relation is not None:
         return CENTRES_OF_TWO[scene.relation]
-    return (CENTRE[scene.things[0].place],)
+    place = scene.things[0].place
+    if place is None:
+        raise ValueError(f"centres_of: scene is {shown(scene)}; its place must be given")
+    return (CENTRE[place],)
 
 
 def scene_list(scenes: Sequence[Scene], what: str) -> list[Scene]:
