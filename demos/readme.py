@@ -30,7 +30,7 @@ READING = {
     "What networks share": (
         "nn",
         "module linear activation softmax norm batch_norm losses conv masked winograd pool "
-        "instance_norm upsample shuffle padding spectral_norm inputs",
+        "instance_norm upsample shuffle padding spectral_norm slerp inputs",
     ),
     "How they learn": (
         "optim",

@@ -20,6 +20,7 @@ from tinycv.data.shapes import grid
 from tinycv.diffusion import (
     bound,
     cross_entropy,
+    distillation,
     dit,
     edm,
     embedding,
@@ -93,6 +94,7 @@ PLAIN_VAE = VAE(64, 2, hidden=(4,))
 TWO_STAGES = latent.LatentDiffusion(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 TWO_STAGES.standardise(IMAGES)
 LSGM = latent.LSGM(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
+STUDENT = distillation.ConsistencyModel(networks.ScoreMLP(2, 4, 1, 2))
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
 STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
 CALLS = {
@@ -211,6 +213,36 @@ CALLS = {
         "sigma_max": 20.0,
     },
     latent.bound_of: {"model": TWO_STAGES, "images": IMAGES, "repeats": 1},
+    distillation.consistency_function: {"model": same, "sigma_data": 0.5, "sigma_min": 0.1},
+    distillation.with_guidance: {"denoise": same, "nobody": 3, "w": 1.0},
+    distillation.teacher_step: {
+        "denoise": same,
+        "x": X,
+        "sigma": SIGMAS,
+        "lower": SIGMAS / 2,
+        "second_order": True,
+    },
+    distillation.consistency_loss: {
+        "f": same,
+        "target": same,
+        "step": same,
+        "x0": X,
+        "levels": [2.0, 1.0],
+    },
+    distillation.consistency_step: {"f": same, "x": X, "sigma": 2.0, "lower": 1.0},
+    distillation.consistency_sigmas: {
+        "steps": 3,
+        "sigma_min": 0.002,
+        "sigma_max": 80.0,
+        "rho": 7.0,
+    },
+    distillation.ConsistencyModel: {
+        "network": networks.ScoreMLP(2, 4, 1, 2),
+        "sigma_data": 0.5,
+        "schedule": edm.EDM(),
+        "steps": 3,
+        "decay": 0.9,
+    },
     langevin.geometric: {"first": 20.0, "last": 1.0, "count": 5},
     score.explicit: {"score": same, "x": X},
     score.sliced: {"score": same, "x": X, "v": X},
@@ -800,6 +832,16 @@ FORWARDS = {
     "LSGM.loss": (LSGM.loss, {"x": IMAGES, "beta": 0.5}),
     "LSGM.terms": (LSGM.terms, {"x": IMAGES}),
     "LSGM.sample": (LSGM.sample, {"n": 2, "steps": 2}),
+    "consistency_function": (
+        distillation.consistency_function(same),
+        {"x": X, "sigma": Tensor(SIGMAS)},
+    ),
+    "with_guidance": (
+        distillation.with_guidance(same, 3, 1.0),
+        {"x": X, "sigma": Tensor(SIGMAS), "labels": LABELS},
+    ),
+    "ConsistencyModel.loss": (STUDENT.loss, {"teacher": same, "x0": X}),
+    "ConsistencyModel.sample": (STUDENT.sample, {"noise": X, "steps": 2}),
     "LatentDiffusion.standardise": (TWO_STAGES.standardise, {"images": IMAGES}),
     "LatentDiffusion.loss": (TWO_STAGES.loss, {"x": IMAGES, "mean": -0.6, "std": 1.2}),
     "LatentDiffusion.sample_latents": (TWO_STAGES.sample_latents, {"n": 2, "steps": 2}),
@@ -889,6 +931,14 @@ ALSO = {
     "LSGM.terms": ("VAE.encode",),
     "LSGM.loss": ("LSGM.loss", "VAE.encode"),
     "LSGM.sample": ("LSGM.sample_latents",),
+    "with_guidance": ("with_guidance", "guided"),
+    "ConsistencyModel.loss": (
+        "ConsistencyModel.loss",
+        "consistency_loss",
+        "teacher_step",
+        "ScoreMLP",
+    ),
+    "ConsistencyModel.sample": ("ConsistencyModel.sample", "ScoreMLP"),
     "LatentDiffusion.standardise": ("LatentDiffusion.standardise", "VAE.encode"),
     "LatentDiffusion.loss": ("VAE.encode", "edm_loss"),
     "DCGANGenerator": ("DCGANGenerator", "batch_norm"),
@@ -947,6 +997,12 @@ WRONG = {
         lambda f: edm.heun_step(f, X, 2.0, 1.0),
         lambda f: edm.edm_denoiser(f)(X, 1.0),
         lambda f: edm.edm_loss(f, X),
+        lambda f: distillation.consistency_function(f)(X, 1.0),
+        lambda f: distillation.teacher_step(f, X, 2.0, 1.0),
+        lambda f: distillation.consistency_step(f, X, 2.0, 1.0),
+        lambda f: distillation.consistency_loss(f, same, same, X, levels=[2.0, 1.0]),
+        lambda f: distillation.consistency_loss(same, f, same, X, levels=[2.0, 1.0]),
+        lambda f: distillation.consistency_loss(same, same, f, X, levels=[2.0, 1.0]),
         lambda f: diffusion.diffusion_loss(f, X, schedule=SCHEDULE),
         lambda f: diffusion.denoiser(f, SCHEDULE)(X, 3),
         lambda f: diffusion.clipped(f)(X, 3),

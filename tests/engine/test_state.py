@@ -250,6 +250,7 @@ ELSEWHERE = {
     "VAE",
     "LSGM",
     "LatentDiffusion",
+    "ConsistencyModel",
     "Canvas",  # takes no input
     "PixelModel",  # the base of MADE, PixelCNN and ImageGPT
     # read from a file: tests/vision/test_vgg.py

@@ -49,6 +49,7 @@ from tinycv.engine.tensor import Tensor
 from tinycv.nn.inputs import answer
 from tinycv.nn.inputs import function as checked_function
 from tinycv.nn.module import Module
+from tinycv.nn.slerp import slerp
 
 CONFIDENT = 0.9  # the least probability, by the judge, of each attribute of a picked image
 NOISE = 0.25  # of the neighbours
@@ -300,28 +301,13 @@ def linear_path(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
 
 
 def spherical_path(a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
-    """(steps, latent): from a to b (latent,) along an arc, in equal angles (slerp).
+    """(steps, latent): from a to b (latent,) along an arc, in equal angles (nn/slerp.py). An arc
+    between vectors of equal length keeps the length; the middle of a line is shorter.
 
-        sin((1 - t) Ω) / sin Ω  a  +  sin(t Ω) / sin Ω  b,     Ω the angle between a and b,
-                                                               t from 0 to 1
-    Why not a line?  The length of Gaussian noise is nearly constant, about √latent. The middle of a
-    line is shorter, and the generator saw little noise of that length in training. An arc between
-    vectors of equal length keeps the length. ValueError if a and b point in opposite directions,
-    because then no arc is the shortest.
+    ValueError if a and b point in opposite directions, because then no arc is the shortest.
     """
     a, b, share = _ends(a, b, steps, "spherical_path")
-    lengths = np.linalg.norm(a) * np.linalg.norm(b)
-    if lengths == 0:
-        raise ValueError("spherical_path: a or b is the zero vector, which has no direction")
-    angle = np.arccos(np.clip(a @ b / lengths, -1, 1))
-    if np.pi - angle < 1e-4:
-        raise ValueError(
-            "spherical_path: a and b point in opposite directions; there is no shortest arc"
-        )
-    if angle < 1e-4:  # the arc is a line
-        return linear_path(a, b, steps)
-    of_a, of_b = np.sin((1 - share) * angle), np.sin(share * angle)  # (steps, 1)
-    return ((of_a * a + of_b * b) / np.sin(angle)).astype(np.float32)
+    return np.asarray(slerp(a, b, share[:, 0], "spherical_path"), np.float32)
 
 
 # ── Checks of arguments ──────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ edm.py         EDM: the noise level as the time, preconditioning, Heun's sampler
 cross_entropy.py  theorem 1 of LSGM: the cross entropy with a model of which only the score is known
 mixed_score.py the prior of LSGM: N(0, I) and a network, mixed by a learned α
 latent.py      latent diffusion and LSGM: a score model of the codes of a VAE
+distillation.py consistency distillation: a student that samples in 1 to 4 steps, guidance built in
 
 The symbols of the chapter, with their shapes for a batch of B examples:
 
@@ -44,9 +45,10 @@ unit of time.  ``betas`` of Adam (optim/adam.py) are decay rates and have nothin
 A noise schedule is a(t) and σ(t).  A schedule of learning rates is in optim/schedules.py.
 """
 
+from tinycv.diffusion.distillation import ConsistencyModel
 from tinycv.diffusion.dit import DiT
 from tinycv.diffusion.latent import LSGM, LatentDiffusion
 from tinycv.diffusion.mlp import ScoreMLP
 from tinycv.diffusion.unet import UNet
 
-__all__ = ["DiT", "LSGM", "LatentDiffusion", "ScoreMLP", "UNet"]
+__all__ = ["ConsistencyModel", "DiT", "LSGM", "LatentDiffusion", "ScoreMLP", "UNet"]

@@ -26,6 +26,7 @@ In reading order:
     instance_norm.py          instance norm, adaptive instance norm (AdaIN)
     upsample.py               upsampling and resizing: nearest, bilinear
     shuffle.py                pixel shuffle and unshuffle: pixels become channels and back
+    slerp.py                  spherical linear interpolation between two vectors (slerp)
     padding.py                padding by a constant, by reflection, by repeating the edge
     spectral_norm.py          spectral norm
     functional.py             all functions of this folder under PyTorch's names
