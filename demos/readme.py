@@ -62,7 +62,8 @@ READING = {
         "diffusion",
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
         "samplers bound langevin sde ode flow_matching edm guidance inpaint embedding mlp unet "
-        "dit cross_entropy mixed_score latent ../data/shapes_and_words ../data/tokenizer "
+        "dit cross_entropy mixed_score latent distillation "
+        "../data/shapes_and_words ../data/tokenizer "
         "../show/rule_judge",
     ),
     "On a GPU": (
