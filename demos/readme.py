@@ -56,7 +56,7 @@ READING = {
     "Chapter 4, likelihood: models that say how probable an image is": (
         "likelihood",
         "../nn/distributions ../nn/discretized units baselines vae ais flow glow pixel_by_pixel "
-        "autoregressive pixelcnn image_gpt",
+        "autoregressive pixelcnn image_gpt ../nn/gumbel ../nn/vector_quantizer vq_vae dalle",
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",

@@ -119,6 +119,8 @@ TERMS = {
     "diffusion/mixed_score.py": "Mixed score",
     "diffusion/latent.py": "Latent diffusion",
     "nn/discretized.py": "Discretised logistic",
+    "likelihood/vq_vae.py": "VQ-VAE",
+    "likelihood/dalle.py": "DALL-E",
     "likelihood/ais.py": "Annealed importance sampling",
     "diffusion/score.py": "Score matching",
     "diffusion/denoising.py": "DDPM",

@@ -44,6 +44,7 @@ from tinycv.likelihood import (
     ais,
     autoregressive,
     baselines,
+    dalle,
     flow,
     glow,
     image_gpt,
@@ -51,6 +52,7 @@ from tinycv.likelihood import (
     pixelcnn,
     units,
     vae,
+    vq_vae,
 )
 from tinycv.likelihood.vae import VAE
 from tinycv.nn import discretized, distributions
@@ -97,6 +99,10 @@ LSGM = latent.LSGM(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 STUDENT = distillation.ConsistencyModel(networks.ScoreMLP(2, 4, 1, 2))
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
 STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
+CODER_OPTIONS = {"shape": (1, 8, 8), "codes": 3, "patch_size": 4, "features": 4, "blocks": 1}
+DVAE, VQ = vq_vae.DiscreteVAE(**CODER_OPTIONS), vq_vae.VQVAE(**CODER_OPTIONS)
+PAINTER_OF_CODES = dalle.DALLE(4, 2, 3, 4, dim=4, heads=2, layers=1)
+IDS, CODES = np.array([[1, 2], [3, 0]]), np.array([[0, 1, 2, 2], [1, 1, 0, 0]])
 CALLS = {
     schedule.linear_schedule: {"steps": 5, "first": 1e-4, "last": 0.02},
     schedule.cosine_schedule: {"steps": 5, "offset": 0.008, "largest": 0.999},
@@ -449,6 +455,25 @@ CALLS = {
         "num_layers": 1,
         "dropout": 0.1,
     },
+    vq_vae.ResidualConv: {"features": 4},
+    vq_vae.PatchEncoder: {"channels": 1, "patch_size": 2, "features": 4, "blocks": 1},
+    vq_vae.PatchDecoder: {"channels": 1, "patch_size": 2, "features": 4, "blocks": 1},
+    vq_vae.DiscreteVAE: {**CODER_OPTIONS, "sigma": 0.3},
+    vq_vae.VQVAE: {**CODER_OPTIONS, "sigma": 0.3, "dim": 4, "commitment": 0.5},
+    vq_vae.kl_from_uniform: {"logits": X, "axis": 1},
+    vq_vae.falling_tau: {"step": 2, "total": 5, "last": 0.1},
+    vq_vae.codes_in_use: {"codes": LABELS, "total": 5},
+    dalle.DALLE: {
+        "words": 4,
+        "text_length": 2,
+        "codes": 3,
+        "image_tokens": (1, 2),
+        "dim": 4,
+        "heads": 2,
+        "layers": 1,
+        "order": "image first",
+        "dropout": 0.1,
+    },
     plane.networks: {"pacgan": False, "pack": 2, "spectral": False},
     plane.learners: {},
     plane.check_density: {"density": grid(), "what": "play"},
@@ -675,6 +700,13 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "centred",
     "outputs_of",
     "by_pixel",
+    # inner helpers and base classes of vq_vae.py and dalle.py
+    "ImageCodes",
+    "shape_of",
+    "numbers_in",
+    "TextAndGridPositions",
+    "likeliest",
+    "grid_of",
     # inner helpers of cross_entropy.py, mixed_score.py and latent.py
     "noise_error",
     "without_classes",
@@ -742,6 +774,8 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "styles_of": ("styles_of", "StyleEncoder"),
         "paint_maps": ("paint_maps", "label_planes", "Generator"),
         "ImageGPT": ("ImageGPT", "GPT"),
+        "kl_from_uniform": ("kl_from_uniform", "log_softmax"),
+        "DALLE": ("DALLE", "GPT"),
         "elbo_terms": ("elbo_terms", "VAE", "normal_sample"),
         "elbo": ("elbo", "VAE"),
         "vae_loss": ("vae_loss", "VAE"),
@@ -773,6 +807,26 @@ FORWARDS = {
     "VAE.log_likelihood": (CODER.log_likelihood, {"x": IMAGES, "z": X, "labels": LABELS}),
     "VAE.pixels": (CODER.pixels, {"z": X, "labels": LABELS}),
     "VAE.sample": (CODER.sample, {"n": 4, "labels": LABELS}),
+    "DiscreteVAE.codes_of": (DVAE.codes_of, {"images": IMAGES}),
+    "DiscreteVAE.images_of": (DVAE.images_of, {"codes": CODES}),
+    "DiscreteVAE.logits": (DVAE.logits, {"images": IMAGES}),
+    "DiscreteVAE.loss": (
+        DVAE.loss,
+        {"images": IMAGES, "tau": 0.5, "beta": 0.3, "hard": False},
+    ),
+    "VQVAE.loss": (VQ.loss, {"images": IMAGES}),
+    "VQVAE.codes_of": (VQ.codes_of, {"images": IMAGES}),
+    "VQVAE.images_of": (VQ.images_of, {"codes": CODES}),
+    "VQVAE.revive": (VQ.revive, {"images": IMAGES, "patience": 3}),
+    "DALLE.loss": (
+        PAINTER_OF_CODES.loss,
+        {"ids": IDS, "codes": CODES, "given_weight": 0.5},
+    ),
+    "DALLE.log_prob": (PAINTER_OF_CODES.log_prob, {"ids": IDS, "codes": CODES}),
+    "DALLE.sample": (
+        PAINTER_OF_CODES.sample,
+        {"given": IDS, "temperature": 0.5, "top_k": 2, "cached": True},
+    ),
     "UNet": (UNET, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "DiT": (DIT, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "TimeAndLabel": (embedding.TimeAndLabel(4, 3), {"t": Tensor(SIGMAS), "label": Tensor(LABELS)}),

@@ -18,7 +18,7 @@ from tinycv.adversarial import networks as gan_networks
 from tinycv.diffusion import dit, embedding, mixed_score, unet
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
-from tinycv.likelihood import autoregressive, flow, glow, image_gpt, pixelcnn
+from tinycv.likelihood import autoregressive, dalle, flow, glow, image_gpt, pixelcnn, vq_vae
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.sequence import align, positions, seq2seq
 from tinycv.training import parallel
@@ -218,6 +218,14 @@ LAYERS = {
     "GatedPixelCNN": (lambda: pixelcnn.GatedPixelCNN(4, 4, 2), levels(2)),
     "GatedLayer": (lambda: pixelcnn.GatedLayer(2, 2), PIXELS, PIXELS),
     "ImageGPT": (lambda: image_gpt.ImageGPT(4, 2, d_model=4, nhead=2), levels(2)),
+    "ResidualConv": (lambda: vq_vae.ResidualConv(2), PIXELS),
+    "PatchEncoder": (lambda: vq_vae.PatchEncoder(3, 2, 4), photos()),
+    "PatchDecoder": (lambda: vq_vae.PatchDecoder(3, 2, 2), PIXELS),
+    "TextAndGridPositions": (
+        lambda: dalle.TextAndGridPositions(2, (2, 2), 4, False),
+        rows(6, 4),
+    ),
+    "DALLE": (lambda: dalle.DALLE(5, 2, 5, 4, dim=4, heads=2, layers=1), ids(2), ids(4)),
     "ActNorm": (lambda: glow.ActNorm(2), PIXELS),
     "InvertibleConv1x1": (lambda: glow.InvertibleConv1x1(2), PIXELS),
     "Glow": (lambda: glow.Glow(1, 4, levels=2, steps=1, hidden=3), photos()[:, :1, :4, :4]),
@@ -253,6 +261,11 @@ ELSEWHERE = {
     "ConsistencyModel",
     "Canvas",  # takes no input
     "PixelModel",  # the base of MADE, PixelCNN and ImageGPT
+    # their forward pass chooses codes, which stops gradients: tests/likelihood/test_vq_vae.py
+    "ImageCodes",
+    "DiscreteVAE",
+    "VQVAE",
+    "VectorQuantizer",  # returns a loss, too: tests/nn/test_vector_quantizer.py
     # read from a file: tests/vision/test_vgg.py
     "VGG19Features",
     "Convolution",

@@ -83,6 +83,13 @@ FUNCTIONS = {
         "bias": floats(4),
         "eps": 1e-5,
     },
+    "gumbel_softmax": {
+        "logits": floats(2, 3),
+        "tau": 0.5,
+        "hard": True,
+        "axis": 1,
+        "noise": floats(2, 3),
+    },
     "instance_norm": {
         "x": floats(2, 4, 3),
         "weight": floats(4),
@@ -186,6 +193,7 @@ LAYERS = {
         {"size": None, "scale_factor": 2.0, "mode": "bilinear", "align_corners": False},
         [IMAGE],
     ),
+    "VectorQuantizer": ({"codes": 4, "dim": 3, "commitment": 0.5}, [(2, 3)]),
     "ZeroPad2d": ({"padding": 1}, [IMAGE]),
 }
 STARTS = {

@@ -14,6 +14,8 @@ pixel_by_pixel.py   what the next three files share: orders of pixels, likelihoo
 autoregressive.py   MADE: an MLP with masks, for one order of the pixels or for many
 pixelcnn.py         PixelCNN with its blind spot, and the gated PixelCNN with two stacks
 image_gpt.py        image GPT: a causal Transformer draws an image patch by patch, as words
+vq_vae.py           discrete VAE (dVAE) of DALL-E and VQ-VAE: an image becomes a grid of codes
+dalle.py            DALL-E: one GPT over the words of a caption and the codes of its image
 
 The distributions of single numbers (normal, Bernoulli, categorical, logistic) are in
 nn/distributions.py, those of pixels of a few levels in nn/discretized.py.  A flow and an
@@ -56,6 +58,7 @@ from tinycv.likelihood.baselines import (
     IndependentPixels,
     ProbabilisticPCA,
 )
+from tinycv.likelihood.dalle import DALLE
 from tinycv.likelihood.flow import Flow, ImageRealNVP, RealNVP
 from tinycv.likelihood.glow import Glow
 from tinycv.likelihood.image_gpt import ImageGPT
@@ -77,9 +80,12 @@ from tinycv.likelihood.vae import (
     start_at_mean,
     vae_loss,
 )
+from tinycv.likelihood.vq_vae import VQVAE, DiscreteVAE, codes_in_use, falling_tau
 
 __all__ = [
     "ChowLiuTree",
+    "DALLE",
+    "DiscreteVAE",
     "Flow",
     "GatedPixelCNN",
     "GaussianDensity",
@@ -92,13 +98,16 @@ __all__ = [
     "ProbabilisticPCA",
     "RealNVP",
     "VAE",
+    "VQVAE",
     "active_units",
     "ais_log_prob",
     "binarize",
     "bits_per_dim",
     "bounds_of",
+    "codes_in_use",
     "dequantize",
     "elbo",
+    "falling_tau",
     "iwae_bound",
     "log_prob_of_levels",
     "quantize",

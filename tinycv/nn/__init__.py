@@ -16,6 +16,8 @@ In reading order:
     binary_cross_entropy.py   binary cross-entropy, the loss of a GAN
     distributions.py          normal, Bernoulli, categorical, logistic: log-probability, KL
     discretized.py            discretised logistic, mixture and normal, for pixels of a few levels
+    gumbel.py                 Gumbel-softmax and the straight-through estimator
+    vector_quantizer.py       vector quantisation: the nearest vector of a learned codebook
     dropout.py                dropout
     norm.py                   layer norm, group norm
     batch_norm.py             batch norm
@@ -79,6 +81,7 @@ from tinycv.nn.shuffle import PixelShuffle, PixelUnshuffle
 from tinycv.nn.softmax import Softmax
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.nn.upsample import Upsample
+from tinycv.nn.vector_quantizer import VectorQuantizer
 
 __all__ = [
     "AvgPool2d",
@@ -117,6 +120,7 @@ __all__ = [
     "SpectralNorm",
     "Tanh",
     "Upsample",
+    "VectorQuantizer",
     "ZeroPad2d",
     "checkpoint",
     "functional",

@@ -14,6 +14,7 @@ from tinycv.nn.batch_norm import batch_norm
 from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
 from tinycv.nn.conv import conv2d, conv_transpose2d
 from tinycv.nn.dropout import dropout
+from tinycv.nn.gumbel import gumbel_softmax
 from tinycv.nn.instance_norm import adaptive_instance_norm, instance_norm
 from tinycv.nn.linear import embedding, linear
 from tinycv.nn.losses import cross_entropy, mse_loss
@@ -36,6 +37,7 @@ __all__ = [
     "embedding",
     "gelu",
     "group_norm",
+    "gumbel_softmax",
     "instance_norm",
     "interpolate",
     "layer_norm",
