@@ -63,8 +63,8 @@ READING = {
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
         "samplers bound langevin sde ode flow_matching edm guidance inpaint embedding mlp unet "
         "dit cross_entropy mixed_score latent distillation "
-        "../data/shapes_and_words ../data/tokenizer "
-        "../show/rule_judge",
+        "../data/shapes_and_words ../data/tokenizer ../show/rule_judge "
+        "../data/balls",
     ),
     "On a GPU": (
         "gpu",

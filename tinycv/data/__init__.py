@@ -27,6 +27,7 @@ Sequences and sentences:
     alignment.py     alignment error rate: does attention look at what is being copied?
     lecture.py       the lecture's Chinese and English sentences, where word order is the meaning
     shapes_and_words.py  drawings with captions in both languages: shape, colour, size, place
+    balls.py         bouncing balls: an exact simulator, videos, and captions in both languages
     tokenizer.py     prompts as word numbers: English split at spaces, Chinese by longest match
     pinyin.py        Chinese characters in Latin letters, for fonts that cannot draw them
 
@@ -64,6 +65,17 @@ sampler needs the score wherever its points are.
 from tinycv.data.alignment import alignment_error, copies
 from tinycv.data.arithmetic import addition, reversal, sorting
 from tinycv.data.augment import affine, random_affine, random_crop, random_flip, random_shift
+from tinycv.data.balls import (
+    Balls,
+    Motion,
+    captioned_balls,
+    draw_balls,
+    motion_caption,
+    motion_of,
+    motion_words,
+    random_balls,
+    simulate,
+)
 from tinycv.data.cifar import cifar_folder
 from tinycv.data.dates import dates
 from tinycv.data.densities import Boxes, Mixture, entropy
@@ -101,10 +113,12 @@ __all__ = [
     "EOS",
     "PAD",
     "SOS",
+    "Balls",
     "Boxes",
     "DataLoader",
     "DrawnLoader",
     "Mixture",
+    "Motion",
     "Pairs",
     "PhotoCrops",
     "Scene",
@@ -118,6 +132,7 @@ __all__ = [
     "all_scenes",
     "bag_ceiling",
     "caption",
+    "captioned_balls",
     "checkerboard",
     "cifar_folder",
     "copies",
@@ -127,6 +142,7 @@ __all__ = [
     "cutmix",
     "dates",
     "digits_8x8",
+    "draw_balls",
     "draw_faces",
     "draw_scenes",
     "eight_gaussians",
@@ -143,12 +159,16 @@ __all__ = [
     "mixup",
     "mnist_5k",
     "moebius",
+    "motion_caption",
+    "motion_of",
+    "motion_words",
     "one_hot",
     "padded",
     "paint",
     "picture",
     "rand_augment",
     "random_affine",
+    "random_balls",
     "random_crop",
     "random_flip",
     "random_shift",
@@ -159,6 +179,7 @@ __all__ = [
     "sample_photo",
     "scene_of",
     "scenes",
+    "simulate",
     "sorting",
     "split_digits_8x8",
     "stacked_digits",
