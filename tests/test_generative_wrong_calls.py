@@ -775,6 +775,7 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "paint_maps": ("paint_maps", "label_planes", "Generator"),
         "ImageGPT": ("ImageGPT", "GPT"),
         "kl_from_uniform": ("kl_from_uniform", "log_softmax"),
+        "VQVAE": ("VQVAE", "VectorQuantizer"),
         "DALLE": ("DALLE", "GPT"),
         "elbo_terms": ("elbo_terms", "VAE", "normal_sample"),
         "elbo": ("elbo", "VAE"),
@@ -1001,6 +1002,7 @@ ALSO = {
     "train_dcgan": ("train_dcgan", "fit_gan"),
     "judge_of": ("judge_of", "Judge"),
     "VAE.log_likelihood": ("VAE.log_likelihood", "VAE.decode"),
+    "VQVAE.revive": ("VQVAE.revive", "VectorQuantizer.revive"),
     "VAE.pixels": ("VAE.decode",),
     "VAE.sample": ("VAE.sample", "VAE.decode"),
 }
