@@ -46,8 +46,8 @@ class VectorQuantizer(Module):
     """
 
     def __init__(self, codes: int, dim: int, commitment: float = 0.25):
-        codes, dim = whole("VectorQuantizer", 1, codes=codes, dim=dim)
-        count(codes, "VectorQuantizer: codes"), count(dim, "VectorQuantizer: dim")
+        codes = count(codes, "VectorQuantizer: codes", 1)
+        dim = count(dim, "VectorQuantizer: dim", 1)
         self.commitment = finite(commitment, "VectorQuantizer: commitment", low=0)
         self.weight = init.uniform((codes, dim), 1 / codes)
         self.register_buffer("idle", zeros(codes))

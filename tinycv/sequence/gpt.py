@@ -58,7 +58,7 @@ class GPT(Module):
         )
         self.embed = Embedding(words, d_model)
         self.embed.weight = init.normal((words, d_model), std=0.02)
-        self.position = LearnedPositions(max_length, d_model)
+        self.position: Module = LearnedPositions(max_length, d_model)
         self.blocks = TransformerEncoder(block, num_layers, LayerNorm(d_model))
         self.dropout = dropout
 
