@@ -62,7 +62,7 @@ READING = {
         "diffusion",
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
         "samplers bound langevin sde ode flow_matching edm guidance inpaint embedding mlp unet "
-        "dit cross_entropy mixed_score latent distillation "
+        "dit cross_entropy mixed_score latent distillation video "
         "../data/shapes_and_words ../data/tokenizer ../show/rule_judge "
         "../data/balls",
     ),

@@ -134,6 +134,7 @@ TERMS = {
     "diffusion/tweedie.py": "Tweedie",
     "diffusion/unet.py": "U-Net",
     "diffusion/dit.py": "DiT",
+    "diffusion/video.py": "VideoDiT",
     "optim/adam.py": "Adam",
     "optim/sgd.py": "SGD",
     "gpu/capture.py": "CUDA graph",

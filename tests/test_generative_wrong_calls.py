@@ -37,6 +37,7 @@ from tinycv.diffusion import (
     sde,
     tweedie,
     unet,
+    video,
 )
 from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
@@ -95,6 +96,10 @@ MAPS = np.zeros((4, 8, 8), np.int64)
 PLAIN_VAE = VAE(64, 2, hidden=(4,))
 TWO_STAGES = latent.LatentDiffusion(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 TWO_STAGES.standardise(IMAGES)
+VIDEO_DIT = video.VideoDiT((1, 4, 4), dim=12, depth=1, heads=2, words=5, length=3)
+VIDEOS = IMAGES[:, None].repeat(2, axis=1)  # (4, 2, 1, 8, 8)
+VIDEO_MODEL = video.VideoDiffusion(VIDEO_DIT)
+VIDEO_MODEL.standardise(VIDEOS)
 LSGM = latent.LSGM(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 STUDENT = distillation.ConsistencyModel(networks.ScoreMLP(2, 4, 1, 2))
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
@@ -393,6 +398,35 @@ CALLS = {
         "embed_dim": 4,
     },
     dit.DiTBlock: {"dim": 4, "heads": 2},
+    video.VideoBlock: {"dim": 12, "heads": 2, "rotary": True},
+    video.VideoDiT: {
+        "patch": (2, 4, 4),
+        "channels": 1,
+        "dim": 12,
+        "depth": 1,
+        "heads": 2,
+        "attention": "joint",
+        "positions": "sinusoidal",
+        "time_positions": True,
+        "summary": True,
+        "words": 5,
+        "length": 3,
+    },
+    video.VideoDiffusion: {
+        "network": VIDEO_DIT,
+        "vae": None,
+        "sigma_min": 0.01,
+        "sigma_max": 20.0,
+    },
+    video.first_frames: {"counts": LABELS, "frames": 4},
+    video.video_loss: {
+        "network": VIDEO_DIT,
+        "y": VIDEOS,
+        "seen": video.first_frames(LABELS, 2),
+        "ids": LABELS[:, None],
+        "mean": 1.0,
+        "std": 1.2,
+    },
     dit.zero_linear: {"inputs": 2, "outputs": 2},
     dit.DiT: {
         "image_size": 8,
@@ -634,6 +668,12 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "level_rows",
     "of_vae",
     "expect_standardised",
+    # inner helpers of diffusion/video.py
+    "encoded",
+    "check_video",
+    "frames_seen",
+    "no_text",
+    "of_network",
     "weight_of",
     "parts_of",
     "Position",
@@ -750,6 +790,9 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "LSGM": ("LSGM", "MixedScore"),
         "LatentDiffusion": ("LatentDiffusion", "EDM"),
         "bound_of": ("bound_of", "VAE.encode"),
+        "VideoBlock": ("VideoBlock", "DiTBlock"),
+        "VideoDiffusion": ("VideoDiffusion", "EDM"),
+        "video_loss": ("video_loss", "VideoDiT", "TextEncoder"),
         "sliced_vr": ("sliced_vr",),
         "Reverse": ("Reverse", "SDE.reverse"),
         "SubVP": ("SubVP",),
@@ -900,6 +943,37 @@ FORWARDS = {
     "LatentDiffusion.standardise": (TWO_STAGES.standardise, {"images": IMAGES}),
     "LatentDiffusion.loss": (TWO_STAGES.loss, {"x": IMAGES, "mean": -0.6, "std": 1.2}),
     "LatentDiffusion.sample_latents": (TWO_STAGES.sample_latents, {"n": 2, "steps": 2}),
+    "VideoDiT": (
+        VIDEO_DIT,
+        {
+            "x": Tensor(VIDEOS),
+            "t": Tensor(SIGMAS),
+            "given": Tensor(VIDEOS),
+            "seen": video.first_frames(LABELS, 2),
+            "ids": LABELS[:, None],
+        },
+    ),
+    "VideoDiffusion.standardise": (VIDEO_MODEL.standardise, {"videos": VIDEOS}),
+    "VideoDiffusion.encode": (VIDEO_MODEL.encode, {"videos": VIDEOS}),
+    "VideoDiffusion.decode": (VIDEO_MODEL.decode, {"y": VIDEOS, "frame": (1, 8, 8)}),
+    "VideoDiffusion.loss": (
+        VIDEO_MODEL.loss,
+        {
+            "videos": VIDEOS,
+            "seen": video.first_frames(LABELS, 2),
+            "ids": LABELS[:, None],
+            "mean": 1.0,
+            "std": 1.2,
+        },
+    ),
+    "VideoDiffusion.predict": (
+        VIDEO_MODEL.predict,
+        {"given": VIDEOS, "frames": 3, "steps": 2},
+    ),
+    "VideoDiffusion.extend": (
+        VIDEO_MODEL.extend,
+        {"video": VIDEOS, "frames": 3, "window": 2, "keep": 1},
+    ),
     "inpainting": (
         inpaint.inpainting(lambda x, t, s: x, SCHEDULE, X, Tensor(POINTS > 0)),
         {"x": X, "t": 5, "s": 2},
@@ -963,6 +1037,10 @@ def game():
 
 
 ALSO = {
+    "VideoDiT": ("VideoDiT", "TextEncoder"),
+    "VideoDiffusion.loss": ("VideoDiffusion", "video_loss", "VideoDiT", "TextEncoder"),
+    "VideoDiffusion.predict": ("VideoDiffusion", "VideoDiT", "TextEncoder", "guided"),
+    "VideoDiffusion.extend": ("VideoDiffusion", "VideoDiT"),
     **{f"{name}.log_prob": (name,) for name in PIXEL_MODELS},
     **{f"{name}.sample": (name,) for name in PIXEL_MODELS},
     "RealNVP.inverse": ("RealNVP",),

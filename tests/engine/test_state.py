@@ -15,7 +15,7 @@ import tinycv
 from tinycv import Tensor, diffusion, nn, sequence, vision
 from tinycv.adversarial import gan, spade
 from tinycv.adversarial import networks as gan_networks
-from tinycv.diffusion import dit, embedding, mixed_score, unet
+from tinycv.diffusion import dit, embedding, mixed_score, unet, video
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
 from tinycv.likelihood import autoregressive, dalle, flow, glow, image_gpt, pixelcnn, vq_vae
@@ -168,6 +168,11 @@ LAYERS = {
         RNG.uniform(size=B),
         ids(),
     ),
+    "VideoDiT": (
+        lambda: video.VideoDiT((2, 4, 4), dim=12, depth=1, heads=2, summary=True),
+        rows(2, 1, 4, 4),
+        RNG.uniform(size=B),
+    ),
     "Maxout": (lambda: gan_networks.Maxout(4, 3, 2), MAP),
     "ScoreMLP": (lambda: networks.ScoreMLP(4, hidden=6), MAP, RNG.uniform(size=B)),
     "VelocityNoise": (
@@ -259,6 +264,8 @@ ELSEWHERE = {
     "LSGM",
     "LatentDiffusion",
     "ConsistencyModel",
+    "VideoDiffusion",
+    "VideoBlock",  # inside VideoDiT; takes a grid of coordinates, which cannot be cut into shards
     "Canvas",  # takes no input
     "PixelModel",  # the base of MADE, PixelCNN and ImageGPT
     # their forward pass chooses codes, which stops gradients: tests/likelihood/test_vq_vae.py
