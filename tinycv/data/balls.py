@@ -21,7 +21,7 @@ rounding, and a film that runs backwards obeys the same laws.
 In one dimension a ball moves along the middle row of the frame.  A caption names the speed and the
 direction of a single ball at the start, "a fast ball going up" or "一个快球向上运动".
 
-Read next: vision/tubelets.py.
+Read next: show/ball_parser.py, which reads centres and radii from the frames again.
 Shapes: N films, T frames, K balls, D axes of motion (1 or 2), H x W pixels.
 Positions and radii are in pixels, velocities in pixels per frame: x to the right, y downwards, with
 (0, 0) at the top left corner of the frame.  The box has the size of the frame.

@@ -9,6 +9,7 @@ motion.py    animated GIFs with captions
 metrics.py   how close generated samples are to real data: modes, Frechet distance, precision
 judge.py     a classifier of digits whose features the metrics compare
 rule_judge.py  reads a drawing of shapes_and_words.py back to its scene, by trying all of them
+ball_parser.py reads centres, radii and velocities of bouncing balls from the pixels of a video
 doctor.py    python -m tinycv.show.doctor: what this machine computes with
 inputs.py    argument checks of the drawing functions
 
