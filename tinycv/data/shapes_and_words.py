@@ -39,6 +39,7 @@ COLOURS = ("red", "green", "blue", "yellow")
 SIZES = ("small", "large")
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 RELATIONS = ("left of", "right of", "above", "below")
+ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "place": PLACES}
 # Each shape and each colour occurs once.
 HELD_OUT = (("circle", "yellow"), ("square", "red"), ("triangle", "blue"), ("cross", "green"))
 
@@ -158,13 +159,53 @@ def all_scenes(things: int = 1, held_out: bool = False) -> list[Scene]:
     return [scene for scene in scenes if scene.held_out == held_out]
 
 
+def near_misses(scene: Scene) -> dict[str, list[Scene]]:
+    """The scenes that differ from this one in one attribute alone, by the name of the attribute.
+
+    One thing: "shape", "colour", "size", "place". Two things: "shape" and "colour" of one of them,
+    "relation", and "swapped colours" if both shapes and colours differ. What the scene leaves open
+    is not changed.
+    """
+    one_scene(scene, "near_misses: scene")
+    if len(scene.things) == 1:
+        thing = scene.things[0]
+        return {
+            name: [
+                Scene((replace(thing, **{name: other}),))
+                for other in options
+                if getattr(thing, name) not in (None, other)
+            ]
+            for name, options in ATTRIBUTES.items()
+        }
+    first, second = scene.things
+    missed: dict[str, list[Scene]] = {}
+    for name in ("shape", "colour"):
+        changed = [
+            (replace(first, **{name: other}), second)
+            for other in ATTRIBUTES[name]
+            if other != getattr(first, name)
+        ] + [
+            (first, replace(second, **{name: other}))
+            for other in ATTRIBUTES[name]
+            if other != getattr(second, name)
+        ]
+        missed[name] = [Scene(pair, scene.relation) for pair in changed if pair[0] != pair[1]]
+    missed["relation"] = [
+        Scene(scene.things, other) for other in RELATIONS if other != scene.relation
+    ]
+    missed["swapped colours"] = []
+    if first.shape != second.shape and first.colour != second.colour:
+        swapped = (replace(first, colour=second.colour), replace(second, colour=first.colour))
+        missed["swapped colours"] = [Scene(swapped, scene.relation)]
+    return missed
+
+
 # ── words ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def caption(scene: Scene, language: str = "en") -> str:
     """The scene in words, English ("en") or Chinese ("zh"). What is None is not mentioned."""
-    if not isinstance(scene, Scene):
-        raise TypeError(f"caption: scene is {shown(scene)}; it must be a Scene")
+    one_scene(scene, "caption: scene")
     choice(language, "caption: language", LANGUAGES)
     spoken = _english if language == "en" else _chinese
     if scene.relation is None:
@@ -300,12 +341,20 @@ def _distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.nda
 
 def centres_of(scene: Scene) -> tuple[tuple[float, float], ...]:
     """The nominal middle (x, y) of each thing. The place of one thing must be given."""
+    one_scene(scene, "centres_of: scene")
     if scene.relation is not None:
         return CENTRES_OF_TWO[scene.relation]
     place = scene.things[0].place
     if place is None:
         raise ValueError(f"centres_of: scene is {shown(scene)}; its place must be given")
     return (CENTRE[place],)
+
+
+def one_scene(scene: Scene, what: str) -> Scene:
+    """The scene; TypeError for anything else."""
+    if not isinstance(scene, Scene):
+        raise TypeError(f"{what} is {shown(scene)}; it must be a Scene")
+    return scene
 
 
 def scene_list(scenes: Sequence[Scene], what: str) -> list[Scene]:

@@ -28,7 +28,7 @@ import numpy as np
 
 from tinycv.data import inputs
 from tinycv.data.text import PAD, Vocabulary
-from tinycv.engine.arguments import listed, shown, size
+from tinycv.engine.arguments import listed, shown
 
 # How alike two words must be (0 to 1) before one is proposed for the other.
 LIKENESS = 0.5
@@ -63,7 +63,7 @@ class WordTokenizer:
 
     def encode(self, texts: list[str] | str, length: int) -> np.ndarray:
         """Word numbers (N, length) int64 of N texts, or (1, length) of one. PAD fills up a row."""
-        length = size(length, "encode: length", 1)
+        length = inputs.whole(length, "encode: length", 1, 100_000)
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
             raise TypeError(

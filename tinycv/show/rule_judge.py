@@ -44,6 +44,7 @@ from tinycv.data.shapes_and_words import (
     Scene,
     Thing,
     coverage,
+    one_scene,
     scene_list,
 )
 from tinycv.engine.arguments import choice, shown
@@ -51,7 +52,7 @@ from tinycv.engine.arguments import choice, shown
 # How far a thing may lie from its nominal place, and the step of the grid. The drawings lie at most
 # 1 away; what a model draws may lie a little farther.
 REACH, STEP = 1.5, 0.25
-COARSE = 3  # one more thing is looked for on every third line of the grid
+COARSE = 0.5  # the step of the grid on which one more thing is looked for
 # The share of its energy that a thing must explain to be there.
 THERE = 0.5
 BLOCK = 128  # images that are compared at once, so that what they need fits into the cache
@@ -69,7 +70,7 @@ class Reading:
 
 
 class RuleJudge:
-    """Reads drawings of one or two things. side: of the images, in pixels. things: 1 or 2.
+    """Reads drawings of one or two things. side: of the images, in pixels, S. things: 1 or 2.
 
     All methods take images (N, 3, side, side) in [0, 1]. What lies outside of [0, 1] is judged as
     it is: clip the images of a model first if you show them clipped.
@@ -96,10 +97,12 @@ class RuleJudge:
             len(self.kinds), len(self.slots), len(self.grid), self.side**2
         )
         self.energies = (self.masks**2).sum(axis=-1)  # (K, P, G)
-        steps_taken = np.arange(len(steps))[::COARSE]
-        coarse = (steps_taken[:, None] * len(steps) + steps_taken).ravel()
-        self.coarse_masks = self.masks[:, :, coarse].reshape(-1, self.side**2)  # (M, S S)
-        self.coarse_energies = self.energies[:, :, coarse].ravel()  # (M,)
+        # One more thing may lie anywhere. Whatever is there covers a small thing of its shape.
+        line = np.arange(RADIUS["small"], 16 - RADIUS["small"] + COARSE / 2, COARSE)
+        everywhere = np.array(list(product(line, line)))
+        small = [coverage(shape, RADIUS["small"], everywhere, self.side) for shape in SHAPES]
+        self.small_masks = np.concatenate(small).reshape(-1, self.side**2)  # (M, S S)
+        self.small_energies = (self.small_masks**2).sum(axis=-1)  # (M,)
 
     def read(self, images: np.ndarray) -> list[Scene | None]:
         """The scene of each image. None: nothing there."""
@@ -150,7 +153,7 @@ class RuleJudge:
         standard deviation of real drawings is 1 / √3 = 0.58."""
         found = self._readings(images, "jitter")
         offsets = np.array([r.offsets for r in found]).reshape(len(found), self.things, 2)
-        offsets[[r.scene is None for r in found]] = np.nan
+        offsets[np.array([r.scene is None for r in found], bool)] = np.nan
         return offsets[:, 0] if self.things == 1 else offsets
 
     def _readings(self, images: np.ndarray, method: str) -> list[Reading]:
@@ -167,7 +170,7 @@ class RuleJudge:
                 f"{method}: images of {x.dtype} must be finite floats from 0 to 1; NaN and "
                 "infinity show nothing"
             )
-        x = x.reshape(len(x), 3, -1).astype(np.float32)
+        x = x.reshape(len(x), 3, self.side**2).astype(np.float32)
         found: list[Reading] = []
         for start in range(0, len(x), BLOCK):
             found += self._read_block(x[start : start + BLOCK])
@@ -235,9 +238,9 @@ class RuleJudge:
         """Would one more thing explain half of its energy in what is left over, (N, 3, S S)?
         (N,) bool."""
         projected = np.einsum("kc,ncp->nkp", RGB, left_over)
-        products = projected.reshape(-1, self.side**2) @ self.coarse_masks.T
+        products = projected.reshape(-1, self.side**2) @ self.small_masks.T
         weight = (RGB**2).sum(axis=1)[:, None]
-        energy = weight * self.coarse_energies  # (colours, M)
+        energy = weight * self.small_energies  # (colours, M)
         explained = 2 * products.reshape(len(left_over), *energy.shape) - energy
         return (explained > THERE * energy).any(axis=(1, 2))
 
@@ -297,7 +300,7 @@ TWO_RIGHT = ("all", "shape", "colour", "relation", "count", "swapped colours")
 def can_swap(scene: Scene) -> bool:
     """Is it a scene of two things in which swapped colours would make another scene? Not if the
     shapes are equal, because then the things could also have changed places."""
-    if len(scene.things) == 1:
+    if len(one_scene(scene, "can_swap: scene").things) == 1:
         return False
     first, second = scene.things
     return first.shape != second.shape and first.colour != second.colour
@@ -305,7 +308,7 @@ def can_swap(scene: Scene) -> bool:
 
 def normal(scene: Scene) -> Scene:
     """The same picture, told with "left of" or "above"."""
-    if scene.relation in OPPOSITE:
+    if one_scene(scene, "normal: scene").relation in OPPOSITE:
         return Scene(scene.things[::-1], OPPOSITE[scene.relation])
     return scene
 

@@ -1,0 +1,107 @@
+"""CLIP: an image encoder and a text encoder with one space for both, and reranking by it.
+
+    u = unit(W_I ViT(image)),   v = unit(W_T TextEncoder(text))       Radford et al. 2021, figure 3
+    score(image, text) = u · v, a cosine                  trained by nn/contrastive.py
+
+CLIP judges how well an image fits a text without being told what a shape or a colour is.  DALL-E 1
+drew 512 images for a text and showed those with the best scores (Ramesh et al. 2021, section 2.6).
+
+What reranking can give.  Let each of N samples be right with probability p, independently.  At
+least one of them is right with probability 1 - (1 - p)^N, and no ranker can choose a right image
+where there is none:
+
+    share right after choosing 1 of N  ≤  mean over texts of 1 - (1 - p_text)^N    perfect ranker
+
+The mean is over the texts, because texts that a model never draws right gain nothing.  It is at
+most 1 - (1 - mean p)^N, since that function is concave.  A ranker that shares the errors of the
+generator chooses the image that looks right to it, and can even lose.
+
+differs: the text vector is the mean of the tokens, not the token of EOS.  There is a linear
+projection on both sides, as in CLIP; the one of the images is the head of the ViT.
+
+Read first: vit.py, sequence/text_encoder.py, nn/contrastive.py.
+Shapes: B images or texts, T words, E width of the shared space.
+"""
+
+from __future__ import annotations
+
+from tinycv.data.inputs import whole
+from tinycv.engine.arguments import number_kind, shown, size
+from tinycv.engine.create import full
+from tinycv.engine.tensor import ArrayLike, Parameter, Tensor, bare, no_grad
+from tinycv.nn.contrastive import FIRST_SCALE, contrastive_loss, normalize
+from tinycv.nn.inputs import reals
+from tinycv.nn.linear import Linear
+from tinycv.nn.module import Module
+from tinycv.sequence.inputs import Ids
+from tinycv.sequence.text_encoder import TextEncoder
+from tinycv.vision.vit import ViT
+
+
+class CLIP(Module):
+    """Images (B, C, S, S) and texts, word numbers (B, T), as unit vectors (B, E).
+
+    image_size: S. words, length: the size of the vocabulary and the longest text. dim, depth,
+    heads: of both Transformers. embed_dim: E.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        channels: int,
+        words: int,
+        length: int,
+        dim: int = 64,
+        depth: int = 2,
+        heads: int = 4,
+        embed_dim: int = 64,
+    ):
+        embed_dim = whole(embed_dim, "CLIP: embed_dim", 1)
+        self.image_encoder = ViT(
+            image_size, patch_size, embed_dim, channels, dim, depth, heads, pool="mean"
+        )
+        self.text_encoder = TextEncoder(words, length, dim, heads, depth)
+        self.text_head = Linear(dim, embed_dim)
+        self.log_scale = Parameter(full((), FIRST_SCALE))
+
+    def forward(self, images: ArrayLike, ids: Ids) -> Tensor:
+        """The cosine of each image with its own text: (B,)."""
+        return (self.encode_image(images) * self.encode_text(ids)).sum(axis=-1)
+
+    def encode_image(self, images: ArrayLike) -> Tensor:
+        """images (B, C, S, S). Returns unit vectors (B, E)."""
+        return normalize(self.image_encoder(images))
+
+    def encode_text(self, ids: Ids) -> Tensor:
+        """ids (B, T). Returns unit vectors (B, E)."""
+        pooled = self.text_encoder.pooled(self.text_encoder(ids), ids)  # (B, dim)
+        return normalize(self.text_head(pooled))
+
+    def loss(self, images: ArrayLike, ids: Ids, groups: ArrayLike | None = None) -> Tensor:
+        """The contrastive loss of B pairs, in nats. groups (B,): equal numbers for pairs that fit
+        each other, such as a text and its translation."""
+        return contrastive_loss(
+            self.encode_image(images), self.encode_text(ids), self.log_scale, groups
+        )
+
+
+def rerank(clip: CLIP, images: ArrayLike, ids: Ids) -> Tensor:
+    """The order of images (K, C, S, S) by how well they fit one text, ids (T,) or (1, T): the best
+    one first, (K,) int64. images[rerank(...)[0]] is the one to show."""
+    if not isinstance(clip, CLIP):
+        raise TypeError(f"rerank: clip is {shown(clip)}; it must be a CLIP")
+    row = bare(ids)
+    if number_kind(row) not in ("i", "u") or row.ndim not in (1, 2) or len(row[None]) != 1:
+        raise ValueError(f"rerank: ids is {shown(ids)}; it must be word numbers (T,) or (1, T)")
+    row = row.reshape(1, -1)
+    with no_grad():
+        cosines = clip.encode_image(images) @ clip.encode_text(row)[0]  # (K,)
+    return (-cosines).argsort()
+
+
+def perfect_ranker(p: ArrayLike | float, n: int) -> ArrayLike | float:
+    """1 - (1 - p)^n: the probability that at least one of n samples is right, and so the most that
+    any choice among n can reach. p: the probability of one sample, a number or one per text."""
+    reals("perfect_ranker", p=p)
+    return 1 - (1 - p) ** size(n, "perfect_ranker: n", 1)
