@@ -51,6 +51,8 @@ SIZES = {
 }
 
 
+PAIRED = vision.CLIP(8, 1, 9, 4, dim=8, heads=2, embed_dim=4, width=2).eval()
+IDS = np.array([[3, 4, 5, 0], [3, 4, 6, 7], [5, 0, 0, 0], [8, 3, 0, 0]])
 SEGMENTER = vision.Segmenter(3, width=2).eval()
 COLOURED = IMAGES.repeat(3, axis=1)
 LABEL_MAPS = np.zeros((4, 8, 8), np.int64)
@@ -105,6 +107,27 @@ GOOD = {
     "ConvStem ": (lambda images: vision.ConvStem(1, (2, 3), 4).eval()(images), {"images": IMAGES}),
     "ConvNet": (vision.ConvNet, {"num_classes": 3, "image_size": 8, "in_channels": 1, "width": 2}),
     "ConvNet ": (lambda images: vision.ConvNet(3, 8, 1, 2).eval()(images), {"images": IMAGES}),
+    "CLIP": (
+        vision.CLIP,
+        {
+            "image_size": 8,
+            "channels": 1,
+            "words": 9,
+            "length": 4,
+            "dim": 8,
+            "heads": 2,
+            "depth": 1,
+            "embed_dim": 4,
+            "width": 2,
+        },
+    ),
+    "CLIP ": (lambda images, ids: PAIRED(images, ids), {"images": IMAGES, "ids": IDS}),
+    "CLIP  ": (
+        lambda images, ids, groups: PAIRED.loss(images, ids, groups),
+        {"images": IMAGES, "ids": IDS, "groups": LABELS},
+    ),
+    "rerank": (vision.rerank, {"clip": PAIRED, "images": IMAGES, "ids": IDS[0]}),
+    "perfect_ranker": (vision.perfect_ranker, {"p": 0.5, "n": 16}),
     "patchify": (vision.patchify, {"images": tinycv.tensor(IMAGES), "patch_size": 4}),
     "unpatchify": (
         vision.unpatchify,
@@ -241,6 +264,10 @@ GOOD = {
 }
 FOR_THE_COMMAND = {"main", "report", "parser"}
 ALSO = {
+    "CLIP": ("ConvNet", "TextEncoder"),
+    "CLIP ": ("ConvNet", "TextEncoder"),
+    "CLIP  ": ("ConvNet", "TextEncoder", "contrastive_loss"),
+    "rerank": ("ConvNet", "TextEncoder"),
     "train_attributes": ("ViT", "attribute_loss"),
     "attribute_probabilities": ("ViT",),
     "style_loss": ("gram_matrix",),

@@ -14,6 +14,7 @@ In reading order:
     softmax.py                softmax and log-softmax
     losses.py                 cross-entropy, mean squared error
     binary_cross_entropy.py   binary cross-entropy, the loss of a GAN
+    contrastive.py            contrastive loss of CLIP: each image finds its text, and back
     distributions.py          normal, Bernoulli, categorical, logistic: log-probability, KL
     discretized.py            discretised logistic, mixture and normal, for pixels of a few levels
     gumbel.py                 Gumbel-softmax and the straight-through estimator

@@ -64,9 +64,7 @@ def contrastive_loss(
     translation. In data-parallel training an image is compared with the texts of all shards.
     """
     count = _check_pairs(images, texts, log_scale, groups)
-    scale = exp(
-        clip(log_scale if isinstance(log_scale, Tensor) else Tensor(log_scale), None, MOST_SCALE)
-    )
+    scale = exp(clip(log_scale, None, MOST_SCALE))
     u, v = normalize(images), normalize(texts)  # (n, E), those of this shard
     start, total = _place_in_batch(count)
     all_u, all_v = _gathered(u, start, total), _gathered(v, start, total)  # (N, E)

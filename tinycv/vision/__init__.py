@@ -7,6 +7,7 @@ The files, in reading order:
     vit.py       Vision Transformer: patches, CLS, positions, encoder blocks, class scores
     tubelets.py  videos cut into spacetime patches, and put together again
     convnet.py   a small convolutional network, for comparison
+    clip.py      CLIP: images and texts in one space; reranking of samples
     recipe.py    how both are trained on few images
     attributes.py  attribute classifier: several yes-or-no questions about one image
     segment.py   a class for each pixel: a small fully convolutional network, and mean IoU
@@ -39,6 +40,7 @@ Symbols and names, with their shapes:
 
 from tinycv.vision.adain import AdaINTransfer, adain_loss
 from tinycv.vision.attributes import attribute_probabilities, train_attributes
+from tinycv.vision.clip import CLIP, perfect_ranker, rerank
 from tinycv.vision.convnet import ConvNet
 from tinycv.vision.inside import (
     attention_distance,
@@ -80,6 +82,7 @@ from tinycv.vision.weights import load_vit, save_vit
 
 __all__ = [
     "AdaINTransfer",
+    "CLIP",
     "Canvas",
     "ConvNet",
     "ConvStem",
@@ -110,8 +113,10 @@ __all__ = [
     "patchify",
     "patchify_video",
     "pixel_cross_entropy",
+    "perfect_ranker",
     "position_similarity",
     "probabilities",
+    "rerank",
     "save_vit",
     "segment",
     "spearman",
