@@ -267,7 +267,7 @@ ALSO = {
     "CLIP": ("ConvNet", "TextEncoder"),
     "CLIP ": ("ConvNet", "TextEncoder"),
     "CLIP  ": ("ConvNet", "TextEncoder", "contrastive_loss"),
-    "rerank": ("ConvNet", "TextEncoder"),
+    "rerank": ("ConvNet", "TextEncoder", "CLIP"),
     "train_attributes": ("ViT", "attribute_loss"),
     "attribute_probabilities": ("ViT",),
     "style_loss": ("gram_matrix",),

@@ -36,7 +36,7 @@ from tinycv.nn.contrastive import FIRST_SCALE, contrastive_loss, normalize
 from tinycv.nn.inputs import reals
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
-from tinycv.sequence.inputs import Ids
+from tinycv.sequence.inputs import Ids, check_ids
 from tinycv.sequence.text_encoder import TextEncoder
 from tinycv.vision.convnet import ConvNet
 
@@ -70,14 +70,26 @@ class CLIP(Module):
 
     def forward(self, images: ArrayLike, ids: Ids) -> Tensor:
         """The cosine of each image with its own text: (B,)."""
-        return (self.encode_image(images) * self.encode_text(ids)).sum(axis=-1)
+        u, v = self.encode_image(images), self.encode_text(ids)
+        if len(u) != len(v):
+            raise ValueError(
+                f"CLIP: there are {len(u)} images and {len(v)} texts; there must be one text for "
+                "each image"
+            )
+        return (u * v).sum(axis=-1)
 
     def encode_image(self, images: ArrayLike) -> Tensor:
         """images (B, C, S, S). Returns unit vectors (B, E)."""
         return normalize(self.image_encoder(images))
 
     def encode_text(self, ids: Ids) -> Tensor:
-        """ids (B, T). Returns unit vectors (B, E)."""
+        """ids (B, T), with T at most ``length``. Returns unit vectors (B, E)."""
+        check_ids(ids, "CLIP: ids")
+        if ids.shape[1] > self.text_encoder.length:
+            raise ValueError(
+                f"CLIP: ids has shape {tuple(ids.shape)}; a text must have at most "
+                f"{self.text_encoder.length} words"
+            )
         pooled = self.text_encoder.pooled(self.text_encoder(ids), ids)  # (B, dim)
         return normalize(self.text_head(pooled))
 
