@@ -97,6 +97,26 @@ def test_training_learns_to_copy_images(name):
     assert error < 0.03 * images.var()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_starting_at_patches_brings_most_codes_into_use(name):
+    tinycv.manual_seed(0)
+    images = RNG.normal(size=(100, 2, 4, 6)).astype("f4")
+    model = small(name, codes=40, features=12)
+    before = codes_in_use(model.codes_of(images), 40)[0]
+    model.start_at_patches(images)
+    after = codes_in_use(model.codes_of(images), 40)[0]
+    assert after >= 30 and after > before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_patch_at_which_a_code_starts_has_that_code(name):
+    """As many codes as different patches: each patch then has a code of its own."""
+    images = RNG.normal(size=(2, 2, 4, 6))
+    model = small(name, codes=12, features=8).to("float64")
+    model.start_at_patches(images)
+    assert codes_in_use(model.codes_of(images), 12)[0] == 12
+
+
 def test_all_gray_values_have_codes_of_their_own_after_training():
     model, images = learned("dVAE"), patches(64, 999)
     codes = model.codes_of(images).reshape(-1)
@@ -209,6 +229,10 @@ NAN = np.full((2, 2, 4, 6), np.nan, np.float32)
         (lambda: small("dVAE").images_of(np.full((1, 6), 5)), "codes holds 5; .* from 0 to 4"),
         (lambda: small("VQ-VAE").images_of(np.full((1, 6), -1)), "codes holds -1; .* from 0 to 4"),
         (lambda: small("VQ-VAE").images_of(np.zeros((1, 5), int)), r"shape \(1, 5\); .* \(B, 6\)"),
+        (
+            lambda: small("dVAE", blocks=0).start_at_patches(X),
+            "have 1 different patches; .* at least 5",
+        ),
         (lambda: codes_in_use([5], 5), "codes run from 5 to 5; 5 codes"),
         (lambda: falling_tau(-1, 5), "falling_tau: step is -1"),
         (lambda: PatchEncoder(0, 2, 4), "PatchEncoder: channels is 0"),

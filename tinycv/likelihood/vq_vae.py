@@ -22,13 +22,17 @@ The KL with its weight β holds the distribution of each code near the uniform o
 in DALL-E, keeps the codes random for longer and so leads to the use of more of them; the paper
 observed that, and the full page of demo 24 measures it.
 
+``start_at_patches`` gives each code a patch of the data to start from.  Without it, most codes do
+not come into use in a training as short as that of demo 24: all codes begin alike, a few of them
+win the blank patches and the edges, and the others get hardly any gradient.
+
 The convolutions next to the choice of the code are 1 x 1, as in the paper: a code is then chosen,
 and drawn, without a look at the neighbours' codes.  Between these and the pixels there are a few
 3 x 3 convolutions, so the encoder knows the surroundings of a patch, and the decoder can join
 patches without a seam.
 
 differs: pixels have a normal distribution with a fixed σ, and a squared error; the paper has the
-logit-Laplace distribution.  The networks are far smaller.
+logit-Laplace distribution.  The networks are far smaller, and the paper needs no special start.
 
 Read first: vae.py, nn/gumbel.py, nn/vector_quantizer.py.   Read next: dalle.py.
 Shapes: images (B, C, H, W), in [-1, 1]; patches of P x P pixels; K codes; N = (H / P)(W / P) codes
@@ -43,7 +47,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine.arguments import flag, shown, sizes
-from tinycv.engine.backend import Array, array_module, from_host
+from tinycv.engine.backend import Array, array_module, from_host, host_generator
 from tinycv.engine.create import one_hot
 from tinycv.engine.ops import argmax, exp
 from tinycv.engine.tensor import ArrayLike, Tensor, bare, no_grad
@@ -210,6 +214,28 @@ class DiscreteVAE(ImageCodes):
         self.to_logits = Conv2d(features, self.codes, 1)
         self.from_codes = Conv2d(self.codes, features, 1)
 
+    def start_at_patches(self, images: Examples) -> None:
+        """Start with codes that stand for ``codes`` different patches of these images: those whose
+        features h_k the encoder computes. The logits become -s/2 ||h - h_k||² up to a constant, so
+        the nearest of these patches is the likeliest code. s makes the two nearest codes differ by
+        about 2."""
+        x = self.images_in(images, "DiscreteVAE.start_at_patches: images")
+        with no_grad():
+            features = self.encoder(x).transpose((0, 2, 3, 1))  # (B, h, w, F)
+        chosen = different_rows(features, self.codes, "DiscreteVAE.start_at_patches: images")
+        squares = (chosen * chosen).sum(axis=1)  # (K,)
+        distances = squares[:, None] - 2 * chosen @ chosen.T + squares  # (K, K)
+        nearest = np.sort(distances, axis=1)[:, 1] if self.codes > 1 else np.ones(1)
+        s = 4 / max(float(np.median(nearest)), 1e-12)
+        xp, dtype = array_module(bare(x)), x.dtype
+        for parameter, values in (
+            (self.to_logits.weight, s * chosen),
+            (self.to_logits.bias, -s / 2 * squares),
+            (self.from_codes.weight, chosen.T / chosen.std()),
+        ):
+            shaped = values.reshape(parameter.shape).astype(dtype)
+            parameter.data = from_host(xp, shaped)
+
     def logits(self, images: Examples) -> Tensor:
         """log q(k|x) up to a constant, for images (B, C, H, W): (B, K, h, w)."""
         return self.to_logits(self.encoder(self.images_in(images, "DiscreteVAE.logits: images")))
@@ -279,6 +305,14 @@ class VQVAE(ImageCodes):
         difference = x - self.decode_vectors(nearest)
         return (difference * difference).mean() / (2 * self.sigma**2) + codebook_loss
 
+    def start_at_patches(self, images: Examples) -> None:
+        """Start with a codebook of the vectors of ``codes`` different patches of these images."""
+        x = self.images_in(images, "VQVAE.start_at_patches: images")
+        with no_grad():
+            vectors = self.vectors(x)  # (B, h, w, D)
+        chosen = different_rows(vectors, self.codes, "VQVAE.start_at_patches: images")
+        self.quantizer.weight.data = from_host(array_module(bare(x)), chosen.astype(x.dtype))
+
     def revive(self, images: Examples, patience: int = 20) -> int:
         """``VectorQuantizer.revive`` for the vectors of these images: returns how many dead codes
         it has moved."""
@@ -333,6 +367,19 @@ def codes_in_use(codes: ArrayLike, total: int) -> tuple[int, float]:
     frequency = np.bincount(numbers.reshape(-1), minlength=total) / numbers.size
     used = frequency[frequency > 0]
     return len(used), float(np.exp(-(used * np.log(used)).sum()))
+
+
+def different_rows(features: Tensor, count: int, what: str) -> np.ndarray:
+    """``count`` different vectors among features (..., F), drawn at random: (count, F) in float64.
+    ValueError if there are too few. what: the images from which they come, for the message."""
+    rows = features.numpy().reshape((-1, features.shape[-1])).astype(np.float64)
+    different = np.unique(rows.round(5), axis=0)
+    if len(different) < count:
+        raise ValueError(
+            f"{what} have {len(different)} different patches; there must be at least {count}, one "
+            "for each code"
+        )
+    return different[host_generator().choice(len(different), count, replace=False)]
 
 
 # ── argument checks ──────────────────────────────────────────────────────────────────────────────
