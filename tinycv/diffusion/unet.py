@@ -37,11 +37,11 @@ from tinycv.sequence.attention import MultiheadAttention
 def group_norm_of(channels: int) -> GroupNorm:
     """Group norm with groups of four channels. With one channel per group it would subtract what
     the embedding has just added to that channel."""
-    channels = _of_four(channels, "group_norm_of: channels")
+    channels = channels_of_four(channels, "group_norm_of: channels")
     return GroupNorm(channels // 4, channels)
 
 
-def _of_four(channels: int, what: str) -> int:
+def channels_of_four(channels: int, what: str) -> int:
     """A number of channels; ValueError unless it divides into groups of four."""
     channels = size(channels, what, 4)
     if channels % 4:
@@ -56,7 +56,7 @@ class ResBlock(Module):
     def __init__(self, channels_in: int, channels_out: int, embed_dim: int):
         embed_dim = size(embed_dim, "ResBlock: embed_dim", 1)
         channels_in, channels_out = (
-            _of_four(channels, f"ResBlock: {name}")
+            channels_of_four(channels, f"ResBlock: {name}")
             for name, channels in (("channels_in", channels_in), ("channels_out", channels_out))
         )
         self.norm1, self.norm2 = group_norm_of(channels_in), group_norm_of(channels_out)
@@ -80,7 +80,7 @@ class PixelAttention(Module):
     channels are the features."""
 
     def __init__(self, channels: int, heads: int):
-        channels = _of_four(channels, "PixelAttention: channels")
+        channels = channels_of_four(channels, "PixelAttention: channels")
         heads = size(heads, "PixelAttention: heads", 1)
         if channels % heads:
             raise ValueError(
@@ -118,7 +118,9 @@ class UNet(Module):
             "UNet", 1, channels=channels, patch_size=patch_size, heads=heads, embed_dim=embed_dim
         )
         num_classes = size(num_classes, "UNet: num_classes")
-        widths = tuple(_of_four(width, "UNet: widths") for width in sizes(widths, "UNet: widths"))
+        widths = tuple(
+            channels_of_four(width, "UNet: widths") for width in sizes(widths, "UNet: widths")
+        )
         if not widths or widths[-1] % heads:
             raise ValueError(
                 f"UNet: widths are {widths} and heads {heads}; there must be at least one width, "
