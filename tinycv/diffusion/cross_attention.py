@@ -118,6 +118,11 @@ class TextDenoiser(Module):
     channels: int
     embed: TimeAndText
 
+    @property
+    def length(self) -> int:
+        """How many words a prompt may have."""
+        return self.embed.text.length
+
     def forward(self, x: Examples, t: Examples, ids: Ids | None = None) -> Tensor:
         """x (B, C, H, W), t (B,), ids (B, T) or None for "no text". Returns (B, C, H, W)."""
         return self.run(x, t, ids)

@@ -1,0 +1,188 @@
+"""Text to image by diffusion: a prompt goes in, and the picture that it describes comes out
+(DALL-E 2, Imagen, Stable Diffusion).
+
+    loss      E |F(c_in x, c_noise, text) - target|²,  one text in ten replaced by "no text"
+    sample    from noise to σ = 0 along D̃(x, σ, text) = (1 + w) D(x, σ, text) - w D(x, σ)
+    inpaint   the same, and the known pixels are put back at every σ                   (inpaint.py)
+    edit      the same, but from the old picture with noise σ_0 instead of pure noise
+                                                         Meng et al. 2022 ("SDEdit"), algorithm 1
+
+The parts have files of their own: the tokenizer (data/tokenizer.py), the text encoder
+(sequence/text_encoder.py), the network that reads its tokens (cross_attention.py), EDM (edm.py) and
+classifier-free guidance (guidance.py).  ``TextToImage`` holds them together.
+
+The noise levels of training.  ln σ ~ N(0.3, 1.5²), where EDM has N(-1.2, 1.2²) for photographs.  In
+a drawn scene a few large areas of one colour carry the meaning.  They stay visible under much
+noise, so the place and colour of an object are decided at noise levels that EDM's default seldom
+trains.  (Other data, other levels: Chen 2023 and Hoogeboom et al. 2023 find that larger images need
+more noise, for the same reason.)
+
+How far an edit goes is σ_0.  Little noise keeps the picture and can change only details; much noise
+leaves only the prompt.
+
+differs: Imagen and DALL-E 2 enlarge a small picture by further diffusion models, and Stable
+Diffusion works on the codes of a VAE (latent.py).  Here a picture is small, and its pixels are
+predicted at once.
+
+Read first: edm.py, guidance.py, cross_attention.py.   See at work: demos/24_text_to_image.py.
+Shapes: B pictures (B, C, H, W) with pixels from -1 to 1; texts: B strings, or ids (B, T).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from tinycv.data.text import PAD
+from tinycv.diffusion.cross_attention import TextDenoiser
+from tinycv.diffusion.denoising import clipped
+from tinycv.diffusion.edm import (
+    EDM,
+    edm_denoiser,
+    edm_loss,
+    heun_step,
+    noise_levels,
+    preconditioning,
+)
+from tinycv.diffusion.guidance import guided, without_some
+from tinycv.diffusion.inpaint import inpainting
+from tinycv.diffusion.samplers import Step, ddim_step, sample
+from tinycv.diffusion.schedule import Times
+from tinycv.diffusion.tweedie import Denoiser
+from tinycv.engine import ops
+from tinycv.engine.arguments import choice, shown
+from tinycv.engine.create import randn_like
+from tinycv.engine.tensor import Tensor
+from tinycv.nn.inputs import Examples, batch, finite
+from tinycv.nn.module import Module
+from tinycv.sequence.inputs import Ids, check_ids
+
+Texts = str | Sequence[str] | Ids
+
+
+class Tokenizer(Protocol):
+    """What TextToImage needs of a tokenizer; data/tokenizer.py has one."""
+
+    def encode(self, texts: list[str], length: int) -> np.ndarray: ...
+
+
+class TextToImage(Module):
+    """A network that reads prompts, with the tokenizer of its prompts.
+
+    network: TextDiT or TextUNet. sigma_data: the standard deviation of the pixels, which go from -1
+    to 1. mean, std: of ln σ in training. sigma_min, sigma_max: the noise levels of sampling.
+    """
+
+    def __init__(
+        self,
+        network: TextDenoiser,
+        tokenizer: Tokenizer,
+        sigma_data: float = 0.5,
+        mean: float = 0.3,
+        std: float = 1.5,
+        sigma_min: float = 0.02,
+        sigma_max: float = 80.0,
+    ):
+        if not isinstance(network, TextDenoiser):
+            raise TypeError(
+                f"TextToImage: network is {shown(network)}; it must be a TextDiT or a TextUNet"
+            )
+        if not callable(getattr(tokenizer, "encode", None)):
+            raise TypeError(
+                f"TextToImage: tokenizer is {shown(tokenizer)}; it must have a method encode("
+                "texts, length), as a WordTokenizer"
+            )
+        self.network, self.tokenizer = network, tokenizer
+        self.sigma_data = finite(sigma_data, "TextToImage: sigma_data", above=0)
+        self.mean, self.std = (
+            finite(mean, "TextToImage: mean"),
+            finite(std, "TextToImage: std", low=0),
+        )
+        self.schedule = EDM(sigma_min, sigma_max)
+
+    def ids_of(self, texts: Texts) -> Tensor:
+        """The word numbers of one prompt or of a list of prompts, (B, T), on the device of the
+        network. Ids (B, T) are returned as they are. The tokenizer refuses words that it does not
+        know."""
+        device = next(self.network.parameters()).device
+        if isinstance(texts, (str, list, tuple)):
+            rows = [texts] if isinstance(texts, str) else list(texts)
+            return Tensor(self.tokenizer.encode(rows, self.network.length), device=device)
+        check_ids(texts, "TextToImage: texts")
+        return texts if isinstance(texts, Tensor) else Tensor(texts, device=device)
+
+    def loss(self, images: Examples, ids: Ids, drop: float = 0.1) -> Tensor:
+        """EDM's loss on images (B, C, H, W) and their texts (B, T). A share ``drop`` of the texts
+        is replaced by "no text", which guidance needs."""
+        texts = without_some(ids, PAD, drop)
+        return edm_loss(
+            self.network, images, texts, sigma_data=self.sigma_data, mean=self.mean, std=self.std
+        )
+
+    def denoiser(self, texts: Texts, w: float = 2.0) -> Denoiser:
+        """D̃(x, σ), the guided picture in x for these texts, clipped to -1 ... 1. w: the strength of
+        guidance."""
+        denoise = edm_denoiser(self.network, self.sigma_data)
+        return clipped(guided(denoise, self.ids_of(texts), PAD, w), -1.0, 1.0)
+
+    def step(self, texts: Texts, w: float = 2.0, sampler: str = "heun") -> Step:
+        """One step of a sampler, "heun" or "ddim", for ``samplers.sample`` or ``trajectory``."""
+        choice(sampler, "TextToImage: sampler", ("heun", "ddim"))
+        denoise = self.denoiser(texts, w)
+        if sampler == "heun":
+            return partial(heun_step, denoise)
+        return partial(ddim_step, denoise, self.schedule)
+
+    def sample(
+        self,
+        texts: Texts,
+        noise: Examples,
+        w: float = 2.0,
+        steps: int = 20,
+        sampler: str = "heun",
+    ) -> Examples:
+        """One picture per text: (B, C, H, W). noise: the start, from N(0, I), in this shape."""
+        start = self.schedule.last * batch(noise, "TextToImage: noise", 4)
+        return sample(self.step(texts, w, sampler), start, self.schedule.times(steps))
+
+    def inpaint(
+        self,
+        texts: Texts,
+        images: Examples,
+        known: Examples,
+        w: float = 2.0,
+        steps: int = 20,
+        repeats: int = 3,
+    ) -> Examples:
+        """Pictures (B, C, H, W) that equal ``images`` where ``known`` (bool, of the same shape) is
+        True; the rest is painted so that the whole fits its text. repeats: of each step, as in
+        inpaint.py."""
+        step = inpainting(self.step(texts, w, "ddim"), self.schedule, images, known, repeats)
+        start = self.schedule.last * randn_like(Tensor(images))
+        return sample(step, start, self.schedule.times(steps))
+
+    def edit(
+        self,
+        texts: Texts,
+        images: Examples,
+        sigma: float,
+        w: float = 2.0,
+        steps: int = 20,
+        sampler: str = "heun",
+    ) -> Examples:
+        """The pictures ``images`` (B, C, H, W), changed towards their texts: noise of level
+        ``sigma`` is added, and sampling starts there (SDEdit)."""
+        sigma = finite(sigma, "TextToImage: sigma", above=self.schedule.sigma_min)
+        start = self.schedule.perturb(images, sigma, randn_like(Tensor(images)))
+        times = EDM(self.schedule.sigma_min, sigma, self.schedule.rho).times(steps)
+        return sample(self.step(texts, w, sampler), start, times)
+
+    def attention_maps(self, texts: Texts, x: Examples, sigma: Times) -> list[Tensor]:
+        """How much each place of the noised pictures x (B, C, H, W) reads each word, (B, H, N, T)
+        for each cross-attention of the network. sigma: the noise level of x."""
+        level, column = noise_levels(sigma, x, "TextToImage")
+        _, _, c_in = preconditioning(column, self.sigma_data)
+        return self.network.attention_maps(c_in * x, ops.log(Tensor(level)) / 4, self.ids_of(texts))
