@@ -64,7 +64,7 @@ READING = {
         "samplers bound langevin sde ode flow_matching edm guidance inpaint embedding mlp unet "
         "dit cross_entropy mixed_score latent distillation video "
         "../data/shapes_and_words ../data/tokenizer ../show/rule_judge "
-        "../nn/contrastive ../vision/clip "
+        "cross_attention text_to_image ../nn/contrastive ../vision/clip "
         "../data/balls ../show/ball_parser",
     ),
     "On a GPU": (

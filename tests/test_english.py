@@ -118,6 +118,8 @@ TERMS = {
     "diffusion/cross_entropy.py": "theorem 1 of LSGM",
     "diffusion/mixed_score.py": "Mixed score",
     "diffusion/latent.py": "Latent diffusion",
+    "diffusion/cross_attention.py": "Cross-attention",
+    "diffusion/text_to_image.py": "Text to image",
     "nn/discretized.py": "Discretised logistic",
     "likelihood/vq_vae.py": "VQ-VAE",
     "likelihood/dalle.py": "DALL-E",

@@ -17,8 +17,10 @@ from tinycv.adversarial import networks as gan_networks
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader
 from tinycv.data.shapes import grid
+from tinycv.data.tokenizer import WordTokenizer
 from tinycv.diffusion import (
     bound,
+    cross_attention,
     cross_entropy,
     distillation,
     dit,
@@ -35,6 +37,7 @@ from tinycv.diffusion import (
     schedule,
     score,
     sde,
+    text_to_image,
     tweedie,
     unet,
     video,
@@ -102,6 +105,10 @@ VIDEO_MODEL = video.VideoDiffusion(VIDEO_DIT)
 VIDEO_MODEL.standardise(VIDEOS)
 LSGM = latent.LSGM(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 STUDENT = distillation.ConsistencyModel(networks.ScoreMLP(2, 4, 1, 2))
+TEXT_DIT = cross_attention.TextDiT(8, 4, 1, 7, 3, 4, 1, 2)
+PROMPTS = WordTokenizer(["a", "red", "blue", "circle"])
+ARTIST = text_to_image.TextToImage(TEXT_DIT, PROMPTS)
+TEXTS = np.array([[3, 4, 6], [3, 5, 6], [6, 0, 0], [0, 0, 0]])
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
 STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
 CODER_OPTIONS = {"shape": (1, 8, 8), "codes": 3, "patch_size": 4, "features": 4, "blocks": 1}
@@ -397,6 +404,49 @@ CALLS = {
         "num_classes": 3,
         "embed_dim": 4,
     },
+    unet.channels_of_four: {"channels": 4, "what": "UNet: widths"},
+    cross_attention.CrossAttention: {"dim": 4, "heads": 2},
+    cross_attention.TextDiTBlock: {"dim": 4, "heads": 2},
+    cross_attention.PixelCrossAttention: {"channels": 4, "dim": 4, "heads": 2},
+    cross_attention.TimeAndText: {
+        "words": 7,
+        "length": 3,
+        "dim": 4,
+        "embed_dim": 4,
+        "heads": 2,
+        "text_depth": 1,
+    },
+    cross_attention.TextDiT: {
+        "image_size": 8,
+        "patch_size": 4,
+        "channels": 1,
+        "words": 7,
+        "length": 3,
+        "dim": 4,
+        "depth": 1,
+        "heads": 2,
+        "text_depth": 1,
+    },
+    cross_attention.TextUNet: {
+        "channels": 1,
+        "widths": (4, 4),
+        "words": 7,
+        "length": 3,
+        "patch_size": 2,
+        "dim": 4,
+        "heads": 2,
+        "text_depth": 1,
+        "embed_dim": 4,
+    },
+    text_to_image.TextToImage: {
+        "network": TEXT_DIT,
+        "tokenizer": PROMPTS,
+        "sigma_data": 0.5,
+        "mean": 0.3,
+        "std": 1.5,
+        "sigma_min": 0.02,
+        "sigma_max": 20.0,
+    },
     dit.DiTBlock: {"dim": 4, "heads": 2},
     video.VideoBlock: {"dim": 12, "heads": 2, "rotary": True},
     video.VideoDiT: {
@@ -652,6 +702,9 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "flow_layers",
     "check_side",
     "at_each_pixel",
+    # the base of TextDiT and TextUNet, and the type of a tokenizer
+    "TextDenoiser",
+    "Tokenizer",
     "inverse_of_lower",
     "lu_factors",
     "glow_step",
@@ -821,6 +874,11 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "kl_from_uniform": ("kl_from_uniform", "log_softmax"),
         "VQVAE": ("VQVAE", "VectorQuantizer"),
         "DALLE": ("DALLE", "GPT"),
+        "channels_of_four": ("UNet: widths", "what"),
+        "TimeAndText": ("TimeAndText", "TextEncoder", "TimeAndLabel"),
+        "TextDiT": ("TextDiT", "TextEncoder"),
+        "TextUNet": ("TextUNet", "TextEncoder"),
+        "TextToImage": ("TextToImage", "EDM"),
         "elbo_terms": ("elbo_terms", "VAE", "normal_sample"),
         "elbo": ("elbo", "VAE"),
         "vae_loss": ("vae_loss", "VAE"),
@@ -876,6 +934,51 @@ FORWARDS = {
     ),
     "UNet": (UNET, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "DiT": (DIT, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
+    "TextDiT": (TEXT_DIT, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "ids": TEXTS}),
+    "TextDiT.attention_maps": (
+        TEXT_DIT.attention_maps,
+        {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "ids": TEXTS},
+    ),
+    "TextUNet": (
+        cross_attention.TextUNet(1, (4, 4), 7, 3, 2, 4, 2, 1, 4),
+        {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "ids": TEXTS},
+    ),
+    "TimeAndText": (
+        cross_attention.TimeAndText(7, 3, 4, 4, 2, 1),
+        {"t": Tensor(SIGMAS), "ids": TEXTS},
+    ),
+    "TextToImage.loss": (ARTIST.loss, {"images": IMAGES, "ids": TEXTS, "drop": 0.1}),
+    "TextToImage.sample": (
+        ARTIST.sample,
+        {"texts": TEXTS, "noise": Tensor(IMAGES), "w": 1.0, "steps": 2, "sampler": "heun"},
+    ),
+    "TextToImage.inpaint": (
+        ARTIST.inpaint,
+        {
+            "texts": TEXTS,
+            "images": Tensor(IMAGES),
+            "known": Tensor(IMAGES > 0.5),
+            "w": 1.0,
+            "steps": 2,
+            "repeats": 1,
+        },
+    ),
+    "TextToImage.edit": (
+        ARTIST.edit,
+        {
+            "texts": TEXTS,
+            "images": Tensor(IMAGES),
+            "sigma": 2.0,
+            "w": 1.0,
+            "steps": 2,
+            "sampler": "ddim",
+        },
+    ),
+    "TextToImage.attention_maps": (
+        ARTIST.attention_maps,
+        {"texts": TEXTS, "x": Tensor(IMAGES), "sigma": SIGMAS},
+    ),
+    "guided by texts": (guidance.guided(same, TEXTS, 0, 1.0), {"x": Tensor(IMAGES), "t": 3}),
     "TimeAndLabel": (embedding.TimeAndLabel(4, 3), {"t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
     "ScoreMLP": (networks.ScoreMLP(2, 4, 1, 2), {"x": X, "t": Tensor(SIGMAS)}),
     "RealNVP": (FLOW, {"x": X}),
@@ -1065,6 +1168,21 @@ ALSO = {
     "VelocityNoise": ("VelocityNoise", "ScoreMLP", "VP."),
     "MixedScore.loss": ("MixedScore.loss", "LatentVP.weighted_times", "MixedScore: z"),
     "LSGM.terms": ("VAE.encode",),
+    "TextDiT.attention_maps": ("TextDiT",),
+    "TimeAndText": ("TimeAndText", "TextEncoder", "TimeAndLabel"),
+    "TextToImage.loss": ("TextToImage.loss", "without_some", "edm_loss", "TextDiT"),
+    "TextToImage.sample": ("TextToImage", "guided", "edm_sigmas", "encode: texts", "TextDiT"),
+    "TextToImage.inpaint": (
+        "TextToImage",
+        "guided",
+        "edm_sigmas",
+        "inpainting",
+        "encode: texts",
+        "TextDiT",
+    ),
+    "TextToImage.edit": ("TextToImage", "guided", "edm_sigmas", "encode: texts", "TextDiT"),
+    "TextToImage.attention_maps": ("TextToImage", "TextDiT", "encode: texts"),
+    "guided by texts": ("guided",),
     "LSGM.loss": ("LSGM.loss", "VAE.encode"),
     "LSGM.sample": ("LSGM.sample_latents",),
     "with_guidance": ("with_guidance", "guided"),

@@ -15,7 +15,7 @@ import tinycv
 from tinycv import Tensor, diffusion, nn, sequence, vision
 from tinycv.adversarial import gan, spade
 from tinycv.adversarial import networks as gan_networks
-from tinycv.diffusion import dit, embedding, mixed_score, unet, video
+from tinycv.diffusion import cross_attention, dit, embedding, mixed_score, unet, video
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
 from tinycv.likelihood import autoregressive, dalle, flow, glow, image_gpt, pixelcnn, vq_vae
@@ -64,6 +64,7 @@ def placed(make, places):
 
 
 MAP, PIXELS, WORDS = rows(4), rows(2, 5, 5), rows(3, 4)
+TOKENS = np.ones((B, 1, 1, 2), bool)  # the mask of a prompt of two words
 LAYERS = {
     "Sequential": (
         lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), SpectralNorm(nn.Linear(3, 2))),
@@ -158,6 +159,37 @@ LAYERS = {
     ),
     "Encoder": (lambda: seq2seq.Encoder(5, 3, 4), ids(4)),
     "TimeAndLabel": (lambda: embedding.TimeAndLabel(8, 5), RNG.uniform(size=B), ids()),
+    "TextDiT": (
+        lambda: diffusion.TextDiT(8, 4, 1, 5, 3, dim=8, depth=1, heads=2),
+        rows(1, 8, 8),
+        RNG.uniform(size=B),
+        ids(3),
+    ),
+    "TextUNet": (
+        lambda: diffusion.TextUNet(1, (4, 4), 5, 3, dim=4, heads=2, embed_dim=4),
+        rows(1, 8, 8),
+        RNG.uniform(size=B),
+        ids(3),
+    ),
+    "TimeAndText": (
+        lambda: cross_attention.TimeAndText(5, 3, 4, 6, 2, 1),
+        RNG.uniform(size=B),
+        ids(3),
+    ),
+    "CrossAttention": (lambda: cross_attention.CrossAttention(4, 2), WORDS, rows(2, 4), TOKENS),
+    "TextDiTBlock": (
+        lambda: cross_attention.TextDiTBlock(4, 2),
+        WORDS,
+        rows(4),
+        rows(2, 4),
+        TOKENS,
+    ),
+    "PixelCrossAttention": (
+        lambda: cross_attention.PixelCrossAttention(4, 4, 2),
+        rows(4, 2, 2),
+        rows(2, 4),
+        TOKENS,
+    ),
     "ConvNet": (lambda: vision.ConvNet(3, 8, width=2), rows(1, 8, 8)),
     "ViT": (lambda: vision.ViT(8, 4, 3, dim=8, depth=1, heads=2), rows(1, 8, 8)),
     "ConvStem": (lambda: vision.ConvStem(1, [2], 4), rows(1, 8, 8)),
@@ -266,6 +298,8 @@ ELSEWHERE = {
     "ConsistencyModel",
     "VideoDiffusion",
     "VideoBlock",  # inside VideoDiT; takes a grid of coordinates, which cannot be cut into shards
+    "TextToImage",
+    "TextDenoiser",  # the base of TextDiT and TextUNet
     "Canvas",  # takes no input
     "PixelModel",  # the base of MADE, PixelCNN and ImageGPT
     # their forward pass chooses codes, which stops gradients: tests/likelihood/test_vq_vae.py

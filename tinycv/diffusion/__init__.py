@@ -14,6 +14,8 @@ unet.py        U-Net, the network of DDPM for images
 dit.py         DiT, a Transformer for images
 guidance.py    classifier-free guidance: images that show their label more clearly
 inpaint.py     RePaint: fills in the missing part of an image
+cross_attention.py  TextDiT and TextUNet: networks that read a prompt
+text_to_image.py  text to image: sampling, inpainting and editing by a prompt
 score.py       score matching: explicit, sliced, denoising
 langevin.py    Langevin dynamics with a score: ULA, MALA, annealed
 sde.py         score SDE: diffusion in continuous time and its reverse
@@ -46,10 +48,12 @@ unit of time.  ``betas`` of Adam (optim/adam.py) are decay rates and have nothin
 A noise schedule is a(t) and σ(t).  A schedule of learning rates is in optim/schedules.py.
 """
 
+from tinycv.diffusion.cross_attention import TextDiT, TextUNet
 from tinycv.diffusion.distillation import ConsistencyModel
 from tinycv.diffusion.dit import DiT
 from tinycv.diffusion.latent import LSGM, LatentDiffusion
 from tinycv.diffusion.mlp import ScoreMLP
+from tinycv.diffusion.text_to_image import TextToImage
 from tinycv.diffusion.unet import UNet
 from tinycv.diffusion.video import VideoDiffusion, VideoDiT
 
@@ -59,6 +63,9 @@ __all__ = [
     "LSGM",
     "LatentDiffusion",
     "ScoreMLP",
+    "TextDiT",
+    "TextToImage",
+    "TextUNet",
     "UNet",
     "VideoDiT",
     "VideoDiffusion",

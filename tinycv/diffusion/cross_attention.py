@@ -36,7 +36,7 @@ from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn import init
 from tinycv.nn.activation import gelu, silu
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
-from tinycv.nn.inputs import Examples, batch, depth_of, whole
+from tinycv.nn.inputs import Examples, batch, depth_of, times_in, whole
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import layer_norm
@@ -109,6 +109,11 @@ class TimeAndText(Module):
 
     def forward(self, t: Examples, ids: Ids) -> tuple[Tensor, Array, Tensor]:
         tokens, mask = self.text(ids), self.text.mask_of(ids)
+        if times_in(t, "TimeAndText: t").shape != (len(tokens),):
+            raise ValueError(
+                f"TimeAndText: t has shape {tuple(t.shape)} and ids {tuple(ids.shape)}; there must "
+                "be one time per text"
+            )
         return tokens, mask, self.time(t) + self.prompt(self.text.pooled(tokens, ids))
 
 

@@ -160,6 +160,7 @@ class TextToImage(Module):
         """Pictures (B, C, H, W) that equal ``images`` where ``known`` (bool, of the same shape) is
         True; the rest is painted so that the whole fits its text. repeats: of each step, as in
         inpaint.py."""
+        batch(images, "TextToImage: images", 4)
         step = inpainting(self.step(texts, w, "ddim"), self.schedule, images, known, repeats)
         start = self.schedule.last * randn_like(Tensor(images))
         return sample(step, start, self.schedule.times(steps))
@@ -175,6 +176,7 @@ class TextToImage(Module):
     ) -> Examples:
         """The pictures ``images`` (B, C, H, W), changed towards their texts: noise of level
         ``sigma`` is added, and sampling starts there (SDEdit)."""
+        batch(images, "TextToImage: images", 4)
         sigma = finite(sigma, "TextToImage: sigma", above=self.schedule.sigma_min)
         start = self.schedule.perturb(images, sigma, randn_like(Tensor(images)))
         times = EDM(self.schedule.sigma_min, sigma, self.schedule.rho).times(steps)
