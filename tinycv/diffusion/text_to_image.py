@@ -24,7 +24,7 @@ differs: Imagen and DALL-E 2 enlarge a small picture by further diffusion models
 Diffusion works on the codes of a VAE (latent.py).  Here a picture is small, and its pixels are
 predicted at once.
 
-Read first: edm.py, guidance.py, cross_attention.py.   See at work: demos/24_text_to_image.py.
+Read first: edm.py, guidance.py, cross_attention.py.
 Shapes: B pictures (B, C, H, W) with pixels from -1 to 1; texts: B strings, or ids (B, T).
 """
 
