@@ -150,8 +150,8 @@ def test_every_example_has_its_own_levels():
     np.testing.assert_allclose(both, np.concatenate(alone), rtol=1e-12)
 
 
-def test_a_guided_teacher_is_the_guided_denoiser():
-    labels = np.array([0, 1, 2])
+@pytest.mark.parametrize("labels", [np.array([0, 1, 2]), np.array([[3, 4], [3, 0], [4, 4]])])
+def test_a_guided_teacher_is_the_guided_denoiser(labels):
     x, sigma = Tensor(RNG.normal(size=(3, 2))), np.array([0.5, 1.0, 2.0])
 
     def denoise(x, sigma, labels):
