@@ -191,6 +191,11 @@ LAYERS = {
         TOKENS,
     ),
     "ConvNet": (lambda: vision.ConvNet(3, 8, width=2), rows(1, 8, 8)),
+    "CLIP": (
+        lambda: vision.CLIP(8, 1, 5, 4, dim=4, heads=2, embed_dim=3, width=2),
+        rows(1, 8, 8),
+        ids(4),
+    ),
     "ViT": (lambda: vision.ViT(8, 4, 3, dim=8, depth=1, heads=2), rows(1, 8, 8)),
     "ConvStem": (lambda: vision.ConvStem(1, [2], 4), rows(1, 8, 8)),
     "DiTBlock": (lambda: dit.DiTBlock(8, 2), rows(3, 8), rows(8)),

@@ -33,7 +33,7 @@ from tinycv.engine import shards
 from tinycv.engine.arguments import number
 from tinycv.engine.create import arange, one_hot, zeros
 from tinycv.engine.methods import concatenate
-from tinycv.engine.ops import all_reduce, clip, exp, maximum
+from tinycv.engine.ops import all_reduce, clip, exp, maximum, norm
 from tinycv.engine.tensor import ArrayLike, Tensor, bare
 from tinycv.nn.checks import array
 from tinycv.nn.inputs import batch, integers, reals
@@ -50,7 +50,8 @@ def normalize(x: Tensor, axis: int = -1, eps: float = 1e-12) -> Tensor:
     differs: PyTorch's second argument is p, the norm; here it is always the Euclidean one.
     """
     eps = number(eps, "normalize: eps", 0)
-    return x / maximum(array(x, "normalize: x").norm(axis=axis, keepdims=True), eps)
+    array(x, "normalize: x", "f", "an array or a Tensor of floats")
+    return x / maximum(norm(x, axis=axis, keepdims=True), eps)
 
 
 def contrastive_loss(

@@ -308,9 +308,8 @@ def can_swap(scene: Scene) -> bool:
 
 def normal(scene: Scene) -> Scene:
     """The same picture, told with "left of" or "above"."""
-    if one_scene(scene, "normal: scene").relation in OPPOSITE:
-        return Scene(scene.things[::-1], OPPOSITE[scene.relation])
-    return scene
+    opposite = OPPOSITE.get(one_scene(scene, "normal: scene").relation or "")
+    return Scene(scene.things[::-1], opposite) if opposite else scene
 
 
 def _one_right(found: Scene, asked: Scene, count: bool) -> dict[str, bool]:

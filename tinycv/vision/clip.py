@@ -26,6 +26,8 @@ Shapes: B images or texts, T words, E width of the shared space.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinycv.data.inputs import whole
@@ -120,7 +122,7 @@ def rerank(clip: CLIP, images: ArrayLike, ids: Ids) -> np.ndarray:
     return (-cosines).numpy().argsort(kind="stable")
 
 
-def perfect_ranker(p: ArrayLike | float, n: int) -> ArrayLike | float:
+def perfect_ranker(p: Any, n: int) -> Any:
     """1 - (1 - p)^n: the probability that at least one of n samples is right, and so the most that
     any choice among n can reach. p: the probability of one sample, a number or one per text."""
     reals("perfect_ranker", p=p)
