@@ -446,6 +446,7 @@ CALLS = {
         "std": 1.5,
         "sigma_min": 0.02,
         "sigma_max": 20.0,
+        "centre": -1.0,
     },
     dit.DiTBlock: {"dim": 4, "heads": 2},
     video.VideoBlock: {"dim": 12, "heads": 2, "rotary": True},

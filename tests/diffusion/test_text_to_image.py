@@ -88,6 +88,21 @@ def test_a_network_that_returns_0_samples_a_gaussian_exactly(sampler, steps, err
     np.testing.assert_allclose(got, expected, rtol=error)
 
 
+def test_a_shift_of_centre_and_pixels_together_changes_nothing():
+    """Because a = 1, D(x) = centre + D'(x - centre) at every noise level."""
+    plain, moved = small(), small(centre=-0.5)
+    moved.load_state_dict(plain.state_dict())
+    sigma = np.array([0.1, 1.0, 10.0], np.float32)
+    x = np.clip(X / 6, -0.4, 0.4)
+    losses = []
+    for model, images in ((plain, x), (moved, x - 0.5)):
+        tinycv.manual_seed(0)
+        losses.append(model.loss(Tensor(images), model.ids_of(TEXTS)).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    maps = [m.attention_maps(TEXTS, Tensor(i), sigma) for m, i in ((plain, x), (moved, x - 0.5))]
+    np.testing.assert_allclose(maps[0][0].numpy(), maps[1][0].numpy(), rtol=1e-3)
+
+
 def test_a_picture_depends_on_its_own_text_alone(device):
     model = small()
     model.to(device)

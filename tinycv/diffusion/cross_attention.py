@@ -93,6 +93,11 @@ class TextDiTBlock(Module):
         return z + gate2 * self.linear2(gelu(self.linear1(modulated(z, shift2, scale2)), "tanh"))
 
 
+# EDM's time, ln σ / 4, stays within ±1.6. The waves of an embedding tell apart times that differ by
+# about 1, so times are multiplied by this first. Without it, training is slower.
+TIME_SCALE = 20.0
+
+
 class TimeAndText(Module):
     """Embeds the times (B,) and the prompts (B, T).
 
@@ -114,7 +119,8 @@ class TimeAndText(Module):
                 f"TimeAndText: t has shape {tuple(t.shape)} and ids {tuple(ids.shape)}; there must "
                 "be one time per text"
             )
-        return tokens, mask, self.time(t) + self.prompt(self.text.pooled(tokens, ids))
+        time = self.time(TIME_SCALE * t)
+        return tokens, mask, time + self.prompt(self.text.pooled(tokens, ids))
 
 
 class TextDenoiser(Module):

@@ -17,6 +17,11 @@ noise, so the place and colour of an object are decided at noise levels that EDM
 trains.  (Other data, other levels: Chen 2023 and Hoogeboom et al. 2023 find that larger images need
 more noise, for the same reason.)
 
+The ground of the pictures.  D = c_skip x + c_out F shrinks x towards 0 (edm.py).  If most pixels
+are black, and black is -1, then F has to bring them back, by an amount that differs at every σ.  So
+the network sees x - centre, with the black of the ground as the centre: then F has to return only
+the things.  Because a = 1 in EDM, this shift is exact: D(x) = centre + D'(x - centre).
+
 How far an edit goes is σ_0.  Little noise keeps the picture and can change only details; much noise
 leaves only the prompt.
 
@@ -50,7 +55,7 @@ from tinycv.diffusion.edm import (
 from tinycv.diffusion.guidance import guided, without_some
 from tinycv.diffusion.inpaint import inpainting
 from tinycv.diffusion.samplers import Step, ddim_step, sample
-from tinycv.diffusion.schedule import Times
+from tinycv.diffusion.schedule import Times, made_for
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import ops
 from tinycv.engine.arguments import choice, shown
@@ -73,7 +78,8 @@ class TextToImage(Module):
     """A network that reads prompts, with the tokenizer of its prompts.
 
     network: TextDiT or TextUNet. sigma_data: the standard deviation of the pixels, which go from -1
-    to 1. mean, std: of ln σ in training. sigma_min, sigma_max: the noise levels of sampling.
+    to 1. centre: the pixel that the network sees as 0, such as -1 for drawings on black. mean, std:
+    of ln σ in training. sigma_min, sigma_max: the noise levels of sampling.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class TextToImage(Module):
         std: float = 1.5,
         sigma_min: float = 0.02,
         sigma_max: float = 80.0,
+        centre: float = 0.0,
     ):
         if not isinstance(network, TextDenoiser):
             raise TypeError(
@@ -102,6 +109,7 @@ class TextToImage(Module):
             finite(std, "TextToImage: std", low=0),
         )
         self.schedule = EDM(sigma_min, sigma_max)
+        self.centre = finite(centre, "TextToImage: centre", low=-1, high=1)
 
     def ids_of(self, texts: Texts) -> Tensor:
         """The word numbers of one prompt or of a list of prompts, (B, T), on the device of the
@@ -117,16 +125,22 @@ class TextToImage(Module):
     def loss(self, images: Examples, ids: Ids, drop: float = 0.1) -> Tensor:
         """EDM's loss on images (B, C, H, W) and their texts (B, T). A share ``drop`` of the texts
         is replaced by "no text", which guidance needs."""
+        centred = batch(images, "TextToImage.loss: images", 4) - self.centre
         texts = without_some(ids, PAD, drop)
         return edm_loss(
-            self.network, images, texts, sigma_data=self.sigma_data, mean=self.mean, std=self.std
+            self.network, centred, texts, sigma_data=self.sigma_data, mean=self.mean, std=self.std
         )
 
     def denoiser(self, texts: Texts, w: float = 2.0) -> Denoiser:
         """D̃(x, σ), the guided picture in x for these texts, clipped to -1 ... 1. w: the strength of
         guidance."""
-        denoise = edm_denoiser(self.network, self.sigma_data)
-        return clipped(guided(denoise, self.ids_of(texts), PAD, w), -1.0, 1.0)
+        denoise_centred = edm_denoiser(self.network, self.sigma_data)
+
+        def denoise(x: Examples, sigma: Times, ids: Ids) -> Examples:
+            return self.centre + denoise_centred(x - self.centre, sigma, ids)
+
+        guided_denoise = guided(made_for(denoise, self.schedule), self.ids_of(texts), PAD, w)
+        return clipped(guided_denoise, -1.0, 1.0)
 
     def step(self, texts: Texts, w: float = 2.0, sampler: str = "heun") -> Step:
         """One step of a sampler, "heun" or "ddim", for ``samplers.sample`` or ``trajectory``."""
@@ -145,7 +159,7 @@ class TextToImage(Module):
         sampler: str = "heun",
     ) -> Examples:
         """One picture per text: (B, C, H, W). noise: the start, from N(0, I), in this shape."""
-        start = self.schedule.last * batch(noise, "TextToImage: noise", 4)
+        start = self.centre + self.schedule.last * batch(noise, "TextToImage: noise", 4)
         return sample(self.step(texts, w, sampler), start, self.schedule.times(steps))
 
     def inpaint(
@@ -162,7 +176,7 @@ class TextToImage(Module):
         inpaint.py."""
         batch(images, "TextToImage: images", 4)
         step = inpainting(self.step(texts, w, "ddim"), self.schedule, images, known, repeats)
-        start = self.schedule.last * randn_like(Tensor(images))
+        start = self.centre + self.schedule.last * randn_like(Tensor(images))
         return sample(step, start, self.schedule.times(steps))
 
     def edit(
@@ -187,4 +201,5 @@ class TextToImage(Module):
         for each cross-attention of the network. sigma: the noise level of x."""
         level, column = noise_levels(sigma, x, "TextToImage")
         _, _, c_in = preconditioning(column, self.sigma_data)
-        return self.network.attention_maps(c_in * x, ops.log(Tensor(level)) / 4, self.ids_of(texts))
+        c_noise = ops.log(Tensor(level)) / 4
+        return self.network.attention_maps(c_in * (x - self.centre), c_noise, self.ids_of(texts))
