@@ -61,9 +61,9 @@ OPPOSITE = {"right of": "left of", "below": "above"}
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read in one image: the scene, or None; its positions; the squared distance."""
+    """What was read in one image."""
 
-    scene: Scene | None
+    scene: Scene | None  # None: nothing there
     offsets: np.ndarray  # (things, 2): x and y from the nominal place, in sixteenths
     distance: float  # |image - drawing|²
     count: bool  # are the things there, and none besides?

@@ -16,9 +16,8 @@ The mean is over the texts, because texts that a model never draws right gain no
 most 1 - (1 - mean p)^N, since that function is concave.  A ranker that shares the errors of the
 generator chooses the image that looks right to it, and can even lose.
 
-differs: the image encoder is a small convolutional network; CLIP has a ResNet or a ViT.  On small
-drawings it learned faster here than a ViT, and carried over better to pairs of shape and colour
-that it had never seen.  The text vector is the mean of the tokens; CLIP takes the token of EOS.
+differs: the image encoder is a small convolutional network; CLIP has a ResNet or a ViT.  The text
+vector is the mean of the tokens; CLIP takes the token of EOS.
 
 Read first: convnet.py, sequence/text_encoder.py, nn/contrastive.py.
 Shapes: B images or texts, T words, E width of the shared space.
