@@ -929,6 +929,10 @@ FORWARDS = {
         {"ids": IDS, "codes": CODES, "given_weight": 0.5},
     ),
     "DALLE.log_prob": (PAINTER_OF_CODES.log_prob, {"ids": IDS, "codes": CODES}),
+    "DALLE.start_at_codebook": (
+        PAINTER_OF_CODES.start_at_codebook,
+        {"codebook": POINTS[:3], "std": 0.2},
+    ),
     "DALLE.sample": (
         PAINTER_OF_CODES.sample,
         {"given": IDS, "temperature": 0.5, "top_k": 2, "cached": True},

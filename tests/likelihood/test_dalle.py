@@ -159,6 +159,20 @@ def test_codes_in_a_row_share_the_vector_of_their_row():
     np.testing.assert_allclose(by_row, np.tile(by_row[:1], (3, 1)), atol=1e-12)
 
 
+def test_codes_that_look_alike_start_with_similar_vectors_and_words_stay_as_they_are():
+    model = DALLE(**{**SMALL, "dim": 64})
+    before = model.gpt.embed.weight.numpy().copy()
+    model.start_at_codebook(np.array([[[0.0, 1.0]], [[0.1, 1.0]], [[5.0, -3.0]]]), std=0.3)
+    after = model.gpt.embed.weight.numpy()
+    of_codes = after[4:7]
+    near, far = (np.linalg.norm(of_codes[0] - of_codes[i]) for i in (1, 2))
+    assert far > 20 * near > 0
+    np.testing.assert_allclose(of_codes.std(), 0.3, rtol=1e-5)
+    np.testing.assert_array_equal(
+        np.delete(after, range(4, 7), 0), np.delete(before, range(4, 7), 0)
+    )
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_rule_between_words_and_codes_is_learned(order):
     """Code i of an image is word i of its caption, if the word is one of three."""
@@ -212,6 +226,7 @@ IDS, CODES = np.zeros((2, 2), np.int64), np.zeros((2, 4), np.int64)
         (lambda m: m.sample(IDS, temperature=0), "DALLE.sample: temperature is 0"),
         (lambda m: m.sample(IDS, top_k=0), "DALLE.sample: top_k is 0"),
         (lambda m: m.loss(IDS, CODES, 2), "DALLE.loss: given_weight is 2"),
+        (lambda m: m.start_at_codebook(np.zeros((2, 4))), r"codebook has shape \(2, 4\); .* \(3, "),
         (lambda m: DALLE(4, 2, 3, 5), r"image_tokens is 5; it must be a square, or \(rows"),
         (lambda m: DALLE(4, 2, 3, 4, order="both"), "DALLE: order is 'both'; it must be one of"),
     ],

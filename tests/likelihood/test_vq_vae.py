@@ -80,6 +80,16 @@ def test_codes_are_numbered_row_by_row(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_the_codebook_shows_the_patch_that_a_code_draws(name):
+    model = small(name, blocks=0)
+    looks = model.codebook()
+    assert looks.shape == (5, 2, 2, 2)
+    with no_grad():
+        drawn = model.images_of(np.array([[0, 1, 2, 3, 4, 0]])).numpy()[0]
+    np.testing.assert_allclose(looks[4], drawn[:, 2:, 2:4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_the_encoder_sees_the_surroundings_of_a_patch_with_blocks_and_only_then(name):
     x = Tensor(RNG.normal(size=(1, 2, 4, 6)), requires_grad=True)
     for blocks, sees in ((0, False), (1, True)):

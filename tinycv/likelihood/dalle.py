@@ -26,6 +26,10 @@ model is for.  With the image first it is the other way round.
 Places.  The position vector of a code is the sum of one for its row and one for its column (as in
 the paper), so that neighbours above each other have something in common.
 
+Start.  ``start_at_codebook`` gives codes that look alike similar vectors.  A short training then
+needs fewer steps, and learns earlier that a red edge and a blue edge are the same edge.
+(differs: in the paper all vectors start at random.)
+
 Read first: vq_vae.py, sequence/gpt.py.
 Shapes: B examples, T words of W, N codes of K, S = T + N symbols, E width.
 """
@@ -37,14 +41,14 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine.arguments import choice, flag, shown
-from tinycv.engine.backend import Array, array_module, from_host
+from tinycv.engine.backend import Array, array_module, from_host, host_generator
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import ArrayLike, Tensor, bare, no_grad
 from tinycv.likelihood.vq_vae import numbers_in
 from tinycv.nn import init
 from tinycv.nn.distributions import categorical_log_prob, categorical_sample
-from tinycv.nn.inputs import finite, whole
+from tinycv.nn.inputs import batch, finite, whole
 from tinycv.nn.linear import linear
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
@@ -106,6 +110,29 @@ class DALLE(Module):
         length = text_length + self.image_tokens
         self.gpt = GPT(words + codes + 1, length, dim, heads, layers, dropout)
         self.gpt.position = TextAndGridPositions(text_length, self.grid, dim, self.image_first)
+
+    def start_at_codebook(self, codebook: ArrayLike, std: float = 0.1) -> None:
+        """Start the vectors of the codes at a random projection of what the codes look like,
+        ``codebook`` (K, ...), such as ImageCodes.codebook(). Codes that look alike then begin with
+        similar vectors, and what is learned about one of them holds for the others. std: the
+        standard deviation of the new vectors."""
+        std = finite(std, "DALLE.start_at_codebook: std", above=0)
+        values = batch(codebook, "DALLE.start_at_codebook: codebook")
+        looks = Tensor(bare(values)).numpy().astype(np.float64)
+        if looks.ndim < 2 or len(looks) != self.codes or not looks.size:
+            raise ValueError(
+                f"DALLE.start_at_codebook: codebook has shape {looks.shape}; it must be "
+                f"({self.codes}, ...), one row per code"
+            )
+        looks = looks.reshape((self.codes, -1))
+        looks = looks - looks.mean(axis=0)
+        projection = host_generator().normal(size=(looks.shape[1], self.gpt.embed.weight.shape[1]))
+        vectors = looks @ projection
+        vectors *= std / max(vectors.std(), 1e-12)
+        weight = bare(self.gpt.embed.weight).copy()
+        xp = array_module(weight)
+        weight[self.words : self.start] = from_host(xp, vectors.astype(weight.dtype))
+        self.gpt.embed.weight.data = weight
 
     def forward(self, ids: ArrayLike, codes: ArrayLike) -> Tensor:
         """The same as ``log_prob``."""

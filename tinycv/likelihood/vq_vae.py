@@ -166,6 +166,16 @@ class ImageCodes(Module):
         grid = from_host(xp, numbers).reshape((len(numbers), *self.grid))
         return self.decode_codes(grid)
 
+    def codebook(self) -> np.ndarray:
+        """What each code looks like: the patch in the middle of an image that consists of this code
+        alone, (K, C, P, P)."""
+        size = self.patch_size
+        top, left = (count // 2 * size for count in self.grid)
+        everywhere = np.repeat(np.arange(self.codes)[:, None], self.tokens, axis=1)  # (K, N)
+        with no_grad():
+            images = self.images_of(everywhere)
+        return images[:, :, top : top + size, left : left + size].numpy()
+
     def error(self, images: Tensor, drawn: Tensor) -> Tensor:
         """-log N(images; drawn, σ²) without its constant, summed over the pixels of an image and
         averaged over the images: a number, in nats."""
