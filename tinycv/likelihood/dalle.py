@@ -55,11 +55,15 @@ from tinycv.nn.module import Module
 from tinycv.sequence.gpt import GPT
 
 ORDERS = ("text first", "image first")
+START = 0.1  # the standard deviation of the first vectors of places and of the codes
 
 
 class TextAndGridPositions(Module):
     """Adds a learned vector for each place: one per word, and for each code the sum of one per row
     and one per column of its grid. It takes the place of LearnedPositions in a GPT.
+
+    They start from N(0, 0.1²). With the 0.02 of GPT the first few hundred steps, in a training as
+    short as that of demo 24, would go by before attention finds the neighbours of a code.
 
     The input of place t is symbol t - 1, and the GPT predicts symbol t from it; the positions are
     those of the predicted symbols.
@@ -67,9 +71,9 @@ class TextAndGridPositions(Module):
 
     def __init__(self, text_length: int, grid: tuple[int, int], dim: int, image_first: bool):
         self.text_length, self.grid, self.image_first = text_length, grid, image_first
-        self.word = init.normal((text_length, dim), std=0.02)
-        self.row = init.normal((grid[0], 1, dim), std=0.02)
-        self.column = init.normal((1, grid[1], dim), std=0.02)
+        self.word = init.normal((text_length, dim), std=START)
+        self.row = init.normal((grid[0], 1, dim), std=START)
+        self.column = init.normal((1, grid[1], dim), std=START)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """x (B, t, E); its first symbol is at place ``start``. Returns (B, t, E)."""
@@ -111,7 +115,7 @@ class DALLE(Module):
         self.gpt = GPT(words + codes + 1, length, dim, heads, layers, dropout)
         self.gpt.position = TextAndGridPositions(text_length, self.grid, dim, self.image_first)
 
-    def start_at_codebook(self, codebook: ArrayLike, std: float = 0.1) -> None:
+    def start_at_codebook(self, codebook: ArrayLike, std: float = START) -> None:
         """Start the vectors of the codes at a random projection of what the codes look like,
         ``codebook`` (K, ...), such as ImageCodes.codebook(). Codes that look alike then begin with
         similar vectors, and what is learned about one of them holds for the others. std: the
