@@ -1079,7 +1079,7 @@ FORWARDS = {
     ),
     "VideoDiffusion.predict": (
         VIDEO_MODEL.predict,
-        {"given": VIDEOS, "frames": 3, "steps": 2},
+        {"given": VIDEOS, "frames": 3, "ids": LABELS[:, None], "steps": 2, "w": 1.0},
     ),
     "VideoDiffusion.extend": (
         VIDEO_MODEL.extend,

@@ -306,6 +306,15 @@ def test_encoded_videos_have_mean_0_and_variance_1():
     np.testing.assert_allclose(y.std(axis=(0, 1)), 1, rtol=1e-4)
 
 
+def test_the_guidance_of_weight_0_is_the_conditional_model():
+    model = diffusion_of(network_of(words=7, length=3))
+    made = []
+    for options in ({"w": 0.0}, {"w": 1e-7}):
+        tinycv.manual_seed(4)
+        made.append(model.predict(VIDEOS[:, :2], 4, IDS, steps=3, **options).numpy())
+    np.testing.assert_allclose(made[0], made[1], rtol=1e-3, atol=1e-3)
+
+
 class LinearMotion(VideoDiT):
     """The exact network for videos of one number per frame, a + b t with a and b from N(0, 1)."""
 
