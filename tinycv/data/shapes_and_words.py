@@ -48,7 +48,7 @@ RGB = np.array(
     [(0.90, 0.20, 0.20), (0.30, 0.75, 0.35), (0.15, 0.30, 0.90), (1.00, 0.90, 0.30)], np.float32
 )
 # Half the width of a thing, and the middles of the places, in sixteenths of the side.
-RADIUS = {"small": 2.0, "large": 3.0}
+RADIUS = {"small": 2.4, "large": 3.2}
 CENTRE = {
     "top left": (4.0, 4.0),
     "top right": (12.0, 4.0),
