@@ -26,9 +26,9 @@ model is for.  With the image first it is the other way round.
 Places.  The position vector of a code is the sum of one for its row and one for its column (as in
 the paper), so that neighbours above each other have something in common.
 
-Start.  ``start_at_codebook`` gives codes that look alike similar vectors.  A short training then
-needs fewer steps, and learns earlier that a red edge and a blue edge are the same edge.
-(differs: in the paper all vectors start at random.)
+Start.  ``start_at_codebook`` gives codes that look alike similar vectors, so that a red edge and an
+orange edge do not begin as two unrelated symbols.  (differs: in the paper, all vectors start at
+random.)
 
 Read first: vq_vae.py, sequence/gpt.py.
 Shapes: B examples, T words of W, N codes of K, S = T + N symbols, E width.

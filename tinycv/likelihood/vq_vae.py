@@ -3,7 +3,7 @@
     discrete VAE    q(k|x) = softmax(encoder(x)),  y ~ Gumbel-softmax     Ramesh et al. 2021,
                     L = -log p(x|y) + β KL(q || uniform)                  section 2.1
     VQ-VAE          k = the code nearest to encoder(x)                    van den Oord et al. 2017
-                    L = error / σ² + codebook loss + commitment loss
+                    L = error / 2 σ² + codebook loss + commitment loss
 
 A pixel is a poor word: an image has too many of them, and most of their detail is noise.  Both
 models learn a vocabulary of K codes, where a code stands for a patch of the image.  The encoder
@@ -27,9 +27,10 @@ not come into use in a training as short as that of demo 24: all codes begin ali
 win the blank patches and the edges, and the others get hardly any gradient.
 
 The convolutions next to the choice of the code are 1 x 1, as in the paper: a code is then chosen,
-and drawn, without a look at the neighbours' codes.  Between these and the pixels there are a few
-3 x 3 convolutions, so the encoder knows the surroundings of a patch, and the decoder can join
-patches without a seam.
+and drawn, without a look at the neighbours' codes.  Between these and the pixels there are
+``blocks`` residual blocks of 3 x 3 convolutions, so the encoder knows the surroundings of a patch,
+and the decoder can join patches without a seam.  With blocks = 0, a code depends on its own patch
+alone; for drawings of flat colours that is enough, and it takes less than half the time.
 
 differs: pixels have a normal distribution with a fixed σ, and a squared error; the paper has the
 logit-Laplace distribution.  The networks are far smaller, and the paper needs no special start.
