@@ -250,7 +250,7 @@ CALLS = {
     distillation.consistency_step: {"f": same, "x": X, "sigma": 2.0, "lower": 1.0},
     distillation.consistency_sigmas: {
         "steps": 3,
-        "sigma_min": 0.002,
+        "lowest": 0.5,
         "sigma_max": 80.0,
         "rho": 7.0,
     },

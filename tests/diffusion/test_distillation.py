@@ -183,7 +183,7 @@ def test_more_steps_sample_the_data_too():
 
 def test_the_noise_levels_of_a_sampler_divide_those_of_the_teacher():
     assert consistency_sigmas(1) == [80.0, 0.0]
-    np.testing.assert_allclose(consistency_sigmas(4), [*edm_sigmas(17)[:16:4], 0])
+    np.testing.assert_allclose(consistency_sigmas(4, 0.002), [*edm_sigmas(17)[:16:4], 0])
 
 
 # ── the student ──────────────────────────────────────────────────────────────────────────────────

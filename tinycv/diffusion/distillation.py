@@ -186,15 +186,19 @@ def consistency_step(f: Denoiser, x: Examples, sigma: float, lower: float) -> Ex
 
 
 def consistency_sigmas(
-    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    steps: int, lowest: float = 0.5, sigma_max: float = 80.0, rho: float = 7.0
 ) -> list[float]:
-    """The steps + 1 noise levels of a sampler with ``consistency_step``: from sigma_max down, and 0
-    at the end. They divide the way from sigma_max to sigma_min as those of ``edm_sigmas``."""
+    """The steps + 1 noise levels of a sampler with ``consistency_step``: ``steps`` of them from
+    sigma_max down, as far apart as those of ``edm_sigmas`` on the way to ``lowest``, and 0.
+
+    lowest: best about σ_d. The content of an image is decided above it; new noise of a lower level
+    would only have to be removed again.
+    """
     steps = size(steps, "consistency_sigmas: steps", 1)
-    sigma_min = finite(sigma_min, "consistency_sigmas: sigma_min", above=0)
-    sigma_max = finite(sigma_max, "consistency_sigmas: sigma_max", above=sigma_min)
+    lowest = finite(lowest, "consistency_sigmas: lowest", above=0)
+    sigma_max = finite(sigma_max, "consistency_sigmas: sigma_max", above=lowest)
     rho = finite(rho, "consistency_sigmas: rho", above=0)
-    return [*edm_sigmas(steps + 1, sigma_min, sigma_max, rho)[:steps], 0.0]
+    return [*edm_sigmas(steps + 1, lowest, sigma_max, rho)[:steps], 0.0]
 
 
 # ── the student ──────────────────────────────────────────────────────────────────────────────────
@@ -263,5 +267,6 @@ class ConsistencyModel(Module):
             return consistency_step(lambda x, level: f(x, level, *condition), x, sigma, lower)
 
         schedule = self.schedule
-        times = consistency_sigmas(steps, schedule.sigma_min, schedule.last, schedule.rho)
+        lowest = min(self.sigma_data, schedule.last / 2)
+        times = consistency_sigmas(steps, lowest, schedule.last, schedule.rho)
         return sample(step, schedule.last * noise, times)
