@@ -291,6 +291,17 @@ def test_extend_equals_predictions_of_one_window_after_the_other():
     np.testing.assert_allclose(whole, video[:, :9], rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_that_is_loaded_from_its_state_predicts_the_same():
+    model = diffusion_of(network_of())
+    other = VideoDiffusion(network_of(seed=1))
+    other.load_state_dict(model.state_dict())
+    made = []
+    for each in (model, other):
+        tinycv.manual_seed(5)
+        made.append(each.predict(VIDEOS[:, :2], 4, steps=2).numpy())
+    np.testing.assert_array_equal(*made)
+
+
 def test_decode_is_the_inverse_of_encode_for_pixels():
     model = diffusion_of(network_of())
     back = model.decode(model.encode(VIDEOS), (1, 4, 6)).numpy()
@@ -383,6 +394,16 @@ def test_17_frames_for_patches_of_2_are_refused_in_one_sentence():
         (lambda: VideoDiffusion(network_of(), VAE(24, 3)), "codes of vae"),
         (lambda: VideoDiffusion(network_of()).encode(VIDEOS), "standardise"),
         (lambda: network_of()(Tensor(VIDEOS), Tensor(TIMES), Tensor(VIDEOS)), "belong together"),
+        (
+            lambda: VideoBlock(6, 1)(
+                Tensor(np.ones((1, 2, 6))), Tensor(np.ones((1, 6))), grid_of(2, 1), "all"
+            ),
+            "look",
+        ),
+        (
+            lambda: diffusion_of(network_of()).predict(VIDEOS[:, :2], 4, w=1.0),
+            "guidance needs texts",
+        ),
         (lambda: diffusion_of(network_of()).predict(VIDEOS, 2), "more than frames"),
         (lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3], 17), "multiple of 2"),
         (lambda: diffusion_of(network_of()).extend(VIDEOS[:, :1], 8), "keep"),

@@ -100,6 +100,7 @@ class VideoBlock(DiTBlock):
     def attend(self, z: Tensor, coordinates: np.ndarray, look: str) -> Tensor:
         """Attention of the tokens z (B, N, D) in groups. Returns (B, N, D)."""
         (b, n, d), (f, s, axes) = z.shape, coordinates.shape
+        choice(look, "VideoBlock: look", ("joint", "space", "time"))
         if look == "joint":
             return self.among(z, coordinates.reshape(n, axes))
         if look == "space":
