@@ -211,7 +211,9 @@ class TextDiT(TextDenoiser):
         patch = channels * patch_size**2
         self.embed = TimeAndText(words, length, dim, dim, heads, text_depth)
         self.patch_embed = Linear(patch, dim)
-        self.pos_embed = init.trunc_normal((1, (image_size // patch_size) ** 2, dim))
+        # As large as the embedded patches, where ViT and GPT start at 0.02: at high noise a patch
+        # holds almost nothing but noise, and the positions must not drown in it.
+        self.pos_embed = init.normal((1, (image_size // patch_size) ** 2, dim), std=0.5)
         self.blocks = [TextDiTBlock(dim, heads) for _ in range(depth)]
         self.modulation = zero_linear(dim, 2 * dim)
         self.head = zero_linear(dim, patch)
