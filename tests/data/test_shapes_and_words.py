@@ -262,6 +262,11 @@ GOOD = {
     "scene_of": (scene_of, {"text": "a red circle"}),
     "words": (words, {"languages": ["en", "zh"]}),
     "near_misses": (near_misses, {"scene": BESIDE}),
+    "coverage": (
+        coverage,
+        {"shape": "cross", "radius": 2.0, "centres": np.array([[4.0, 5.0]]), "side": 16},
+    ),
+    "centres_of": (world.centres_of, {"scene": GREEN}),
     "draw_scenes": (draw_scenes, {"scenes": [GREEN], "side": 16, "jitter": 1.0, "seed": 0}),
 }
 

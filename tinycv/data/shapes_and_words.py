@@ -315,6 +315,16 @@ def coverage(shape: str, radius: float, centres: np.ndarray, side: int) -> np.nd
     The distance d of a pixel's middle from the edge, in pixels and negative inside, gives
     clip(1/2 - d, 0, 1). radius and centres are in sixteenths of the side.
     """
+    choice(shape, "coverage: shape", SHAPES)
+    radius, side = (
+        number(radius, "coverage: radius", 0),
+        inputs.whole(side, "coverage: side", 1, 1024),
+    )
+    centres = inputs.array(centres, "coverage: centres", "points (N, 2)", ndim=2)
+    if centres.shape[1] != 2 or not np.isfinite(centres).all():
+        raise ValueError(
+            f"coverage: centres has shape {centres.shape}; it must be finite points (N, 2)"
+        )
     middles = (np.arange(side) + 0.5) * (16 / side)
     x = (middles - centres[:, :1])[:, None, :]  # (N, 1, S), to the right of the centre
     y = (middles - centres[:, 1:])[:, :, None]  # (N, S, 1), below it
