@@ -20,12 +20,12 @@ value one step later.)
 Guidance takes two passes of the teacher at each step.  If the teacher is already guided, the
 student learns the paths of the guided sampler, and needs one pass without any guidance.
 
-With a perfect f one step would be enough.  Otherwise more steps help: new noise of a lower level is
+With a perfect f one step is enough.  Otherwise more steps can help: new noise of a lower level is
 added to the image, and f removes it (algorithm 1).
 
-differs: the levels are counted from the noise down to the image, as in edm.py (in the paper they
-rise with n).  The student learns one strength of guidance (in both papers w is an input of the
-network, and random in training).
+differs: the levels are counted from the noise down to the image, as in edm.py (Song et al. count
+them upwards).  The student learns one strength of guidance (Meng et al. and Luo et al. make w an
+input of the network, and draw it at random in training).
 
     student = ConsistencyModel(network, sigma_data=0.5)             starts as a copy of the teacher
     teacher = with_guidance(edm_denoiser(network), nobody=PAD, w=2.0)
@@ -75,9 +75,8 @@ from tinycv.nn.module import Module
 def consistency_function(
     model: Network, sigma_data: float = 0.5, sigma_min: float = 0.002
 ) -> Denoiser:
-    """f(x, σ, *condition) from a network F(c_in x, c_noise, *condition), the same as that of
-    ``edm_denoiser``. σ: a number or (B,), at least sigma_min; a smaller
-    one counts as sigma_min."""
+    """f(x, σ, *condition) from a network F(c_in x, c_noise, *condition), which is the network of an
+    ``edm_denoiser``. σ: a number or (B,); below sigma_min f returns x too."""
     model = answering(model, "consistency_function: model")
     sigma_data = finite(sigma_data, "consistency_function: sigma_data", above=0)
     sigma_min = finite(sigma_min, "consistency_function: sigma_min", above=0)
@@ -89,8 +88,7 @@ def consistency_function(
         above = ops.maximum(column - sigma_min, 0.0)  # (B, 1, ...)
         c_skip = 1 / (1 + (above / sigma_data) ** 2)
         c_out = c_out * (above / column)  # (σ - σ_min) σ_d/√(σ² + σ_d²)
-        answer = model(c_in * x, Tensor(ops.log(level) / 4), *condition)
-        return c_skip * x + c_out * answer
+        return c_skip * x + c_out * model(c_in * x, Tensor(ops.log(level) / 4), *condition)
 
     return made_for(f, EDM())
 
