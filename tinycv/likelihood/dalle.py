@@ -10,6 +10,11 @@ it continues with codes, one after another, and the decoder of the discrete VAE 
     "text first"     words, then codes: text to image
     "image first"    codes, then words: the same class describes an image
 
+A model of images given texts can also name an image: by Bayes' rule the best of several captions is
+the one with the largest log p(codes | words), if all are equally likely before.  This often names
+new combinations better than "image first", whose grasp of which words follow each other may win
+over the image.
+
 Words and codes are different numbers of one vocabulary: the words are 0 ... W - 1, the codes W ...
 W + K - 1, and W + K is a start symbol.  At the place of a word only words have a probability, and
 at the place of a code only codes.  A caption is padded to T words with PAD.  PAD is predicted like
