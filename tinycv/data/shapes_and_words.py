@@ -1,20 +1,21 @@
-"""Shapes and words: drawings with captions in English and Chinese, a small world for text to image.
+"""Shapes and words: a synthetic text-to-image data set, drawings with English and Chinese captions.
 
     a small green triangle top left       左上角的绿色小三角形          one thing
     a red circle left of a blue square    红色圆形在蓝色方块左边        two things and a relation
 
-A text-to-image model should draw what the text says.  Of a photo only people can tell whether it
-does; of these drawings a rule can (show/rule_judge.py), so a demo can count the captions that a
+A text-to-image model should draw what the text says.  For photographs only people can judge this;
+for these drawings a simple rule can (show/rule_judge.py), so a demo can count how many captions a
 model follows.  One thing has a shape, a colour, a size and a place: 4 x 4 x 2 x 4 = 128 captions.
 Two things have a shape and a colour each and one of four relations: 16 x 15 x 4 = 960 captions.
 
 Four of the 16 pairs of shape and colour are held out, and each shape and each colour is in exactly
 one of them.  A model that is trained on the other twelve has seen red things and squares, but never
-a red square: whether it draws one tells if it composes words or remembers pictures.
+a red square.  If it draws one, it has combined the words and not just remembered pictures.
 
-A thing is drawn up to one pixel of 16 beside its nominal place, by real numbers, and its edge is
-anti-aliased: a ramp of one pixel across the edge.  So a caption has infinitely many pictures.
-The colours also differ in lightness, so that people who do not see red or green tell them apart.
+Each thing is drawn up to one pixel (of 16) away from its nominal place, by a random real number.
+Its edge is anti-aliased: brightness falls over one pixel across the edge.  So one caption has
+infinitely many pictures.  The colours also differ in lightness, so that people who cannot tell red
+from green can still tell them apart.
 
 Read next: tokenizer.py.
 Shapes: N scenes, S side in pixels; images (N, 3, S, S) float32 in [0, 1].
@@ -47,7 +48,7 @@ HELD_OUT = (("circle", "yellow"), ("square", "red"), ("triangle", "blue"), ("cro
 RGB = np.array(
     [(0.90, 0.20, 0.20), (0.30, 0.75, 0.35), (0.15, 0.30, 0.90), (1.00, 0.90, 0.30)], np.float32
 )
-# Half the width of a thing, and the middles of the places, in sixteenths of the side.
+# Half the width of a thing, and the centre of each place, in sixteenths of the side.
 RADIUS = {"small": 2.4, "large": 3.2}
 CENTRE = {
     "top left": (4.0, 4.0),
@@ -55,7 +56,7 @@ CENTRE = {
     "bottom left": (4.0, 12.0),
     "bottom right": (12.0, 12.0),
 }
-# The middles of the first and the second thing. Two things are always large.
+# The centres of the first and the second thing. In scenes of two, both things are large.
 CENTRES_OF_TWO = {
     "left of": ((4.0, 8.0), (12.0, 8.0)),
     "right of": ((12.0, 8.0), (4.0, 8.0)),
@@ -88,7 +89,7 @@ LANGUAGES = ("en", "zh")
 
 @dataclass(frozen=True)
 class Thing:
-    """A thing: its shape and colour, and if the text says so its size and its place."""
+    """A thing: its shape and colour, and its size and place if the text names them."""
 
     shape: str
     colour: str
@@ -103,7 +104,7 @@ class Thing:
 
     @property
     def held_out(self) -> bool:
-        """Is this pair of shape and colour kept from training?"""
+        """Is this pair of shape and colour held out from training?"""
         return (self.shape, self.colour) in HELD_OUT
 
 
@@ -132,13 +133,14 @@ class Scene:
 
     @property
     def held_out(self) -> bool:
-        """Does it have a thing whose shape and colour are kept from training together?"""
+        """Does the scene contain a held-out pair of shape and colour?"""
         return any(thing.held_out for thing in self.things)
 
 
 def all_scenes(things: int = 1, held_out: bool = False) -> list[Scene]:
     """All scenes of one thing (96 seen, 32 held out) or of two (528 seen, 432 held out), always in
-    the same order. Size and place are given. Two things are never alike in shape and colour.
+    the same order. The size and the place of one thing are given. Two things always differ in shape
+    or colour.
 
     held_out: False for the scenes to train on, True for those with a held-out pair.
     """
@@ -160,11 +162,11 @@ def all_scenes(things: int = 1, held_out: bool = False) -> list[Scene]:
 
 
 def near_misses(scene: Scene) -> dict[str, list[Scene]]:
-    """The scenes that differ from this one in one attribute alone, by the name of the attribute.
+    """The scenes that differ from this one in exactly one attribute, by the name of the attribute.
 
     One thing: "shape", "colour", "size", "place". Two things: "shape" and "colour" of one of them,
-    "relation", and "swapped colours" if both shapes and colours differ. What the scene leaves open
-    is not changed.
+    "relation", and "swapped colours" if both shapes and colours differ. An attribute that the scene
+    leaves open is not changed.
     """
     one_scene(scene, "near_misses: scene")
     if len(scene.things) == 1:
@@ -204,7 +206,8 @@ def near_misses(scene: Scene) -> dict[str, list[Scene]]:
 
 
 def caption(scene: Scene, language: str = "en") -> str:
-    """The scene in words, English ("en") or Chinese ("zh"). What is None is not mentioned."""
+    """The scene in words, English ("en") or Chinese ("zh"). An attribute that is None is left
+    out."""
     one_scene(scene, "caption: scene")
     choice(language, "caption: language", LANGUAGES)
     spoken = _english if language == "en" else _chinese
@@ -229,7 +232,7 @@ def _chinese(thing: Thing) -> str:
 
 def scene_of(text: str) -> Scene:
     """The scene of a caption in either language: the inverse of ``caption``. ValueError for a text
-    that is no caption of this world."""
+    that is not a caption of this data set."""
     text = inputs.text(text, "scene_of: text")
     scenes = _scenes_by_caption()
     found = scenes.get(" ".join(text.lower().split()))
@@ -244,7 +247,7 @@ def scene_of(text: str) -> Scene:
 
 @cache
 def _scenes_by_caption() -> dict[str, Scene]:
-    """Every caption of both languages, also those that leave out size or place."""
+    """Every caption of both languages, including those that leave out size or place."""
     kinds = [Thing(shape, colour) for shape, colour in product(SHAPES, COLOURS)]
     scenes = [
         Scene((replace(kind, size=size, place=place),))
@@ -277,16 +280,17 @@ def draw_scenes(
 ) -> np.ndarray:
     """A drawing of each scene: images (N, 3, side, side) float32 in [0, 1], on black.
 
-    jitter: how far each thing lies from its nominal place at most, across and down, in sixteenths
-    of the side; uniform. A size or a place that a scene of one thing leaves open is drawn at
-    random.
+    jitter: the largest offset of a thing from its nominal place along each axis, in sixteenths of
+    the side; offsets are uniform. A size or a place that a scene of one thing leaves open is chosen
+    at random.
     """
     scenes = scene_list(scenes, "draw_scenes: scenes")
     side = inputs.whole(side, "draw_scenes: side", 8, 1024)
     jitter = number(jitter, "draw_scenes: jitter", 0, 8)
     rng = np.random.default_rng(size(seed, "draw_scenes: seed"))
     images = np.zeros((len(scenes), 3, side, side), np.float32)
-    # Every scene takes equally many random numbers, whatever it leaves open.
+    # Every scene uses the same number of random numbers, whatever it leaves open, so its drawing
+    # does not depend on what the other scenes leave open.
     sizes = rng.integers(0, len(SIZES), len(scenes))
     places = rng.integers(0, len(PLACES), len(scenes))
     offsets = rng.uniform(-jitter, jitter, (len(scenes), 2, 2))
@@ -312,8 +316,8 @@ def draw_scenes(
 def coverage(shape: str, radius: float, centres: np.ndarray, side: int) -> np.ndarray:
     """How much of each pixel a thing covers, 0 to 1: (N, side, side) float32 for centres (N, 2).
 
-    The distance d of a pixel's middle from the edge, in pixels and negative inside, gives
-    clip(1/2 - d, 0, 1). radius and centres are in sixteenths of the side.
+    The coverage is clip(1/2 - d, 0, 1), where d is the distance from the centre of the pixel to the
+    edge of the thing, in pixels, negative inside. radius and centres are in sixteenths of the side.
     """
     choice(shape, "coverage: shape", SHAPES)
     radius, side = (
@@ -333,14 +337,14 @@ def coverage(shape: str, radius: float, centres: np.ndarray, side: int) -> np.nd
 
 
 def _distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
-    """The distance from the edge, in units of radius, negative inside. Beyond corners it is the
-    distance from the nearest side, prolonged."""
+    """The distance to the edge of the shape, in the unit of radius, negative inside. Near a corner
+    it is the distance to the extended side, not to the corner itself."""
     if shape == "circle":
         return np.hypot(x, y) - radius
     if shape == "square":
         return np.maximum(np.abs(x), np.abs(y)) - radius
     if shape == "triangle":
-        # The tip is at (0, -radius), the base at y = radius. The sides rise by 2 for each 1 across.
+        # The tip is at (0, -radius), the base at y = radius. The sides have the slope 2.
         sides = (2 * np.abs(x) - y - radius) / np.sqrt(5)
         return np.maximum(sides, y - radius)
     arm = radius / 3  # cross: two bars, three times as long as wide
@@ -350,7 +354,7 @@ def _distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.nda
 
 
 def centres_of(scene: Scene) -> tuple[tuple[float, float], ...]:
-    """The nominal middle (x, y) of each thing. The place of one thing must be given."""
+    """The nominal centre (x, y) of each thing. A scene of one thing must name its place."""
     one_scene(scene, "centres_of: scene")
     if scene.relation is not None:
         return CENTRES_OF_TWO[scene.relation]
@@ -368,7 +372,7 @@ def one_scene(scene: Scene, what: str) -> Scene:
 
 
 def scene_list(scenes: Sequence[Scene], what: str) -> list[Scene]:
-    """The scenes as a list; TypeError for anything that is no Scene."""
+    """The scenes as a list; TypeError for anything that is not a Scene."""
     if not isinstance(scenes, (list, tuple)) or not all(isinstance(s, Scene) for s in scenes):
         raise TypeError(f"{what} is {shown(scenes)}; it must be a list of Scenes")
     return list(scenes)

@@ -4,15 +4,16 @@
     左上角的绿色小三角形               ->  [33, 21, 28, 31, 25, PAD, PAD, PAD]
 
 English is split at spaces. Chinese has no spaces, so a text is cut from left to right, and each
-piece is the longest word of the vocabulary that fits there (forward maximum matching). Capitals
-count as small letters.
+piece is the longest word of the vocabulary that matches there (forward maximum matching). Upper
+case is read as lower case.
 
 DALL-E and CLIP split texts into pieces of words (byte-pair encoding, Sennrich et al. 2016), because
-their captions hold any word of the web. The captions of shapes_and_words.py have a few dozen words,
-so here a whole word is one number, and a word that the vocabulary lacks is an error that names it.
+a caption from the web may hold any word. The captions of shapes_and_words.py use a few dozen words,
+so here each word is one number. A word that is not in the vocabulary is an error, whose message
+names the word.
 
 differs from ``Pairs`` of text.py: no SOS and no EOS are added. A text encoder reads a whole row at
-once, and PAD alone shows where the text ends.
+once, and PAD is enough to show where the text ends.
 
 Read first: text.py.   Used in: sequence/text_encoder.py.
 Shapes: N texts, T = length, the number of words that fit into a row.
@@ -32,7 +33,7 @@ from tinycv.engine.arguments import listed, shown
 
 # How alike two words must be (0 to 1) before one is proposed for the other.
 LIKENESS = 0.5
-# The names that Unicode gives to the scripts, and the names that people give to them.
+# The Unicode names of the scripts, and the names that people use.
 SCRIPTS = {"LATIN": "Latin letters", "CJK": "Chinese"}
 
 

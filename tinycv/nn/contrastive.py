@@ -1,20 +1,22 @@
-"""Contrastive loss of CLIP: a batch of images and texts, each to find its partner (InfoNCE).
+"""Contrastive loss of CLIP (InfoNCE): in a batch, each image finds its text, each text its image.
 
-    s_ij = exp(τ) u_i · v_j                  u_i, v_j: unit vectors of image i and of text j
+    s_ij = exp(t) u_i · v_j                  u_i, v_j: unit vectors of image i and of text j
     L    = ½ [CE over texts of s_i·  +  CE over images of s_·j],   target: i = j
 
                                              Radford et al. 2021 (CLIP), figure 3
                                              van den Oord et al. 2018 (InfoNCE), eq. 4
 
-Two encoders turn images and texts into vectors of one space.  Nobody says what the vectors should
-be.  They only have to be such that an image is nearer to its own text than to the other texts of
-the batch, and a text nearer to its own image.  exp(τ) is the inverse temperature: cosines lie
-between -1 and 1, so without it no softmax could come close to 0 or 1.  It is learned too.
+CE is the cross-entropy.  Two encoders turn images and texts into vectors of one space.  There is no
+target for the vectors themselves.  An image only has to be nearer to its own text than to the other
+texts of the batch, and a text nearer to its own image.  The learned number t sets the temperature
+exp(-t).  Cosines lie between -1 and 1, so without the factor exp(t) no probability of the softmax
+could come close to 0 or 1.
 
-False negatives.  If image 1 also fits text 2, the loss pushes them apart, and wrongly so.  Texts
-that are equal word for word do no harm: their vectors are equal, so the loss is the same as if both
-were accepted.  But a text and its translation differ, and so do "a left of b" and "b right of a".
-With ``groups`` the target is spread evenly over all partners that fit (Yang et al. 2022, UniCL):
+False negatives.  If image 1 also fits text 2, the loss still pushes them apart, which is wrong.
+Texts that are equal word for word do no harm: their vectors are equal, so the loss is the same as
+if both were accepted.  But a text and its translation differ, and so do "a left of b" and "b right
+of a".  With ``groups`` the target is spread evenly over all partners that fit (Yang et al. 2022,
+UniCL):
 
     q_ij = [group i = group j] / how many j are in the group of i
 
@@ -39,9 +41,9 @@ from tinycv.nn.checks import array
 from tinycv.nn.inputs import batch, integers, reals
 from tinycv.nn.losses import cross_entropy
 
-FIRST_SCALE = log(1 / 0.07)  # ibid., section 2.5: the temperature starts at 0.07
+FIRST_SCALE = log(1 / 0.07)  # Radford et al. 2021, section 2.5: the temperature starts at 0.07
 MOST_SCALE = log(100)  # ibid.: no cosine is multiplied by more than 100
-MOST_SHARDS = 1024
+MOST_SHARDS = 1024  # the length of the vector in which the shards exchange their numbers of pairs
 
 
 def normalize(x: Tensor, axis: int = -1, eps: float = 1e-12) -> Tensor:
@@ -59,8 +61,8 @@ def contrastive_loss(
 ) -> Tensor:
     """The symmetric cross-entropy of N pairs, in nats.
 
-    images, texts: vectors (N, E), made unit vectors here; row i of both is a pair. log_scale: τ.
-    Above log 100 it has no effect and no gradient (differs: CLIP clips the parameter itself).
+    images, texts: vectors (N, E), made unit vectors here; row i of both is a pair. log_scale: t,
+    clipped here at log 100, above which its gradient is 0 (differs: CLIP clips the parameter).
     groups: None, or integers (N,), equal for pairs that fit each other, such as a text and its
     translation. In data-parallel training an image is compared with the texts of all shards.
     """
@@ -81,7 +83,7 @@ def contrastive_loss(
 def _check_pairs(
     images: Tensor, texts: Tensor, log_scale: ArrayLike | float, groups: ArrayLike | None
 ) -> int:
-    """N, or an error."""
+    """The number of pairs. Raises if the arguments do not fit each other."""
     batch(images, "contrastive_loss: images", 2)
     batch(texts, "contrastive_loss: texts", 2)
     if images.shape != texts.shape or not images.size:

@@ -5,11 +5,12 @@
     y = softmax((l + g) / τ)                                        Jang, Gu & Poole 2017;
                                                                     Maddison, Mnih & Teh 2017
 
-A network that has to choose one of K classes, such as a code of a codebook, cannot be trained by
-gradients: argmax has the gradient 0 almost everywhere.  Gumbel-softmax replaces the argmax by a
-softmax with temperature τ.  The result is a point inside the simplex instead of a one-hot vector,
-and it is a differentiable function of the logits.  As τ goes to 0, it becomes the one-hot choice,
-and the variance of its gradients grows.  For this reason τ starts near 1 and falls during training.
+l_k are the logits of K classes.  A network that has to choose one of them, such as a code of a
+codebook, cannot be trained by gradients: argmax has the gradient 0 almost everywhere.
+Gumbel-softmax replaces the argmax by a softmax with temperature τ.  The result is a point inside
+the simplex (numbers of at least 0 whose sum is 1) instead of a one-hot vector, and it is a
+differentiable function of the logits.  As τ goes to 0, it becomes the one-hot choice, and the
+variance of its gradients grows.  For this reason τ starts near 1 and falls during training.
 
 The straight-through estimator goes one step further: the forward pass uses the one-hot vector, and
 the backward pass uses the gradient of the soft one (``hard=True``).  The gradient is biased, but

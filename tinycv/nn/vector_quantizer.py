@@ -4,15 +4,16 @@
     L = ||sg[z] - e_k||² + β ||z - sg[e_k]||²                       its codebook and commitment loss
     the gradient by q passes to z unchanged                         straight-through (gumbel.py)
 
-sg is the stop-gradient (``detach``).  The number k of a vector is its code: an image whose patches
-have become codes is a text, which a GPT can learn to write.  The choice of the nearest vector has
-no gradient, so the gradient of what follows is passed to z as if q were z.
+z is a vector of the encoder, e_j are the vectors of the codebook, and sg is the stop-gradient
+(``detach``).  The number k is the code of z.  An image whose patches have become codes is a text,
+which a GPT can learn to write.  The choice of the nearest vector has no gradient, so the gradient
+with respect to q is passed to z, as if q were z.
 
-The codebook would then learn nothing, since q passes its gradient on to z.  The first term of L,
-the codebook loss, moves each chosen e_k towards the vectors that chose it.  The second, the
-commitment loss, keeps the vectors near their codes.
+The codebook itself then gets no gradient through q.  The first term of L, the codebook loss, moves
+each chosen e_k towards the vectors that chose it.  The second, the commitment loss, keeps the
+vectors near their codes, so that the encoder does not keep changing its choice.
 
-Dead codes.  A code that is nearest to no vector gets no gradient, and may never be chosen again.
+Dead codes.  A code that is never the nearest gets no gradient, and may never be chosen again.
 ``revive`` counts for how many batches each code has not been chosen, and moves codes that have been
 idle for too long to random vectors of the batch.  (Many implementations have such a rule; the paper
 has none.)

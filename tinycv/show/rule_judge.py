@@ -2,18 +2,20 @@
 
     read(image) = argmin over scenes and positions of |image - drawing|²     (least squares)
 
-A judge that is itself a neural network may share the errors of the network that it judges.  Here
-the world is so small that every drawing can be tried: each shape, size and colour at each place, on
-a grid of a quarter of a sixteenth of the side.  With the coverage m of a thing and its colour c,
+A judge that is itself a neural network may share the errors of the network that it judges.  This
+data set is so small that every drawing can be tried: each shape, size and colour at each place, on
+a grid whose step is 1/64 of the side.  With the coverage m of a thing and its colour c,
 
-    |x - c m|² - |x|² = |c|² |m|² - 2 Σ m (c · x)                            the change by one thing
+    |x - c m|² - |x|² = |c|² |m|² - 2 Σ m (c · x)        how one thing changes the squared distance
 
 so one matrix product of images and coverages tries all positions of a thing.  A parabola through
-the best one and its neighbours finds the minimum between them, and the thing that fits best wins.
+the best position and its neighbours finds the minimum between grid points.  The thing that fits
+best wins.
 
-There is nothing there if a thing explains less than half of its own energy |c m|², or if what is
-left over outweighs all things together: a blank picture, noise, or what resembles no scene.  There
-is too much if in what is left over one more thing would explain half of its own energy.
+An image counts as empty (None) if a thing explains less than half of its own energy |c m|², or if
+the residual has more energy than all things together: a blank picture, noise, or a drawing that
+resembles no scene.  It has too many things if one more thing would explain more than half of its
+own energy in the residual.
 
 Two things have four relations but two readings: "a left of b" and "b right of a" are one picture.
 ``read`` answers with "left of" and "above", and ``right`` takes either.
@@ -49,13 +51,13 @@ from tinycv.data.shapes_and_words import (
 )
 from tinycv.engine.arguments import choice, shown
 
-# How far a thing may lie from its nominal place, and the step of the grid. The drawings lie at most
-# 1 away; what a model draws may lie a little farther.
+# How far a thing may be from its nominal place, and the step of the grid. In the data the offset is
+# at most 1; the things that a model draws may be a little farther away.
 REACH, STEP = 1.5, 0.25
-COARSE = 0.5  # the step of the grid on which one more thing is looked for
+COARSE = 0.5  # the step of the grid for one more thing
 # The share of its energy that a thing must explain to be there.
 THERE = 0.5
-BLOCK = 128  # images that are compared at once, so that what they need fits into the cache
+BLOCK = 128  # images compared at once, few enough for the arrays to fit into the cache
 OPPOSITE = {"right of": "left of", "below": "above"}
 
 
@@ -66,14 +68,14 @@ class Reading:
     scene: Scene | None  # None: nothing there
     offsets: np.ndarray  # (things, 2): x and y from the nominal place, in sixteenths
     distance: float  # |image - drawing|²
-    count: bool  # are the things there, and none besides?
+    count: bool  # are all the things there, and no other thing?
 
 
 class RuleJudge:
     """Reads drawings of one or two things. side: of the images, in pixels, S. things: 1 or 2.
 
-    All methods take images (N, 3, side, side) in [0, 1]. What lies outside of [0, 1] is judged as
-    it is: clip the images of a model first if you show them clipped.
+    All methods take images (N, 3, side, side) in [0, 1]. Values outside [0, 1] are not clipped:
+    clip the images of a model first if you show them clipped.
     """
 
     def __init__(self, side: int = 16, things: int = 1):
@@ -97,7 +99,8 @@ class RuleJudge:
             len(self.kinds), len(self.slots), len(self.grid), self.side**2
         )
         self.energies = (self.masks**2).sum(axis=-1)  # (K, P, G)
-        # One more thing may lie anywhere. Whatever is there covers a small thing of its shape.
+        # One more thing may lie anywhere. Small things are enough, because a large thing covers the
+        # small one of its shape.
         line = np.arange(RADIUS["small"], 16 - RADIUS["small"] + COARSE / 2, COARSE)
         everywhere = np.array(list(product(line, line)))
         small = [coverage(shape, RADIUS["small"], everywhere, self.side) for shape in SHAPES]
@@ -113,13 +116,13 @@ class RuleJudge:
         "size", "place" and "count", or for two things "all", "shape", "colour", "relation", "count"
         and "swapped colours".
 
-        An image with nothing there is right in nothing. What a scene leaves open is always right.
-        count: no further thing is there. all: everything is right, the count included.
-        shape, colour of two things: both shapes, both colours occur, on whichever thing.
-        relation: the things stand in the asked direction and order, as far as shape or colour
-        still tells which is which.
-        swapped colours: both shapes and both colours are there, each shape in the other's colour.
-        This error of attribute binding is possible only if ``can_swap(scene)``.
+        An empty image is right in nothing. An attribute that a scene leaves open is always right.
+        count: there is no other thing. all: everything is right, including the count.
+        shape, colour of two things: both shapes, or both colours, occur, on either thing.
+        relation: the things have the relation that was asked for. If one of them is wrong, shape or
+        colour must still tell which thing is which.
+        swapped colours: both shapes and both colours are there, but each shape has the colour of
+        the other. This error of attribute binding is possible only if ``can_swap(scene)``.
         """
         scenes = scene_list(scenes, "right: scenes")
         found = self._readings(images, "right")
@@ -235,8 +238,8 @@ class RuleJudge:
         return change, offset
 
     def _one_more(self, left_over: np.ndarray) -> np.ndarray:
-        """Would one more thing explain half of its energy in what is left over, (N, 3, S S)?
-        (N,) bool."""
+        """Would one more thing explain more than half of its energy in the residual (N, 3, S S)?
+        Returns (N,) bool."""
         projected = np.einsum("kc,ncp->nkp", RGB, left_over)
         products = projected.reshape(-1, self.side**2) @ self.small_masks.T
         weight = (RGB**2).sum(axis=1)[:, None]
@@ -298,8 +301,8 @@ TWO_RIGHT = ("all", "shape", "colour", "relation", "count", "swapped colours")
 
 
 def can_swap(scene: Scene) -> bool:
-    """Is it a scene of two things in which swapped colours would make another scene? Not if the
-    shapes are equal, because then the things could also have changed places."""
+    """Can a picture of this scene show swapped colours? Only if the two things differ in both shape
+    and colour: with equal shapes, swapped colours and swapped places look the same."""
     if len(one_scene(scene, "can_swap: scene").things) == 1:
         return False
     first, second = scene.things
@@ -307,7 +310,7 @@ def can_swap(scene: Scene) -> bool:
 
 
 def normal(scene: Scene) -> Scene:
-    """The same picture, told with "left of" or "above"."""
+    """The scene of the same picture that is described with "left of" or "above"."""
     opposite = OPPOSITE.get(one_scene(scene, "normal: scene").relation or "")
     return Scene(scene.things[::-1], opposite) if opposite else scene
 
