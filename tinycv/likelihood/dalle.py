@@ -11,7 +11,7 @@ it continues with codes, one after another, and the decoder of the discrete VAE 
     "image first"    codes, then words: the same class describes an image
 
 A model of images given texts can also name an image: by Bayes' rule the best of several captions is
-the one with the largest log p(codes | words), if all are equally likely before.  This often names
+the one with the largest log p(codes | words), if all are equally likely before.  This can name
 new combinations better than "image first", whose grasp of which words follow each other may win
 over the image.
 
