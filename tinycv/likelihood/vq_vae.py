@@ -239,11 +239,12 @@ class DiscreteVAE(ImageCodes):
         nearest = np.sort(distances, axis=1)[:, 1] if self.codes > 1 else np.ones(1)
         s = 4 / max(float(np.median(nearest)), 1e-12)
         xp, dtype = array_module(bare(x)), x.dtype
-        for parameter, values in (
+        starts: list[tuple[Any, np.ndarray]] = [
             (self.to_logits.weight, s * chosen),
             (self.to_logits.bias, -s / 2 * squares),
             (self.from_codes.weight, chosen.T / chosen.std()),
-        ):
+        ]
+        for parameter, values in starts:
             shaped = values.reshape(parameter.shape).astype(dtype)
             parameter.data = from_host(xp, shaped)
 
