@@ -10,30 +10,32 @@ it continues with codes, one after another, and the decoder of the discrete VAE 
     "text first"     words, then codes: text to image
     "image first"    codes, then words: the same class describes an image
 
-A model of images given texts can also name an image: by Bayes' rule the best of several captions is
-the one with the largest log p(codes | words), if all are equally likely before.  This can name
-new combinations better than "image first", whose grasp of which words follow each other may win
-over the image.
+A model of images given texts can also caption an image: by Bayes' rule, the best of several
+captions that are equally likely a priori is the one with the largest log p(codes | words).  For new
+combinations this can be better than "image first", which may write a familiar caption instead of
+the one that the image shows.
 
-Words and codes are different numbers of one vocabulary: the words are 0 ... W - 1, the codes W ...
-W + K - 1, and W + K is a start symbol.  At the place of a word only words have a probability, and
-at the place of a code only codes.  A caption is padded to T words with PAD.  PAD is predicted like
-a word, and since each place has its own position vector, the model knows one PAD from another (the
-paper learns a PAD for each place).
+Words and codes share one vocabulary: the words are 0 ... W - 1, the codes W ... W + K - 1, and
+W + K is a start symbol.  At the place of a word only words have a probability, and at the place of
+a code only codes.  A caption is padded to T words with PAD.  PAD is predicted like a word.  Since
+each place has its own position vector, the model can tell one PAD from another (the paper learns a
+separate PAD for each place).
 
 Both parts are predicted in training.  The loss is a weighted sum of the mean cross-entropy of the
 words and that of the codes, with the weights 1/8 and 7/8 of the paper, because images are what the
 model is for.  With the image first it is the other way round.
 
     temperature    logits / temperature: below 1, likely symbols become likelier
-    top_k          only the k likeliest symbols are drawn; top_k = 1 is greedy
+    top_k          only the k likeliest symbols can be drawn; top_k = 1 is greedy
 
-Places.  The position vector of a code is the sum of one for its row and one for its column (as in
-the paper), so that neighbours above each other have something in common.
+Positions.  The position vector of a code is the sum of one vector for its row and one for its
+column (as in the paper), so that codes of one row, or of one column, have something in common.
 
 Start.  ``start_at_codebook`` gives codes that look alike similar vectors, so that a red edge and an
-orange edge do not begin as two unrelated symbols.  (differs: in the paper, all vectors start at
-random.)
+orange edge do not begin as two unrelated symbols.
+
+differs: in the paper all vectors start at random, and its 64 layers save time by sparse attention,
+along rows, along columns or within a window; here every symbol attends to all symbols before it.
 
 Read first: vq_vae.py, sequence/gpt.py.
 Shapes: B examples, T words of W, N codes of K, S = T + N symbols, E width.
@@ -67,10 +69,10 @@ class TextAndGridPositions(Module):
     """Adds a learned vector for each place: one per word, and for each code the sum of one per row
     and one per column of its grid. It takes the place of LearnedPositions in a GPT.
 
-    They start from N(0, 0.1²). With the 0.02 of GPT the first few hundred steps, in a training as
-    short as that of demo 24, would go by before attention finds the neighbours of a code.
+    They start from N(0, 0.1²). With the 0.02 of GPT, attention would need a few hundred steps to
+    find the neighbours of a code, which is too many for a training as short as that of demo 24.
 
-    The input of place t is symbol t - 1, and the GPT predicts symbol t from it; the positions are
+    The input at place t is symbol t - 1, and the GPT predicts symbol t from it. The positions are
     those of the predicted symbols.
     """
 
@@ -122,9 +124,9 @@ class DALLE(Module):
 
     def start_at_codebook(self, codebook: ArrayLike, std: float = START) -> None:
         """Start the vectors of the codes at a random projection of what the codes look like,
-        ``codebook`` (K, ...), such as ImageCodes.codebook(). Codes that look alike then begin with
-        similar vectors, and what is learned about one of them holds for the others. std: the
-        standard deviation of the new vectors."""
+        ``codebook`` (K, ...), such as ImageCodes.codebook(). Codes that look alike then start with
+        similar vectors, so what the model learns about one of them also holds for the others. std:
+        the standard deviation of the new vectors."""
         std = finite(std, "DALLE.start_at_codebook: std", above=0)
         values = batch(codebook, "DALLE.start_at_codebook: codebook")
         looks = Tensor(bare(values)).numpy().astype(np.float64)
@@ -202,8 +204,9 @@ class DALLE(Module):
         """Draw the second part, given the first: codes (B, N) for words (B, T), or with the image
         first words (B, T) for codes (B, N). Returns a bare array of int64.
 
-        temperature, top_k: see above. cached: with the cache of keys and values; without it, the
-        whole sequence runs through the network again for each symbol, with the same result.
+        temperature, top_k: see the top of this file. cached: keep the keys and values of earlier
+        symbols; without this cache the whole sequence runs through the network again for each
+        symbol, with the same result.
         """
         temperature = finite(temperature, "DALLE.sample: temperature", above=0)
         if top_k is not None:
@@ -252,8 +255,8 @@ class DALLE(Module):
 
     def numbers(self, values: Any, what: str, count: int, length: int) -> Array:
         """Whole numbers (B, length) below ``count``, on the device of the weights. A number out of
-        range is an error on the host. On a GPU it becomes one that the embedding does not know, so
-        that the result is NaN."""
+        range is an error on the host. On a GPU it becomes a number that is outside the embedding
+        table, so that the result is NaN."""
         array = numbers_in(values, what, count, length)
         xp = array_module(bare(self.gpt.embed.weight))
         array = from_host(xp, array).astype(np.int64)

@@ -3,37 +3,38 @@
     discrete VAE    q(k|x) = softmax(encoder(x)),  y ~ Gumbel-softmax     Ramesh et al. 2021,
                     L = -log p(x|y) + β KL(q || uniform)                  section 2.1
     VQ-VAE          k = the code nearest to encoder(x)                    van den Oord et al. 2017
-                    L = error / 2 σ² + codebook loss + commitment loss
+                    L = mean (x - decoder(e_k))² / 2 σ² + codebook loss + commitment loss
 
-A pixel is a poor word: an image has too many of them, and most of their detail is noise.  Both
-models learn a vocabulary of K codes, where a code stands for a patch of the image.  The encoder
-reads an image as N codes, and the decoder draws it from them.  A GPT can then learn to write
-images, since N codes are a short text (dalle.py).
+x is the image and q the distribution of the code k of one patch; y is a mixture of the codes, and
+e_k is a vector of the codebook.  Pixels are a poor alphabet for a GPT: an image has too many, and
+most of their detail is noise.  Both models learn a vocabulary of K codes, each of which stands for
+a kind of patch.  The encoder turns an image into N codes, and the decoder draws it from them.  A
+GPT can then learn to write images, since N codes are a short text (dalle.py).
 
 The choice of a code has no gradient.  The discrete VAE replaces it by Gumbel-softmax
-(nn/gumbel.py): in training, the decoder gets a mixture of codes that comes closer to a single one
-as the temperature τ falls to 1/16 (``falling_tau``).  After training, the code of a patch is the
-one with the largest logit.  VQ-VAE chooses the nearest vector of a codebook, and passes the
+(nn/gumbel.py): in training, the decoder gets a mixture of codes, which comes closer to a single
+code as the temperature τ falls to 1/16 (``falling_tau``).  After training, the code of a patch is
+the one with the largest logit.  VQ-VAE chooses the nearest vector of a codebook, and passes the
 gradient straight through (nn/vector_quantizer.py).
 
     KL(q || uniform) = Σ_k q_k log q_k + log K                       per code, in nats
 
-The KL with its weight β holds the distribution of each code near the uniform one.  A large β, 6.6
-in DALL-E, keeps the codes random for longer and so leads to the use of more of them; the paper
-observed that, and the full page of demo 24 measures it.
+The KL term keeps the distribution of each code close to the uniform one, as strongly as its weight
+β says.  The paper reports that a large β, 6.6 in DALL-E, leads to the use of more codes; it keeps
+the choices random for longer.  The full page of demo 24 measures this.
 
-``start_at_patches`` gives each code a patch of the data to start from.  Without it, most codes do
-not come into use in a training as short as that of demo 24: all codes begin alike, a few of them
-win the blank patches and the edges, and the others get hardly any gradient.
+``start_at_patches`` gives each code a patch of the data to start from.  Without it, a training as
+short as that of demo 24 leaves most codes unused: all codes start almost equal, a few of them win
+the blank patches and the edges, and the others get hardly any gradient.
 
-The convolutions next to the choice of the code are 1 x 1, as in the paper: a code is then chosen,
-and drawn, without a look at the neighbours' codes.  Between these and the pixels there are
-``blocks`` residual blocks of 3 x 3 convolutions, so the encoder knows the surroundings of a patch,
+The convolutions next to the choice of the code are 1 x 1, as in the paper: no code is chosen or
+decoded by looking at neighbouring codes.  Between these convolutions and the pixels there are
+``blocks`` residual blocks of 3 x 3 convolutions, so the encoder sees the surroundings of a patch,
 and the decoder can join patches without a seam.  With blocks = 0, a code depends on its own patch
-alone; for drawings of flat colours that is enough, and it takes less than half the time.
+alone.  This is enough for drawings in flat colours, and takes less than half the time.
 
-differs: pixels have a normal distribution with a fixed σ, and a squared error; the paper has the
-logit-Laplace distribution.  The networks are far smaller, and the paper needs no special start.
+differs: p(x|y) is a normal distribution with a fixed σ, which gives a squared error; the paper uses
+the logit-Laplace distribution.  The networks are far smaller, and the paper needs no special start.
 
 Read first: vae.py, nn/gumbel.py, nn/vector_quantizer.py.   Read next: dalle.py.
 Shapes: images (B, C, H, W), in [-1, 1]; patches of P x P pixels; K codes; N = (H / P)(W / P) codes
@@ -143,7 +144,7 @@ class ImageCodes(Module):
         self.decoder = PatchDecoder(channels, self.patch_size, features, blocks)
 
     def forward(self, images: Examples) -> Tensor:
-        """The images drawn again from their codes: (B, C, H, W)."""
+        """The images encoded and decoded again: (B, C, H, W)."""
         return self.images_of(self.codes_of(images))
 
     def codes_of(self, images: Examples) -> Array:
@@ -159,8 +160,8 @@ class ImageCodes(Module):
         return xp.where(valid[:, None], codes, -1)
 
     def images_of(self, codes: ArrayLike) -> Tensor:
-        """Codes (B, N) as images (B, C, H, W). IndexError for a number that is no code; on a GPU
-        its image is NaN."""
+        """Codes (B, N) as images (B, C, H, W). IndexError for a number that is not a code; on a GPU
+        its image is NaN instead."""
         name = f"{type(self).__name__}.images_of: codes"
         numbers = numbers_in(codes, name, self.codes, self.tokens)
         xp = array_module(bare(next(self.parameters())))
@@ -226,10 +227,10 @@ class DiscreteVAE(ImageCodes):
         self.from_codes = Conv2d(self.codes, features, 1)
 
     def start_at_patches(self, images: Examples) -> None:
-        """Start with codes that stand for ``codes`` different patches of these images: those whose
-        features h_k the encoder computes. The logits become -s/2 ||h - h_k||² up to a constant, so
-        the nearest of these patches is the likeliest code. s makes the two nearest codes differ by
-        about 2."""
+        """Start with codes that stand for ``codes`` different patches of these images. h_k are the
+        features that the encoder computes for these patches. The logits of a patch with features h
+        become -s/2 ||h - h_k||² up to a constant, so the nearest of them is the likeliest code. s
+        is chosen so that at h = h_k the logit of the next code is typically lower by 2."""
         x = self.images_in(images, "DiscreteVAE.start_at_patches: images")
         with no_grad():
             features = self.encoder(x).transpose((0, 2, 3, 1))  # (B, h, w, F)
@@ -275,7 +276,7 @@ class DiscreteVAE(ImageCodes):
         return bare(argmax(self.logits(x), axis=1)).astype(np.int64)
 
     def decode_codes(self, codes: Array) -> Tensor:
-        # A row of one_hot is NaN on a GPU if the number is no code.
+        # On a GPU a row of one_hot is NaN if the number is not a code.
         y = one_hot(Tensor(codes), self.codes).transpose((0, 3, 1, 2))  # (B, K, h, w)
         return self.decode_mixture(y.astype(self.from_codes.weight.dtype))
 
@@ -305,7 +306,7 @@ class VQVAE(ImageCodes):
         self.from_vectors = Conv2d(dim, features, 1)
 
     def vectors(self, images: Examples) -> Tensor:
-        """What the encoder says about each patch of images (B, C, H, W): (B, h, w, D)."""
+        """The vector of each patch of images (B, C, H, W), before quantisation: (B, h, w, D)."""
         x = self.images_in(images, "VQVAE.vectors: images")
         return self.to_vectors(self.encoder(x)).transpose((0, 2, 3, 1))
 

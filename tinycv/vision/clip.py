@@ -1,26 +1,27 @@
-"""CLIP: an image encoder and a text encoder with one space for both, and reranking by it.
+"""CLIP: an image encoder and a text encoder with one shared space, and reranking of samples by it.
 
     u = unit(W_I ConvNet(image)),   v = unit(W_T TextEncoder(text))   Radford et al. 2021, figure 3
     score(image, text) = u · v, a cosine                  trained by nn/contrastive.py
 
-CLIP judges how well an image fits a text without being told what a shape or a colour is.  DALL-E 1
-drew 512 images for a text and showed those with the best scores (Ramesh et al. 2021, section 2.6).
+W_I and W_T are linear maps, and unit(x) = x / |x|.  CLIP learns from pairs alone how well an image
+fits a text: nobody labels shapes or colours.  DALL-E 1 drew 512 images for a text and kept those
+with the best scores (Ramesh et al. 2021, section 2.6).
 
-What reranking can give.  Let each of N samples be right with probability p, independently.  At
+What reranking can gain.  Let each of N samples be right with probability p, independently.  At
 least one of them is right with probability 1 - (1 - p)^N, and no ranker can choose a right image
-where there is none:
+if there is none:
 
     share right after choosing 1 of N  ≤  mean over texts of 1 - (1 - p_text)^N    perfect ranker
 
-The mean is over the texts, because texts that a model never draws right gain nothing.  It is at
-most 1 - (1 - mean p)^N, since that function is concave.  A ranker that shares the errors of the
-generator chooses the image that looks right to it, and can even lose.
+The mean is over texts, because reranking gains nothing for a text that the model never draws right.
+It is at most 1 - (1 - mean p)^N, since this function of p is concave.  A ranker that shares the
+errors of the generator prefers its wrong images, and can even do worse than a random choice.
 
 differs: the image encoder is a small convolutional network; CLIP has a ResNet or a ViT.  The text
-vector is the mean of the tokens; CLIP takes the token of EOS.
+vector is the mean of the tokens; CLIP uses the token of EOS.
 
 Read first: convnet.py, sequence/text_encoder.py, nn/contrastive.py.
-Shapes: B images or texts, T words, E width of the shared space.
+Shapes: B images or texts, T words, E width of the shared space; K images to rank.
 """
 
 from __future__ import annotations
