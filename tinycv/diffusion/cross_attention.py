@@ -6,18 +6,20 @@
                           Rombach et al. 2022 ("Stable Diffusion"), section 3.3: in a U-Net
                           Chen et al. 2023 ("PixArt-α"): in a DiT, between self-attention and MLP
 
-Each place of the picture asks every word of the prompt, and takes over what fits.  The weights show
-where in the picture a word has its effect (``attention_maps``).  Cross-attention takes prompts of
-any length, and a place can read "small", "green" and "triangle" in different heads.
+LN is layer norm without parameters.  Each place z of the picture makes a query, which is compared
+with the keys of all words; the result is a mean of their values, weighted by the match.  The
+weights show where in the picture a word has its effect (``attention_maps``).  Cross-attention takes
+prompts of any length, and a place can read "small", "green" and "triangle" in different heads.
 
-The time, and the mean of the words, also set scale and shift of every norm (adaLN-Zero, dit.py), or
-are added in every residual block of the U-Net (unet.py).  So a network sees the whole prompt at
-once, too.  The output projection of cross-attention starts at 0, so every block starts as the
-identity.
+There is a second path.  The embedding of the time and the mean of the tokens are added.  Their sum
+sets the scales, shifts and gates of a DiT block (adaLN-Zero, dit.py), or is added in every residual
+block of the U-Net (unet.py).  So a network also sees the prompt as a whole.  The output projection
+of cross-attention starts at 0, so a DiT block still starts as the identity.
 
 differs: PixArt-α shares one modulation among all blocks and gives it the time alone; here each
-block has its own, as in DiT, and it takes the prompt as well.  The text encoder is small and is
-trained together with the network.
+block has its own, as in DiT, and it takes the prompt as well.  PixArt-α has no norm before
+cross-attention.  The U-Net of Stable Diffusion has cross-attention on the way down as well.  The
+text encoder is small and is trained together with the network.
 
 Read first: sequence/text_encoder.py, dit.py, unet.py.   Read next: guidance.py, text_to_image.py.
 Shapes: B images, C channels, N places (patches or pixels), D width, T words, H heads.
@@ -47,7 +49,8 @@ from tinycv.vision.vit import patchify, unpatchify
 
 
 class CrossAttention(Module):
-    """What places z (B, N, D) read in the tokens of a prompt (B, T, D). It starts as 0."""
+    """Cross-attention from places z (B, N, D) to the tokens of a prompt (B, T, D). Its output
+    starts as 0."""
 
     def __init__(self, dim: int, heads: int):
         dim, heads = whole("CrossAttention", 1, dim=dim, heads=heads)
@@ -93,8 +96,8 @@ class TextDiTBlock(Module):
         return z + gate2 * self.linear2(gelu(self.linear1(modulated(z, shift2, scale2)), "tanh"))
 
 
-# EDM's time, ln σ / 4, stays within ±1.6. The waves of an embedding tell apart times that differ by
-# about 1, so times are multiplied by this first. Without it, training is slower.
+# EDM's time, ln σ / 4, stays within ±1.6. The sines of the embedding separate times that differ by
+# about 1, so times are multiplied by this number first. Without it, training is slower.
 TIME_SCALE = 20.0
 
 
@@ -124,7 +127,8 @@ class TimeAndText(Module):
 
 
 class TextDenoiser(Module):
-    """What TextDiT and TextUNet share: they take images (B, C, H, W), times (B,) and prompts."""
+    """The base class of TextDiT and TextUNet, which take images (B, C, H, W), times (B,) and
+    prompts (B, T)."""
 
     channels: int
     embed: TimeAndText
@@ -211,8 +215,8 @@ class TextDiT(TextDenoiser):
         patch = channels * patch_size**2
         self.embed = TimeAndText(words, length, dim, dim, heads, text_depth)
         self.patch_embed = Linear(patch, dim)
-        # As large as the embedded patches, where ViT and GPT start at 0.02: at high noise a patch
-        # holds almost nothing but noise, and the positions must not drown in it.
+        # As large as the embedded patches (ViT and GPT start at 0.02): at high noise a patch is
+        # almost pure noise, in which smaller positions would drown.
         self.pos_embed = init.normal((1, (image_size // patch_size) ** 2, dim), std=0.5)
         self.blocks = [TextDiTBlock(dim, heads) for _ in range(depth)]
         self.modulation = zero_linear(dim, 2 * dim)
@@ -255,8 +259,8 @@ class PixelCrossAttention(Module):
 
 
 class TextUNet(TextDenoiser):
-    """A U-Net (unet.py) that reads a prompt: in the middle, and after each block on the way up, all
-    pixels attend to the words.
+    """A U-Net (unet.py) that reads a prompt. Cross-attention from all pixels to the words follows
+    the attention in the middle and each block on the way up.
 
     widths: the channels at each level, multiples of 4 and of heads. The image is cut into patches
     of patch_size and halved between levels. dim: the width D of a word. words, length, text_depth:

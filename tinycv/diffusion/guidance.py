@@ -1,4 +1,4 @@
-"""Classifier-free guidance: images that show their label more clearly, at the price of variety.
+"""Classifier-free guidance (CFG): images that show their label more clearly, but vary less.
 
     ε̃(x, c) = (1 + w) ε(x, c) - w ε(x)                               Ho & Salimans 2022, eq. 6
 

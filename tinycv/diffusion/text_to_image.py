@@ -1,5 +1,5 @@
-"""Text to image by diffusion: a prompt goes in, and the picture that it describes comes out
-(DALL-E 2, Imagen, Stable Diffusion).
+"""Text to image by diffusion (DALL-E 2, Imagen, Stable Diffusion): draws what a prompt describes,
+and edits or inpaints pictures by a prompt.
 
     loss      E |F(c_in x, c_noise, text) - target|²,  one text in ten replaced by "no text"
     sample    from noise to σ = 0 along D̃(x, σ, text) = (1 + w) D(x, σ, text) - w D(x, σ)
@@ -11,23 +11,25 @@ The parts have files of their own: the tokenizer (data/tokenizer.py), the text e
 (sequence/text_encoder.py), the network that reads its tokens (cross_attention.py), EDM (edm.py) and
 classifier-free guidance (guidance.py).  ``TextToImage`` holds them together.
 
+F is the network, and D the picture that it predicts in x; w is the strength of guidance.
+
 The noise levels of training.  ln σ ~ N(0.3, 1.5²), where EDM has N(-1.2, 1.2²) for photographs.  In
-a drawn scene a few large areas of one colour carry the meaning.  They stay visible under much
-noise, so the place and colour of an object are decided at noise levels that EDM's default seldom
-trains.  (Other data, other levels: Chen 2023 and Hoogeboom et al. 2023 find that larger images need
-more noise, for the same reason.)
+these drawings a few large areas of one colour carry the meaning.  They remain visible under strong
+noise, so the place and colour of a thing are decided at noise levels that EDM's default rarely
+trains.  (Chen 2023 and Hoogeboom et al. 2023 find for the same reason that larger images need more
+noise.)
 
-The ground of the pictures.  D = c_skip x + c_out F shrinks x towards 0 (edm.py).  If most pixels
-are black, and black is -1, then F has to bring them back, by an amount that differs at every σ.  So
-the network sees x - centre, with the black of the ground as the centre: then F has to return only
-the things.  Because a = 1 in EDM, this shift is exact: D(x) = centre + D'(x - centre).
+The background.  D = c_skip x + c_out F shrinks x towards 0 (edm.py).  If most pixels are black, and
+black is -1, then F has to restore them, by an amount that differs at every σ.  So the network gets
+x - centre, where centre is the black of the background: then F only has to add the things.  EDM
+adds noise without scaling the picture, so this shift is exact: D(x) = centre + D'(x - centre).
 
-How far an edit goes is σ_0.  Little noise keeps the picture and can change only details; much noise
-leaves only the prompt.
+σ_0 sets how far an edit goes.  Little noise keeps the picture and can change only details; strong
+noise leaves only the prompt.
 
 differs: Imagen and DALL-E 2 enlarge a small picture by further diffusion models, and Stable
-Diffusion works on the codes of a VAE (latent.py).  Here a picture is small, and its pixels are
-predicted at once.
+Diffusion works on the codes of a VAE (latent.py).  Here the pictures are small, and the network
+predicts their pixels directly.
 
 Read first: edm.py, guidance.py, cross_attention.py.
 Shapes: B pictures (B, C, H, W) with pixels from -1 to 1; texts: B strings, or ids (B, T).
@@ -77,9 +79,9 @@ class Tokenizer(Protocol):
 class TextToImage(Module):
     """A network that reads prompts, with the tokenizer of its prompts.
 
-    network: TextDiT or TextUNet. sigma_data: the standard deviation of the pixels, which go from -1
-    to 1. centre: the pixel that the network sees as 0, such as -1 for drawings on black. mean, std:
-    of ln σ in training. sigma_min, sigma_max: the noise levels of sampling.
+    network: TextDiT or TextUNet. centre: the pixel value that the network gets as 0, such as -1 for
+    drawings on black. sigma_data: the root mean square of pixel - centre; pixels go from -1 to 1.
+    mean, std: of ln σ in training. sigma_min, sigma_max: the noise levels of sampling.
     """
 
     def __init__(
@@ -132,8 +134,8 @@ class TextToImage(Module):
         )
 
     def denoiser(self, texts: Texts, w: float = 2.0) -> Denoiser:
-        """D̃(x, σ), the guided picture in x for these texts, clipped to -1 ... 1. w: the strength of
-        guidance."""
+        """D̃(x, σ), the guided prediction of the picture in x for these texts, clipped to -1 ... 1.
+        w: the strength of guidance."""
         denoise_centred = edm_denoiser(self.network, self.sigma_data)
 
         def denoise(x: Examples, sigma: Times, ids: Ids) -> Examples:
@@ -197,8 +199,8 @@ class TextToImage(Module):
         return sample(self.step(texts, w, sampler), start, times)
 
     def attention_maps(self, texts: Texts, x: Examples, sigma: Times) -> list[Tensor]:
-        """How much each place of the noised pictures x (B, C, H, W) reads each word, (B, H, N, T)
-        for each cross-attention of the network. sigma: the noise level of x."""
+        """How much each place of the noised pictures x (B, C, H, W) attends to each word: one
+        (B, heads, N, T) for each cross-attention of the network. sigma: the noise level of x."""
         level, column = noise_levels(sigma, x, "TextToImage")
         _, _, c_in = preconditioning(column, self.sigma_data)
         c_noise = ops.log(Tensor(level)) / 4

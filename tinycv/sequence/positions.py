@@ -1,5 +1,5 @@
-"""Positional encodings, sinusoidal and learned: they write into each token where it stands, because
-attention treats its tokens as a set.
+"""Positional encodings, sinusoidal and learned: they add to each token the information where it is,
+because attention treats its tokens as a set.
 
     PE(pos, 2i)   = sin(pos / 10000^(2i/d))                         Vaswani et al. 2017, section 3.5
     PE(pos, 2i+1) = cos(pos / 10000^(2i/d))
@@ -16,11 +16,11 @@ well (ibid., table 3, row E).  ViT has a table too, named as in its paper: visio
 The patches of an image or of a video have a position on each of several axes.  Factorised positions
 treat each axis by itself:
 
-    sinusoidal   [PE(time); PE(row); PE(column)]          the width is shared out among the axes
+    sinusoidal   [PE(time); PE(row); PE(column)]          the width is divided among the axes
     learned      time[t] + row[r] + column[c]             one table per axis, and their sum
 
-So a video of 8 x 4 x 4 tokens needs 8 + 4 + 4 vectors instead of 128, and what is learned about a
-row is known at every time.
+So learned positions of a video of 8 x 4 x 4 tokens need 8 + 4 + 4 vectors instead of 128, and what
+is learned about a row holds at every time.
 
 Read first: attention.py.   Read next: transformer.py, rotary.py.
 Shapes: B batch, T tokens, E width; N = the product of the sides of a grid, such as frames, rows and
@@ -120,8 +120,9 @@ def grid_positions(grid: tuple[int, ...]) -> np.ndarray:
 def angles_of(places: np.ndarray, width: int, base: float = 10000.0) -> np.ndarray:
     """The angles (T, width / 2) of places (T, axes), in radians.
 
-    The pairs are shared evenly among the axes, and the first axes get one more each if they do not
-    divide. An axis with n pairs has the frequencies base^(-i/n), i = 0 ... n - 1.
+    The width / 2 pairs of sine and cosine are divided evenly among the axes; any pairs left over go
+    to the first axes, one each. An axis with n pairs has the frequencies base^(-i/n), i = 0 ...
+    n - 1, which are those of PE with d = 2 n.
     """
     axes, parts = places.shape[1], []
     for axis in range(axes):

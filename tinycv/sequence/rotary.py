@@ -4,18 +4,18 @@ products depend on the distance alone.
     (x_2i + j x_2i+1) e^(j p θ_i),   θ_i = 10000^(-2i/D)     Su et al. 2021 (RoFormer), section 3.2
     ⟨rotary(q, m), rotary(k, n)⟩ depends on q, k and m - n only
 
-Each pair of numbers of a query or key is a point in the plane, a complex number.  A token at the
-position p is turned by the angle p θ_i.  The product of a query at m and a key at n sees only the
-difference of both angles, (m - n) θ_i.  So a head learns "two tokens to the left" once, for all
-places, and the lengths of q and k do not change.  Nothing is added to the tokens, and the values
-are not rotated.
+j is the imaginary unit.  Each pair of numbers of a query or key is a point in the plane, written as
+a complex number.  At position p this point is rotated by the angle p θ_i.  The product of a query
+at m and a key at n depends only on the difference of the two angles, (m - n) θ_i.  So a head learns
+"two tokens to the left" once, for all places, and the lengths of q and k do not change.  Nothing is
+added to the tokens, and the values are not rotated.
 
 Axial rotary is for images and videos, whose tokens have a position on each of several axes, such as
-time, row and column.  The pairs are shared out among the axes, and those of one axis turn with its
-coordinate.  The products then depend on the offset along each axis.
+time, row and column.  The pairs are divided among the axes, and the pairs of an axis rotate with
+its coordinate.  The products then depend on the offset along each axis.
 
-The frequencies θ_i are those of the sinusoidal encoding.  ``base`` is their 10000: positions on a
-small grid use a smaller one, or else most pairs would hardly turn.
+The frequencies θ_i are those of the sinusoidal encoding.  ``base`` is the 10000 of the formula.  On
+a small grid a smaller base is better, because with 10000 most pairs hardly rotate.
 
 Read first: positions.py, attention.py.
 Shapes: B batch, H heads, T tokens, D width of a head, an even number; E = H D.
@@ -38,10 +38,10 @@ from tinycv.sequence.positions import angles_of, coordinates_of
 def rotary(x: Tensor, positions: ArrayLike, base: float = 10000.0) -> Tensor:
     """Rotate x, queries or keys (B, H, T, D), by the positions of their tokens.
 
-    positions: (T,) numbers, or (T, axes) for tokens on a grid (``grid_positions``). Among several
-    axes the D / 2 pairs are shared evenly; the first axes get one more each if they do not divide.
-    Returns (B, H, T, D). Any number of axes may stand before T.
-    differs: pairs are neighbours, as in the paper; some libraries pair i with i + D / 2.
+    positions: (T,) numbers, or (T, axes) for tokens on a grid (``grid_positions``). The D / 2 pairs
+    are divided evenly among the axes; any pairs left over go to the first axes, one each.
+    Returns (B, H, T, D). Any number of axes may come before T.
+    A pair is two neighbouring numbers, as in the paper; some libraries pair i with i + D / 2.
     """
     cosine, sine = rotary_table(x, positions, base)  # (T, D / 2)
     first, second = x[..., 0::2], x[..., 1::2]  # (B, H, T, D / 2)

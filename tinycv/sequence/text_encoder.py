@@ -4,19 +4,19 @@ models and CLIP.
     z = embed(ids) + positions                                                       (B, T, E)
     tokens = LN(blocks(z)),  self-attention without a causal mask
 
-A diffusion model reads a prompt through these tokens: each place of the picture attends to them
-(cross-attention).  In "a red circle left of a blue square" the
-self-attention can write into the token of "circle" that it is the red one.  The mean of the tokens
-(``pooled``) stands for the whole prompt.
+LN is layer norm.  A diffusion model reads a prompt through these tokens: each place of the picture
+attends to them (cross-attention).  In "a red circle left of a blue square", self-attention can
+write into the token of "circle" that this circle is red.  The mean of the tokens (``pooled``)
+stands for the whole prompt.
 
-Prompts have different lengths, so short ones are filled up with PAD.  No query may look at PAD, the
-mean leaves PAD out, and its result is 0.  A row of PAD alone means "no text", which
-classifier-free guidance needs (diffusion/guidance.py).  Its first PAD stays visible, and its row of
-the table is learned as the token of "no text".
+Prompts have different lengths, so short ones are padded with PAD.  No token attends to PAD, the
+mean leaves PAD out, and the output at PAD is 0.  A row of PAD alone means "no text", which
+classifier-free guidance needs (diffusion/guidance.py).  In such a row the first PAD is not masked,
+so the vector that the embedding learns for PAD is the token of "no text".
 
-differs: DALL-E 2 (Ramesh et al. 2022) and Stable Diffusion (Rombach et al. 2022) take large text
-encoders, which have been trained on far more text than there are captions.  This one starts from
-random weights and is trained together with the model that reads it.
+differs: Stable Diffusion uses the text encoder of CLIP, and Imagen that of the language model T5
+(Saharia et al. 2022); both are large, trained in advance, and frozen.  This one starts from random
+weights and is trained together with the model that reads it.
 
 Read first: transformer.py, masks.py, data/text.py.
 Shapes: B texts, T words, E width, V number of words.
@@ -67,13 +67,13 @@ class TextEncoder(Module):
         """ids (B, T) integers. Returns (B, T, E), which is 0 where ``mask_of`` is False."""
         mask = self.mask_of(ids)  # (B, 1, 1, T)
         real = mask[:, 0, 0, :, None]  # (B, T, 1)
-        # Selected away rather than multiplied by 0: what stands at PAD then reaches nothing.
+        # Selected away, not multiplied by 0: 0 * NaN is NaN, so a product could let PAD leak.
         z = where(real, self.position(self.embed(ids)), 0.0)  # (B, T, E)
         return where(real, self.blocks(z, mask), 0.0)
 
     def mask_of(self, ids: Ids) -> Array:
-        """bool (B, 1, 1, T): True where a query may look, which is at every word that is not PAD,
-        and at the first PAD of a text of PAD alone."""
+        """bool (B, 1, 1, T): True for the tokens that a query may attend to, which are all words
+        but PAD, and the first PAD of a row of PAD alone."""
         check_ids(ids, "TextEncoder: ids")
         mask = padding_mask(ids, PAD)
         xp = array_module(mask)

@@ -1,16 +1,15 @@
-"""Tubelets: spacetime patches of a video, small boxes of t frames x h x w pixels, which become the
-tokens of a Transformer.
+"""Tubelets, the spacetime patches of a video: boxes of t frames x h x w pixels, which become the
+tokens of a Transformer (ViViT, Sora).
 
     video (B, T, C, H, W)  ->  tokens (B, N, C t h w),   N = (T / t) (H / h) (W / w)
                                              Arnab et al. 2021 (ViViT), section 3.2
 
-ViT cuts an image into squares.  A video is cut in the same way along a third axis, time.  A token
-then holds a little motion: with t = 2 it sees a ball in two successive frames, and a linear
-projection can already read a velocity from it.  Sora calls these boxes spacetime patches (Brooks et
-al. 2024), and cuts a compressed video into them.  The tokens are a plain sequence, so one
-Transformer reads videos of any length and size; what it needs besides is the place of each box in
-time, height and width (``tubelet_grid`` here, and the positions in sequence/positions.py and
-sequence/rotary.py).
+ViT cuts an image into squares.  A video is also cut along a third axis, time.  A token then
+contains a little motion: with t = 2 it shows a ball in two successive frames, and a linear
+projection can already read a velocity from it.  Sora calls these boxes spacetime patches, and cuts
+a compressed video into them (Brooks et al. 2024).  The tokens are a plain sequence, so one
+Transformer reads videos of any length and size.  It also needs the place of each box in time,
+height and width (``tubelet_grid`` here; sequence/positions.py and sequence/rotary.py).
 
 Read first: vit.py, whose ``patchify`` is the case of one frame.
 Shapes: B videos, T frames, C channels, H x W pixels; (t, h, w) the sides of a tubelet; N tubelets.
