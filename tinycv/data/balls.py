@@ -1,17 +1,19 @@
 """Bouncing balls: an exact simulator of hard balls in a box, drawn as videos with captions.
 
-    free flight      x(t) = x + v t
+    free flight      x(t) = x(0) + v t
     a wall           the velocity across the wall changes its sign
     two balls        v_1 + J/m_1 n,  v_2 - J/m_2 n,   J = 2 ⟨v_2 - v_1, n⟩ / (1/m_1 + 1/m_2)
                      n: the unit vector from ball 1 to ball 2, at the moment when they touch
 
-This is a world with laws, for models of video: whether a film obeys the laws can be measured.
-Nothing loses energy, and only walls change the momentum of all balls together.
+This is a data set for video models in which the laws of motion are known.  So a demo can measure
+whether a generated film obeys them.  m_1, m_2 are the masses of two balls and v_1, v_2 their
+velocities; J is the impulse that they exchange.  No collision loses energy, and only the walls
+change the total momentum.
 
-The simulation is event driven.  Most simulators take many small steps and let the balls overlap a
-little before they notice a collision.  Here the time of the next collision is the root of a linear
-equation (a wall) or of a quadratic one (two balls), so all balls fly to exactly this moment, the
-velocities change, and the next collision is looked for.  Energy and momentum are kept up to
+The simulation is event driven.  Many simulators take small steps and let the balls overlap a little
+before they notice a collision.  Here the time of the next collision is the root of a linear
+equation (a wall) or of a quadratic one (two balls).  All balls fly to exactly this moment, the
+velocities change, and the search for the next collision starts.  Energy is conserved up to
 rounding, and a film that runs backwards obeys the same laws.
 
     start = random_balls(100, np.random.default_rng(0))
@@ -43,12 +45,13 @@ SPEED, RADIUS = (0.4, 1.6), (1.5, 2.5)  # by default: pixels per frame along eac
 MOST_BALLS, MOST_SIDE = 16, 1024
 MOST_EVENTS = 100_000  # collisions in one film; more are a mistake
 TRIES = 1000  # places drawn for balls before the box counts as full
+CHUNK = 1024  # images drawn at a time
 
 SPEEDS = ("slow", "fast")
 DIRECTIONS = ("right", "down", "left", "up")  # clockwise, by quarters of a turn
 RANGE_OF = {"slow": (0.4, 0.8), "fast": (1.2, 1.6)}  # pixels per frame, of captioned balls
 SLOWER_THAN = 1.0  # a ball that is slower than this counts as slow
-SPREAD = np.pi / 9  # a captioned ball flies up to 20 degrees beside the direction of its caption
+SPREAD = np.pi / 9  # a captioned ball flies within 20 degrees of the direction of its caption
 CHINESE = {
     "slow": "慢",
     "fast": "快",
@@ -159,7 +162,7 @@ class Balls:
         )
 
     def backwards(self) -> Balls:
-        """The last moment with all velocities turned round: a start for the film that runs
+        """The last moment with all velocities reversed: the start of the film that runs
         backwards."""
         last = self.moments(slice(-1, None))
         return replace(last, velocity=-last.velocity, bounced=None)
@@ -178,8 +181,8 @@ def random_balls(
     radius: tuple[float, float] = RADIUS,
     density: float = 1 / np.pi,
 ) -> Balls:
-    """The starts of n films: places, speeds and radii are uniform. Balls do not overlap, nor do
-    they reach into a wall.
+    """The starts of n films: places, speeds and radii are uniform. Balls do not overlap each other
+    or a wall.
 
     axes: 1, along a line, or 2. speed: the range along each axis, in pixels per frame; both signs
     are equally likely. radius: its range. The mass is density times the area of the disc; by
@@ -206,8 +209,8 @@ def random_balls(
 def _places(
     radii: np.ndarray, box: tuple[int, int], axes: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random places (N, K, D) of balls with these radii (N, K), which do not overlap. Places are
-    drawn again, for the films where balls overlap, until there are none."""
+    """Random places (N, K, D) of balls with these radii (N, K). Films in which balls overlap are
+    drawn again until there are none."""
     size = _size(box, axes)  # (D,)
     if radii.size and 2 * radii.max() >= min(box):
         raise ValueError(
@@ -250,7 +253,7 @@ def simulate(balls: Balls, frames: int) -> Balls:
     size = _size(balls.box, balls.axes)
     x, v = balls.position[:, -1].copy(), balls.velocity[:, -1].copy()  # (N, K, D)
     r = balls.radius[..., None]
-    # Rounding may leave a ball that touches a wall, or another ball, a little too far.
+    # 1e-9: rounding may let a ball that touches a wall or another ball overlap it a little.
     if (x < r - 1e-9).any() or (x > size - r + 1e-9).any() or _overlap(x, r[..., 0] - 1e-9).any():
         raise ValueError(
             "simulate: balls overlap each other, or a wall of the box, at the start; they may touch"
@@ -274,8 +277,8 @@ def _fly(
     """Moves all balls by one frame, in place, from collision to collision. Returns the number of
     collisions of each ball, (N, K)."""
     bounced = np.zeros(radius.shape, np.int64)
-    left = np.ones(len(x))  # of the frame, per film
-    films = np.arange(len(x))  # that still have a part of the frame to go
+    left = np.ones(len(x))  # the part of the frame that is left, per film
+    films = np.arange(len(x))  # the films in which a part of the frame is still left
     for _ in range(MOST_EVENTS):
         if not len(films):
             return bounced
@@ -334,7 +337,7 @@ def _reflect(
     event: np.ndarray,
     bounced: np.ndarray,
 ) -> None:
-    """Balls that have reached a wall fly back. event: ball times D plus axis."""
+    """Balls that have reached a wall fly back, in place. event: ball * D + axis."""
     ball, axis = np.divmod(event, len(size))
     forwards, r = v[films, ball, axis] > 0, radius[films, ball]
     x[films, ball, axis] = np.where(forwards, size[axis] - r, r)  # exactly at the wall
@@ -350,8 +353,8 @@ def _collide(
     event: np.ndarray,
     bounced: np.ndarray,
 ) -> None:
-    """Two balls that touch exchange the impulse J n of the formula above. event: the number of the
-    pair."""
+    """Two balls that touch exchange the impulse J n of the formula at the top of this file. event:
+    the number of the pair."""
     for number_of_pair, (i, j) in enumerate(combinations(range(mass.shape[1]), 2)):
         here = films[event == number_of_pair]
         d = x[here, j] - x[here, i]
@@ -409,9 +412,6 @@ def draw_discs(centres: np.ndarray, radius: np.ndarray, box: tuple[int, int]) ->
             cover = (0.5 + radius[part, ball, None, None] - distance).clip(0, 1)
             images[part] += cover.astype(np.float32)
     return images.clip(0, 1)
-
-
-CHUNK = 1024  # images drawn at a time
 
 
 # ── captions ─────────────────────────────────────────────────────────────────────────────────────
@@ -485,8 +485,8 @@ def captioned_balls(
     box: tuple[int, int] = (16, 16),
     radius: tuple[float, float] = RADIUS,
 ) -> Balls:
-    """One ball for each motion, in the plane, whose start its caption describes: slow balls make
-    0.4 to 0.8 pixels per frame, fast ones 1.2 to 1.6, up to 20 degrees beside their direction."""
+    """One ball for each motion, in the plane, whose start fits the caption: slow balls move 0.4 to
+    0.8 pixels per frame, fast ones 1.2 to 1.6, within 20 degrees of the direction."""
     motions = list(motions) if isinstance(motions, (list, tuple)) else motions
     if not isinstance(motions, list) or not all(isinstance(m, Motion) for m in motions):
         raise TypeError(

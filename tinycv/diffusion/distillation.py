@@ -10,15 +10,16 @@ its guidance built in (Meng et al. 2023; latent consistency models, Luo et al. 2
     loss = E |f_θ(x, σ_n) - f_θ⁻(x̂, σ_{n+1})|²                            definition 1, algorithm 2
     θ⁻ = μ θ⁻ + (1 - μ) θ                     the target: a moving average, without a gradient
 
-The sampler of edm.py follows an ODE from noise to an image.  All points of one path end at one
-image, and f is meant to return this image at once, from any point of the path.  The loss compares f
-at two neighbouring points of a path.  At the last level f returns x itself; this boundary condition
-rules out the trivial solution that f is constant, and from there the right values spread, level by
-level, to more and more noise.  (It is temporal-difference learning: f is corrected towards its own
-value one step later.)
+F is the student's network with the weights θ, σ_d the standard deviation of the data, and μ the
+decay.  The sampler of edm.py follows an ODE from noise to an image.  All points of one path end at
+the same image, and f is meant to return this image at once, from any point of the path.  The loss
+compares f at two neighbouring points of a path.  At the last level f returns x itself.  This
+boundary condition rules out the trivial solution that f is constant, and from there the right
+values spread, level by level, to more and more noise.  (This is like temporal-difference learning:
+f is corrected towards its own value one step later.)
 
-Guidance takes two passes of the teacher at each step.  If the teacher is already guided, the
-student learns the paths of the guided sampler, and needs one pass without any guidance.
+Guidance needs two passes of the network at each step.  If the teacher is guided, the student learns
+the paths of the guided sampler, and needs only one pass per step.
 
 With a perfect f one step is enough.  Otherwise more steps can help: new noise of a lower level is
 added to the image, and f removes it (algorithm 1).
@@ -138,7 +139,7 @@ def consistency_loss(
     *condition: Any,
     levels: Sequence[float],
 ) -> Tensor:
-    """The mean squared difference of f at a noised image and ``target`` one step further down
+    """The mean squared difference between f at a noised image and ``target`` one step further down
     (definition 1 of the paper with d = squared error and λ = 1). No gradient reaches the target.
 
     f, target: consistency functions. step: (x, σ (B,), lower (B,), *condition) -> x at the level
@@ -189,8 +190,8 @@ def consistency_sigmas(
     """The steps + 1 noise levels of a sampler with ``consistency_step``: ``steps`` of them from
     sigma_max down, as far apart as those of ``edm_sigmas`` on the way to ``lowest``, and 0.
 
-    lowest: best about σ_d. The content of an image is decided above it; new noise of a lower level
-    would only have to be removed again.
+    lowest: σ_d is a good value. The content of an image is decided above this level; new noise of a
+    lower level would only have to be removed again.
     """
     steps = size(steps, "consistency_sigmas: steps", 1)
     lowest = finite(lowest, "consistency_sigmas: lowest", above=0)

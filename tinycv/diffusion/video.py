@@ -1,31 +1,32 @@
-"""Video diffusion by a Transformer over spacetime patches (VideoDiT): the idea of Sora.
+"""Video diffusion by a Transformer over spacetime patches (VideoDiT), the architecture of Sora.
 
     z = W patches(x) + W_c patches(given, seen) + PE(time, row, column)
     z = DiT blocks (z, e),   e = embedding of the noise level + text
     D(x; σ) = c_skip x + c_out unpatches(head(z))                              EDM (edm.py)
 
 A video is cut into boxes of a few frames, rows and columns (tubelets; Arnab et al. 2021).  Each box
-becomes a token, and a DiT denoises all tokens of the video together.  Positions are computed from
-time, row and column, not learned, so one network takes videos of any length, height and width
-(Brooks et al. 2024, "Video generation models as world simulators").  It denoises pixels, or the
-codes of a VAE that encodes each frame by itself; a code is a frame of 1 x 1 pixels with many
-channels.
+becomes a token, and a DiT denoises all tokens of the video together, as in Sora (Brooks et al.
+2024, "Video generation models as world simulators").  Positions are computed from time, row and
+column, not learned, so one network takes videos of any length, height and width.  It denoises
+pixels, or the codes of a VAE that encodes each frame by itself; a code is a frame of 1 x 1 pixels
+with many channels.  W and W_c are linear maps; the other symbols are explained below.
 
-Attention between N tokens costs N².  ``attention`` says which tokens may look at each other:
+Attention between N tokens costs N².  ``attention`` says which tokens attend to each other:
 
-    "joint"        each token at all tokens
-    "factorised"   space, then time: block 0 attends among the tokens of a frame, block 1 among the
-                   tokens at one place, block 2 among those of a frame again, and so on
-    "frames"       among the tokens of a frame only: a control, in which no frame sees another
+    "joint"        all tokens of the video
+    "factorised"   space, then time: in block 0 the tokens of a frame, in block 1 the tokens at one
+                   place in all frames, in block 2 those of a frame again, and so on
+    "frames"       only the tokens of a frame: a control, in which no frame can see another one
 
 differs: in the factorised model of Arnab et al. (their model 3) every block has both attentions.
-Here blocks take turns, so all three choices have the same parameters.
+Here blocks alternate (as in Latte, Ma et al. 2024), so all three choices have the same parameters.
 
-Conditions.  Known frames are given as additional channels: the video with zeros in place of unknown
-frames, and a mask that is 1 in known frames.  A text adds the mean of its tokens to e.  If training
-drops a condition in some examples, the same network also works without it (guidance.py).  For a
-video longer than those of training, the last frames are given, the network predicts what follows,
-and the window slides on (``VideoDiffusion.extend``).
+Conditions.  Known frames (``given``) are additional channels: the video with zeros in place of
+unknown frames, and a mask (``seen``) that is 1 in known frames.  A text adds the mean of its tokens
+to e; unlike TextDiT there is no cross-attention.  If training drops a condition in some examples,
+the same network also works without it (guidance.py).  To make a video longer than those of
+training, the last frames are given, the network predicts what follows, and the window slides on
+(``VideoDiffusion.extend``).
 
 Read first: dit.py, edm.py, latent.py, vision/tubelets.py.
 See at work: tests/diffusion/test_video.py.
@@ -121,11 +122,11 @@ class VideoDiT(Module):
 
     patch: frames, rows and columns of a box; T, H and W of a video must be multiples. channels: of
     a frame. dim: the width D. attention: "joint", "factorised" or "frames". positions:
-    "sinusoidal", added to the tokens, or "rotary", inside the attention. Rotary positions only tell
-    how far two tokens are from each other, and so not where a wall is; a network of pixels needs
-    sinusoidal ones. time_positions: False removes the time from the positions, as a control.
-    summary: the mean over all tokens of a function of the given frames is added to e, so that every
-    token knows all of them from the first block on.
+    "sinusoidal", added to the tokens, or "rotary", inside the attention. Rotary positions depend
+    only on the offset between two tokens, so they do not show where a wall is; a network of pixels
+    needs sinusoidal ones. time_positions: False removes the time from the positions, as a control.
+    summary: True adds to e the mean of a learned function of all given boxes, so that every token
+    knows the given frames from the first block on.
     words, length: number of words and longest text, for a TextEncoder; 0 for no text.
     """
 
@@ -290,8 +291,8 @@ def video_loss(
     variance 1.
 
     seen: bool (B, T), True for the given frames, which do not count; None if no frame is given.
-    ln σ ~ N(mean, std²). Motion is decided where the noise is strong, so the mean is far above that
-    of EDM for images, -1.2.
+    ln σ ~ N(mean, std²). The motion of a video is decided at strong noise, so the mean is far above
+    EDM's value for images, -1.2.
     """
     check_video(of_network(network, "video_loss"), y, "video_loss: y")
     mean, std = finite(mean, "video_loss: mean"), finite(std, "video_loss: std", low=0)

@@ -3,18 +3,18 @@ that a rule can say whether a generated film obeys the laws of motion.
 
     fitted centres and radii  =  argmin Σ (drawing(centres, radii) - frame)²    for each frame
 
-A model of video is asked for frames, and frames are all that it shows of what it knows.  PhyWorld
-(Kang et al. 2024) judges such models by a parser too: it compares the velocities in the generated
-frames with those of the simulator.  Here the parser draws discs as data/balls.py does and moves and
-scales them until they fit the frame (Gauss-Newton with the derivatives of the drawing).  On real
-videos it errs by less than a hundredth of a pixel, and that floor has to be known before the errors
-of a model mean anything.
+The frames that a video model generates are all that shows what it has learned about motion.
+PhyWorld (Kang et al. 2024, "How far is video generation from world model") also uses a parser: it
+compares the velocities in the generated frames with those of the simulator.  Here the parser draws
+discs as data/balls.py does, and moves and scales them until they fit the frame (Gauss-Newton with
+the derivatives of the drawing).  On real videos its error is less than a hundredth of a pixel.
+Errors of a model can only be measured above this floor.
 
 A frame may hold no ball, or a blurred one: a ball is there if its disc is at least half as bright
 as a real one.  Otherwise its centre and radius are NaN, and it counts as lost.
 
-Two balls keep their numbers from frame to frame: the ball that is nearest to where the last two
-frames lead is the same ball.
+Two balls keep their numbers from frame to frame: a ball continues as the one that is nearest to the
+place that its last position and velocity predict.
 
 Read first: data/balls.py.
 Shapes: N films, T frames, K balls (1 or 2), H x W pixels; M = N T frames.
@@ -30,7 +30,7 @@ import numpy as np
 from tinycv.data import inputs
 from tinycv.data.balls import Balls
 
-FAINT = 0.3  # pixels below it say nothing about where to start
+FAINT = 0.3  # pixels that are darker do not count for the first guess of the centres
 THERE = 0.5  # how bright a disc must be on average to count as a ball
 LEAST_RADIUS = 0.75
 # Two discs that overlap more than this share one ball: distance over the sum of the radii.
@@ -64,12 +64,12 @@ class BallTracks:
         return np.diff(self.centre, axis=1)
 
     def turns(self, least: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-        """Where each ball turned round along an axis, as at a wall: bools (N, T - 1, K, 2), one per
+        """Where each ball reversed along an axis, as at a wall: bools (N, T - 1, K, 2), one per
         pair of frames and axis, and the places of the centre at these moments, NaN elsewhere.
 
-        The sign of the velocity changes between two intervals. The one with the shorter way holds
-        the turn: the ball goes to the turning point and back in it. least: slower motion, in
-        pixels per frame, is not counted.
+        The sign of the velocity changes between two intervals. The turn is in the interval in which
+        the ball got less far, because it flew to the turning point and back. least: motion slower
+        than this, in pixels per frame, is not counted.
         """
         v = self.velocity
         turned, place = np.zeros(v.shape, bool), np.full(v.shape, np.nan)
@@ -80,7 +80,7 @@ class BallTracks:
             turned[:, i - 1] |= first
             turned[:, i] |= changes & ~first
         for i in range(v.shape[1]):
-            # The way to the turning point and back is as long as that of a free interval beside.
+            # To the turning point and back the ball flies as far as in a free interval beside.
             beside = [abs(v[:, j]) for j in (i - 1, i + 1) if 0 <= j < v.shape[1]]
             way = np.max(beside, axis=0) if beside else abs(v[:, i])
             incoming = v[:, i - 1] if i else -v[:, min(i + 1, v.shape[1] - 1)]
@@ -96,7 +96,7 @@ class BallParser:
         self.balls = inputs.whole(balls, "BallParser: balls", 1, 2)
 
     def read(self, videos: np.ndarray) -> BallTracks:
-        """videos (N, T, 1, H, W), floats from 0 to 1; values beyond are cut off."""
+        """videos (N, T, 1, H, W), floats from 0 to 1; values outside are clipped."""
         videos = videos_in(videos, "BallParser.read: videos")
         n, frames, _, height, width = videos.shape
         images = videos.reshape(n * frames, height, width).clip(0, 1).astype(np.float64)
@@ -119,8 +119,8 @@ def _parse(images: np.ndarray, balls: int) -> tuple[np.ndarray, ...]:
     centre, radius = _fit(images, *_start(images, balls))
     there = _is_there(images, centre, radius)  # (M, K)
     if balls == 2:
-        # Two discs always fit a frame with one ball a little better: each takes a part of it. So
-        # one disc is preferred, unless two are clearly better and stand beside each other.
+        # Two discs fit even a frame with one ball a little better, because each covers a part of
+        # it. So one disc is preferred, unless two are clearly better and are beside each other.
         alone, size = _fit(images, *_start(images, 1))
         better = _residual(images, alone, size) - _residual(images, centre, radius) > CLEARLY
         distance = np.linalg.norm(centre[:, 0] - centre[:, 1], axis=-1)
@@ -280,8 +280,8 @@ def _same_balls(
 def _change(
     centre: np.ndarray, expected: np.ndarray, radius: np.ndarray, size: np.ndarray
 ) -> np.ndarray:
-    """How much the places and radii differ from those expected: (N,). A ball that is lost does not
-    count, and one that was never seen before is NEW pixels away."""
+    """How much the places and radii differ from those expected: (N,). A lost ball does not count,
+    and a ball that has never been seen before is NEW pixels away."""
     away = np.linalg.norm(centre - expected, axis=-1)  # (N, 2)
     away = np.where(np.isnan(expected[..., 0]), NEW, away)
     away = np.where(np.isnan(radius), 0.0, away)
@@ -311,10 +311,10 @@ def in_order_of(tracks: BallTracks, truth: Balls) -> BallTracks:
 
 def velocity_errors(tracks: BallTracks, truth: Balls, given: int) -> np.ndarray:
     """|velocity read - true velocity| in pixels per frame, for every frame after the ``given``
-    ones: (N, T - given, K). A ball that is lost counts as one that stays.
+    ones: (N, T - given, K). A lost ball counts as a ball at rest.
 
-    Velocities are differences of successive frames, for the truth as well, so in the interval of a
-    bounce both are the way from frame to frame.
+    Velocities are differences of successive frames, for the truth as well: in the interval of a
+    bounce both are the displacement from frame to frame.
     """
     given = _check(tracks, truth, given, "velocity_errors")
     made = in_order_of(tracks, truth).velocity[:, given - 1 :]
@@ -323,8 +323,8 @@ def velocity_errors(tracks: BallTracks, truth: Balls, given: int) -> np.ndarray:
 
 
 def speed_ratios(tracks: BallTracks, truth: Balls, given: int) -> np.ndarray:
-    """The speed made over the speed asked for, of each ball: the length of its way after the given
-    frames, over that of the truth, (N, K). NaN where a ball is lost on the way, or should rest."""
+    """The generated speed over the true speed of each ball: the length of its path after the given
+    frames, over that of the truth, (N, K). NaN where a ball is lost, or should be at rest."""
     given = _check(tracks, truth, given, "speed_ratios")
     made = np.linalg.norm(in_order_of(tracks, truth).velocity[:, given - 1 :], axis=-1).sum(axis=1)
     real = np.linalg.norm(np.diff(truth.centres, axis=1)[:, given - 1 :], axis=-1).sum(axis=1)
@@ -351,10 +351,10 @@ def last_place_errors(tracks: BallTracks, truth: Balls) -> np.ndarray:
 
 
 def ball_figures(tracks: BallTracks, truth: Balls, given: int) -> dict[str, float]:
-    """What a demo prints, each the mean over films, frames and balls.
+    """The figures that a demo prints, each a mean over films, frames and balls.
 
-    velocity error      in pixels per frame, and the same at frames with a bounce and without
-    speed ratio         speed made over speed asked for
+    velocity error      in pixels per frame; also for frames with a bounce, and for the others
+    speed ratio         generated speed over true speed
     mass kept           visible mass, as a share of that in the given frames
     last place error    in pixels
     lost                share of balls that are not there, in the frames that were not given
@@ -379,7 +379,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def straight_on(truth: Balls, given: int) -> Balls:
-    """A control without a law of walls: every ball flies on with the velocity of the last two given
+    """A control that ignores walls: every ball flies on with the velocity of the last two given
     frames, through walls and other balls."""
     if not isinstance(truth, Balls):
         raise TypeError("straight_on: truth must be Balls, as simulate returns")
