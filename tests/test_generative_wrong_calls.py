@@ -723,7 +723,6 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "of_vae",
     "expect_standardised",
     # inner helpers of diffusion/video.py
-    "encoded",
     "check_video",
     "frames_seen",
     "no_text",

@@ -61,7 +61,7 @@ from tinycv.nn.activation import gelu, silu
 from tinycv.nn.inputs import Examples, batch, depth_of, finite, integers, whole
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
-from tinycv.sequence.positions import angles_of, grid_positions
+from tinycv.sequence.positions import grid_positions, sinusoids_of
 from tinycv.sequence.rotary import RotaryAttention
 from tinycv.sequence.text_encoder import TextEncoder
 from tinycv.vision.tubelets import patchify_video, tubelet_grid, unpatchify_video
@@ -195,7 +195,7 @@ class VideoDiT(Module):
         z = self.patch_embed(patchify_video(x, self.patch)) + condition
         e = self.embed(t)  # (B, D)
         if self.positions == "sinusoidal":
-            table = encoded(coordinates.reshape(-1, 3), self.dim).astype(z.dtype)  # (N, D)
+            table = sinusoids_of(coordinates.reshape(-1, 3), self.dim).astype(z.dtype)  # (N, D)
             places = constant(array_module(bare(z)), table)
             z, condition = z + places, condition + places
         if self.summary1 is not None and self.summary2 is not None:
@@ -252,12 +252,6 @@ class VideoDiT(Module):
         places = known.shape[1] * t // frames  # S
         marks = mask.reshape((b, frames // t, 1, t)).expand((b, frames // t, places, t))
         return concatenate([known, marks.reshape((b, known.shape[1], t))], axis=-1)
-
-
-def encoded(coordinates: np.ndarray, width: int) -> np.ndarray:
-    """Sines and cosines of coordinates (N, 3), about a third of the width for each: (N, width)."""
-    angles = angles_of(coordinates, width)  # (N, width / 2)
-    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(angles), width)
 
 
 # ── training and sampling ────────────────────────────────────────────────────────────────────────

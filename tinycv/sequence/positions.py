@@ -132,6 +132,12 @@ def angles_of(places: np.ndarray, width: int, base: float = 10000.0) -> np.ndarr
     return np.concatenate(parts, axis=1)
 
 
+def sinusoids_of(places: np.ndarray, width: int, base: float = 10000.0) -> np.ndarray:
+    """PE of places (N, axes), with a share of the width for each axis: (N, width)."""
+    angles = angles_of(places, width, base)  # (N, width / 2)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(angles), width)
+
+
 class GridSinusoidalPositions(Module):
     """Adds PE to the tokens of a grid, with a share of the width for each axis. It has no
     parameters, and takes grids of any size.
@@ -151,8 +157,7 @@ class GridSinusoidalPositions(Module):
                 f"GridSinusoidalPositions: x has shape {tuple(x.shape)}; its width must be even, "
                 f"with at least one pair for each of {len(grid)} axes"
             )
-        angles = angles_of(grid_positions(grid), width, self.base)  # (N, E / 2)
-        table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(-1, width)
+        table = sinusoids_of(grid_positions(grid), width, self.base)  # (N, E)
         return x + constant(array_module(bare(x)), table.astype(x.dtype))
 
 
