@@ -412,6 +412,8 @@ def test_labels_that_are_no_classes_are_refused(name, labels, dtype):
 def test_labels_of_other_kinds_are_refused(name, labels):
     if labels is None and name == "TimeAndLabel":
         return  # None means "no label"
+    if name in ("guided", "without_some") and np.shape(labels) == (2, 1):
+        return  # two texts of one word each
     with pytest.raises((TypeError, ValueError), match=f"{name}: labels? "):
         LABELLED[name](labels)
 

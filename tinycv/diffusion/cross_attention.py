@@ -3,7 +3,7 @@
     tokens = TextEncoder(ids)                                one vector per word
     z = z + Attention(Q = W_q LN(z), K = W_k tokens, V = W_v tokens) W_o
 
-                          Rombach et al. 2022 ("Stable Diffusion"), section 3.3: in a U-Net
+                          Rombach et al. 2022 ("Stable Diffusion"): in a U-Net
                           Chen et al. 2023 ("PixArt-α"): in a DiT, between self-attention and MLP
 
 LN is layer norm without parameters.  Each place z of the picture makes a query, which is compared
