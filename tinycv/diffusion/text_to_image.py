@@ -11,7 +11,8 @@ The parts have files of their own: the tokenizer (data/tokenizer.py), the text e
 (sequence/text_encoder.py), the network that reads its tokens (cross_attention.py), EDM (edm.py) and
 classifier-free guidance (guidance.py).  ``TextToImage`` holds them together.
 
-F is the network, and D the picture that it predicts in x; w is the strength of guidance.
+F is the network with its scaled input and target, and D the picture that it predicts in x, all as
+in edm.py; w is the strength of guidance.
 
 The noise levels of training.  ln σ ~ N(0.3, 1.5²), where EDM has N(-1.2, 1.2²) for photographs.  In
 these drawings a few large areas of one colour carry the meaning.  They remain visible under strong
@@ -22,7 +23,8 @@ noise.)
 The background.  D = c_skip x + c_out F shrinks x towards 0 (edm.py).  If most pixels are black, and
 black is -1, then F has to restore them, by an amount that differs at every σ.  So the network gets
 x - centre, where centre is the black of the background: then F only has to add the things.  EDM
-adds noise without scaling the picture, so this shift is exact: D(x) = centre + D'(x - centre).
+adds noise without scaling the picture, so this shift is exact: D(x) = centre + D'(x - centre),
+where D' is the denoiser of the shifted pictures.
 
 σ_0 sets how far an edit goes.  Little noise keeps the picture and can change only details; strong
 noise leaves only the prompt.
