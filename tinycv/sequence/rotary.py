@@ -15,7 +15,7 @@ time, row and column.  The pairs are divided among the axes, and the pairs of an
 its coordinate.  The products then depend on the offset along each axis.
 
 The frequencies θ_i are those of the sinusoidal encoding.  ``base`` is the 10000 of the formula.  On
-a small grid a smaller base is better, because with 10000 most pairs hardly rotate.
+a small grid most pairs hardly rotate with 10000, and a smaller base makes them rotate more.
 
 Read first: positions.py, attention.py.
 Shapes: B batch, H heads, T tokens, D width of a head, an even number; E = H D.
