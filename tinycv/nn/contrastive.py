@@ -62,7 +62,8 @@ def contrastive_loss(
     """The symmetric cross-entropy of N pairs, in nats.
 
     images, texts: vectors (N, E), made unit vectors here; row i of both is a pair. log_scale: t,
-    clipped here at log 100, above which its gradient is 0 (differs: CLIP clips the parameter).
+    clipped here at log 100, above which its gradient is 0, so that t stays there (differs: CLIP
+    clips the parameter itself).
     groups: None, or integers (N,), equal for pairs that fit each other, such as a text and its
     translation. In data-parallel training an image is compared with the texts of all shards.
     """
