@@ -3,9 +3,10 @@
     p(x, c) = Π_t p(s_t | s_1 ... s_(t-1)),   s = words, then codes         Ramesh et al. 2021
     log p(codes | words) = Σ_t over the codes only
 
-An image has become N codes (vq_vae.py) and a caption T words, so text and image are one sequence of
-T + N symbols, and the GPT of sequence/gpt.py can predict it from left to right.  Given a caption,
-it continues with codes, one after another, and the decoder of the discrete VAE draws them.
+The image x has become N codes (vq_vae.py), and its caption c is T words, so text and image are one
+sequence of T + N symbols s_t, and the GPT of sequence/gpt.py can predict it from left to right.
+Given a caption, it continues with codes, one after another, and the decoder of the discrete VAE
+draws them.
 
     "text first"     words, then codes: text to image
     "image first"    codes, then words: the same class describes an image

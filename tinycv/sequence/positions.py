@@ -1,5 +1,5 @@
-"""Positional encodings, sinusoidal and learned: they add to each token the information where it is,
-because attention treats its tokens as a set.
+"""Positional encodings, sinusoidal and learned: vectors that mark the position of each token.
+Without them, attention treats its tokens as a set.
 
     PE(pos, 2i)   = sin(pos / 10000^(2i/d))                         Vaswani et al. 2017, section 3.5
     PE(pos, 2i+1) = cos(pos / 10000^(2i/d))

@@ -1,5 +1,5 @@
-"""Rotary position embedding (RoPE): queries and keys are rotated by their positions, so that their
-products depend on the distance alone.
+"""Rotary position embedding (RoPE): queries and keys are rotated by their positions, so that
+attention depends on relative positions only.
 
     (x_2i + j x_2i+1) e^(j p θ_i),   θ_i = 10000^(-2i/D)     Su et al. 2021 (RoFormer), section 3.2
     ⟨rotary(q, m), rotary(k, n)⟩ depends on q, k and m - n only
