@@ -252,5 +252,13 @@ LECTURE = (
         "同一个解码器：用扩散模型学出的先验代替 N(0, I)，生成的数字就清楚得多。",
     ),
     Slide("Text to image (DALL-E)", "文本生成图像（DALL-E）", coming="24"),
-    Slide("Video (Sora)", "视频（Sora）", coming="25"),
+    Slide(
+        "Video (Sora)",
+        "视频（Sora）",
+        ("diffusion/video.py", "vision/tubelets.py"),
+        "25",
+        "tests/diffusion/test_video.py",
+        "",
+        "速度与训练时相近的小球，模型预测得准；更快的小球，在生成的视频里变慢了。",
+    ),
 )

@@ -146,6 +146,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "Frechet multiple, two stages (latent diffusion), the same decoder",
         "Frechet multiple, LSGM, trained end to end",
     ),
+    "25_video": (
+        "plane: velocity error, px per frame",
+        "plane: velocity error, faster / as trained",
+        "plane, faster than trained: speed made / speed asked for",
+    ),
     "19_gan_or_diffusion": (
         "mean KL of GAN, divided by that of diffusion",
         "mean KL of GAN, R1, divided by that of diffusion",

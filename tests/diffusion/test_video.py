@@ -11,6 +11,7 @@ from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor
+from tinycv.diffusion.dit import DiTBlock
 from tinycv.diffusion.edm import preconditioning
 from tinycv.diffusion.video import (
     VideoBlock,
@@ -126,6 +127,15 @@ def test_the_derivatives_of_a_block_are_certified(look):
     block = Block(6, 1, rotary=look == "joint")
     block.modulation.weight.data = RNG.normal(size=block.modulation.weight.shape) * 0.3
     certify_layer(block, RNG.normal(size=(1, 6, 6)), RNG.normal(size=(1, 6)))
+
+
+def test_a_block_with_joint_attention_is_a_block_of_dit():
+    """PyTorch is the reference of DiTBlock (tests/parity/test_torch_denoisers.py)."""
+    block, plain = network_of(depth=1).blocks[0], DiTBlock(12, 2)
+    plain.load_state_dict(block.state_dict())
+    z = Tensor(RNG.normal(size=(2, 6, 12)).astype(np.float32))
+    e = Tensor(RNG.normal(size=(2, 12)).astype(np.float32))
+    np.testing.assert_array_equal(block(z, e, grid_of(3, 2)).numpy(), plain(z, e).numpy())
 
 
 # ── which tokens see which ───────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ training, the last frames are given, the network predicts what follows, and the 
 (``VideoDiffusion.extend``).
 
 Read first: dit.py, edm.py, latent.py, vision/tubelets.py.
-See at work: tests/diffusion/test_video.py.
+See at work: demos/25_video.py.
 Shapes: B videos of T frames (B, T, C, H, W), texts of L words, D width.  A video has F tokens in
 time and S in space, N = F S in total.
 """
