@@ -1,18 +1,18 @@
 """25 · Does a model of video learn the laws of motion?
 python demos/25_video.py      5 min on one core
 
-Sora is trained to continue videos, and its authors call such models "world simulators". Here the
-world is a ball that flies straight on and bounces off walls, so that the truth is known. Three
+Sora generates videos, and its authors see such models as a path to "world simulators". Here the
+world is a ball that flies straight on and bounces off walls, so the right answer is known. Three
 frames are given, and a diffusion Transformer (DiT) predicts five more. A VAE turns each frame into
-four numbers, and four frames in a row are one token (a tubelet of codes). A parser reads the centre
-of the ball from the pixels, and velocities are compared with those of an exact simulator.
-The picture shows what PhyWorld (Kang et al. 2024) found with far larger models. At speeds like
-those of training, the model follows the ball, walls included. A faster ball becomes slower in its
-films and a slower one faster: the model returns to what it has seen, and does not apply a law of
-motion. So a low error on films like those of training does not show that a model simulates the
-world. For larger and smaller balls the VAE errs too: its own error is printed beside.
+four numbers, and four successive frames are one token (a tubelet of codes). A parser reads the
+centre of the ball from the pixels, and velocities are compared with those of an exact simulator.
+The picture shows what PhyWorld (Kang et al. 2024) found with far larger models. At the speeds of
+training, the model follows the ball, bounces included. In the predicted films a faster ball slows
+down, and a slower ball speeds up: the model returns to what it has seen, and does not apply a law
+of motion. So a low error on films like those of training does not show that a model simulates the
+world. For larger and smaller balls the VAE has errors of its own, which are also printed.
 For comparison: a ball that stays where it is, one that flies straight on through the walls, and a
-network whose tokens are single frames that do not see each other.
+network whose tokens are single frames that cannot attend to each other.
 --full adds films from a text, other lengths and sizes, two balls, and pixels instead of codes.
 Read first: tinycv/data/balls.py, tinycv/vision/tubelets.py, tinycv/diffusion/video.py.
 Brooks et al. 2024 (Sora); Kang et al. 2024 (PhyWorld); Peebles & Xie 2023 (DiT).
@@ -52,7 +52,7 @@ FILMS = show.choose(quick=40, default=20_000)  # for training
 TESTS = show.choose(quick=6, default=500)
 BATCH = show.choose(quick=8, default=256)
 WORLDS = {"line": 1, "plane": 2}  # name: axes along which the ball moves
-# What is different in the films that the models have not been trained for
+# Films outside the training distribution: what differs in them
 UNUSUAL = {
     "faster": {"speed": (2.0, 2.6)},
     "slower": {"speed": (0.05, 0.25)},
@@ -164,8 +164,9 @@ for world, axes in WORLDS.items():
 models = {}
 for name, (world, attention, total) in STEPS.items():
     tinycv.manual_seed(show.seed)
-    # A token holds the codes of four frames. In the control, frames do not see each other, so there
-    # each has its own token.
+    # A token holds the codes of four frames. In the control, no frame attends to another one, so
+    # each frame has its own token. It needs few steps: without the given frames there is no more to
+    # learn than where balls can be.
     patch = (4, 1, 1) if attention == "joint" else (1, 1, 1)
     network = VideoDiT(patch, LATENT, attention=attention, **NETWORK)
     models[name] = VideoDiffusion(network, vaes[world])
@@ -182,7 +183,7 @@ def predicted(model, videos, frames=FRAMES, given=GIVEN):
 
 
 def measured_if_there(metric, value, reference="", target=""):
-    """Record a mean over balls, unless all of them are lost, as in a quick run."""
+    """Record a mean over balls, unless all balls are lost, as can happen in a quick run."""
     if np.isfinite(value):
         show.measured(metric, value, reference, target)
 
@@ -215,7 +216,7 @@ for name, (world, _, _) in STEPS.items():
             "PhyWorld, other balls: 0.427" if kind == "faster" else "",
         )
 
-# %% Measure: what errors mean. A ball that stays, one that flies straight on, and the VAE alone
+# %% Measure: what errors to expect from a ball that stays, one that flies straight on, and the VAE
 for world in WORLDS:
     truth, videos = tests[world, "as trained"]
     stays = velocity_errors(parser.read(videos[:, [0, 1] + 6 * [2]]), truth, GIVEN)
@@ -254,7 +255,7 @@ show.measured(
     target=">= 3",
 )
 
-# %% Measure: the speed that films show, for speeds from 0 to 3
+# %% Measure: the speed in the predicted films, for true speeds from 0 to 3
 asked = np.linspace(0.05, 3.0, show.choose(quick=3, default=25))
 speeds = {}  # world: (speeds asked for, the median of those made)
 for world, axes in WORLDS.items():
@@ -326,7 +327,7 @@ draw.curves(
 by_speed.set_title("Speeds (dashed: the law; gray: as trained)", fontsize=11)
 show.finish(figure)
 
-# %% Draw: films as moving pictures, true above predicted
+# %% Draw: an animation, true films above predicted ones
 rows = []
 for kind in ("as trained", "faster"):
     rows += [tests["plane", kind][1][:8], made["plane", kind][:8]]

@@ -1,10 +1,10 @@
 """25, the whole protocol: three seeds, films from a text, other lengths and sizes, two balls.
 
-The demo is run from each seed. Then a larger model of the plane is trained for longer; a model
-without time positions shows what they are for; a window slides on to films four times as long as
-those of training; a text asks for the first speed and direction of a ball; two balls collide; the
-frames are 32 x 32; and models of pixels, with joint and with factorised attention, are compared
-with the model of codes. One of them learns three lengths and sizes at once.
+The demo is run from each seed. Then a larger model of the plane is trained for longer, and a model
+without time positions shows what these are for. A sliding window makes films four times as long as
+those of training. A text sets the speed and direction with which a ball starts. Two balls collide,
+and frames are 32 x 32. Models of pixels, with joint and with factorised attention, are compared
+with the model of codes; one of them learns three lengths and sizes at once.
 python demos/25_video.py --full
 """
 
@@ -90,7 +90,7 @@ judged("plane, larger and longer", longer, truth, videos, "<= 0.3")
 for i, (kind, ranges) in enumerate(demo.UNUSUAL.items()):
     judged(f"plane, larger and longer, {kind}", longer, *demo.films(TESTS, SEED + i, 2, **ranges))
 
-# %% Without time positions, the frames are a set (here each frame is a token)
+# %% Without time positions, the frames are a set without an order (here each frame is a token)
 tinycv.manual_seed(show.seed)
 timeless = VideoDiT((1, 1, 1), LATENT, time_positions=False, **demo.NETWORK)
 timeless = VideoDiffusion(timeless, demo.vaes["line"])
@@ -116,7 +116,7 @@ speed_kept = np.nanmean(speeds[:, -FRAMES:]) / np.nanmean(speeds[:, :FRAMES])
 show.measured("sliding window: speed at the end / at the start", speed_kept)
 show.measured("sliding window: balls lost at the end", 1 - tracks.there[:, -1].mean())
 
-# %% From a text: the first speed and direction of the ball
+# %% From a text: the speed and direction with which the ball starts
 words = WordTokenizer(motion_words())
 LENGTH = 6
 
