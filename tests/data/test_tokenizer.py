@@ -3,6 +3,10 @@ it cannot read."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -151,3 +155,23 @@ def test_the_error_of_a_wrong_call_names_the_function(name):
     function(**good)
     found = riddles(function, good, name.split()[0], "vocabulary")
     assert not found, "\n".join(found)
+
+
+def test_a_set_of_words_gives_the_same_numbers_in_every_process():
+    """Python changes the order of a set of strings from run to run."""
+    program = (
+        "from tinycv.data.text import Vocabulary; from tinycv.data.tokenizer import WordTokenizer;"
+        "words = set('the order of a set of strings is another one in each run'.split());"
+        "print(WordTokenizer(words).vocabulary.symbols, Vocabulary(words).symbols)"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1

@@ -424,3 +424,17 @@ def test_17_frames_for_patches_of_2_are_refused_in_one_sentence():
 def test_what_does_not_fit_is_refused(call, words):
     with pytest.raises((ValueError, TypeError), match=words):
         call()
+
+
+def test_a_gradient_reaches_the_known_frames_and_only_them():
+    given = Tensor(np.where(SEEN[:, :, None, None, None], VIDEOS, np.nan), requires_grad=True)
+    network_of()(VIDEOS, TIMES, given, SEEN).sum().backward()
+    moved = given.grad.numpy()
+    assert (moved[~SEEN] == 0).all() and (moved[SEEN] != 0).any()
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_videos_that_never_change_cannot_be_standardised(value):
+    model = VideoDiffusion(network_of())
+    with pytest.raises(ValueError, match=r"standardise: a channel of videos"):
+        model.standardise(np.full_like(VIDEOS, value))

@@ -234,3 +234,21 @@ IDS, CODES = np.zeros((2, 2), np.int64), np.zeros((2, 4), np.int64)
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises((ValueError, TypeError, IndexError), match=message):
         call(small())
+
+
+def test_a_codebook_that_is_not_finite_is_refused_and_changes_nothing():
+    model = small()
+    before = model.gpt.embed.weight.numpy().copy()
+    with pytest.raises(ValueError, match="codebook holds NaN"):
+        model.start_at_codebook(np.full((3, 2), np.nan, np.float32))
+    with pytest.raises(ValueError, match="start_at_codebook: std"):
+        model.start_at_codebook(RNG.normal(size=(3, 2)), std=1e300)
+    np.testing.assert_array_equal(model.gpt.embed.weight.numpy(), before)
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_a_model_whose_weights_are_nan_draws_no_codes(top_k):
+    model = small()
+    model.gpt.embed.weight.data = model.gpt.embed.weight.data * np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        model.sample(np.zeros((1, 2), np.int64), top_k=top_k)

@@ -568,3 +568,9 @@ def test_a_decoder_with_a_free_variance_gains_without_end_on_a_constant_pixel():
 
 def test_no_function_of_distributions_is_missing_from_the_list_of_nn():
     assert "distributions.py" in (nn.__doc__ or "")
+
+
+def test_nothing_is_drawn_from_logits_that_are_nan():
+    with pytest.raises(ValueError, match="categorical_sample: logits .* holds NaN"):
+        categorical_sample(np.array([[0.0, np.nan], [0.0, 1.0]]))
+    assert np.isnan(bernoulli_sample(np.array([np.nan, 0.0]))).tolist() == [True, False]

@@ -136,3 +136,22 @@ def test_the_layer_runs_on_each_device(device):
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises((ValueError, IndexError), match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_is_near_to_what_is_not_finite_and_it_becomes_no_code(value):
+    layer, z = quantizer(), RNG.normal(size=(4, 3))
+    z[2, 1] = value
+    before = layer.weight.numpy().copy()
+    with pytest.raises(ValueError, match=r"codes_of: z, or the codebook, holds NaN"):
+        layer.codes_of(z)
+    with pytest.raises(ValueError, match=r"revive: z holds NaN"):
+        layer.revive(z, patience=1)
+    np.testing.assert_array_equal(layer.weight.numpy(), before)
+
+
+def test_the_nearest_vector_is_found_far_from_zero_too():
+    layer = VectorQuantizer(50, 3)
+    codebook = (1000 + RNG.normal(size=(50, 3))).astype(np.float32)
+    layer.weight.data = codebook
+    np.testing.assert_array_equal(layer.codes_of(codebook), np.arange(50))

@@ -279,3 +279,28 @@ def test_pictures_with_nan_are_refused():
 def test_a_scene_of_two_things_is_refused_by_the_judge_of_one():
     with pytest.raises(ValueError, match="right: scenes holds .* takes scenes of 1 thing"):
         JUDGE.right(IMAGES, [ASKED] * 3)
+
+
+@pytest.mark.parametrize(
+    ("colour", "read"),
+    [
+        ((1.0, 0.55, 0.1), "red"),  # orange
+        ((1.0, 1.0, 1.0), "yellow"),  # white
+        ((1.0, 0.0, 1.0), "red"),  # magenta
+        ((0.0, 1.0, 1.0), "blue"),  # cyan
+        ((1.0, 0.6, 0.7), "yellow"),  # pink
+    ],
+)
+def test_a_colour_between_the_four_is_not_right_for_the_nearest_of_them(colour, read):
+    cover = coverage("circle", 3.2, np.array([[4.0, 4.0]]), 16)
+    images = (np.array(colour)[:, None, None] * cover).astype(np.float32)[None]
+    asked = Scene((Thing("circle", read, "large", "top left"),))
+    right = JUDGE.right(images, [asked])
+    assert JUDGE.read(images) == [asked]
+    assert right["shape"] and not right["colour"] and not right["all"]
+    two = scene(f"{read} circle", f"{read} square")
+    images = draw_scenes([two], jitter=0.0)
+    cover = coverage("circle", 3.2, np.array([[4.0, 8.0]]), 16)
+    images = images * (1 - cover) + np.array(colour)[:, None, None] * cover
+    right = JUDGES[16, 2].right(images.astype(np.float32), [two])
+    assert right["shape"] and not right["colour"] and not right["all"]

@@ -142,3 +142,16 @@ def test_a_text_that_is_too_long_is_refused(made):
 def test_a_scene_that_leaves_something_open_can_be_scored(made):
     ids = TOKENIZER.encode(caption(Scene((Thing("cross", "red"),))), 6)
     assert rerank(made, IMAGES, ids).shape == (len(IMAGES),)
+
+
+@pytest.mark.parametrize("p", [1.5, -0.1, np.nan, np.array([0.5, 1.1]), np.array([0.5, np.nan])])
+def test_a_perfect_ranker_takes_probabilities_only(p):
+    with pytest.raises(ValueError, match="perfect_ranker: p"):
+        perfect_ranker(p, 2)
+
+
+def test_an_image_without_a_score_is_not_ranked():
+    model, images = clip().eval(), IMAGES[:3].copy()
+    images[1, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="score of image 1 is NaN"):
+        rerank(model, images, IDS[0])

@@ -78,7 +78,9 @@ class Vocabulary:
 
 def strings(values: Iterable[str], what: str) -> list[str]:
     """The strings of a list, or the characters of a string."""
-    if isinstance(values, Iterable) and getattr(values, "ndim", 1):
+    if isinstance(values, (set, frozenset)) and all(isinstance(value, str) for value in values):
+        values = sorted(values)  # the order of a set of strings changes from run to run
+    elif isinstance(values, Iterable) and getattr(values, "ndim", 1):
         values = list(values)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"{what} is {shown(values)}; it must be a string, or a list of strings")

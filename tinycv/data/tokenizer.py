@@ -54,7 +54,9 @@ class WordTokenizer:
                     f"WordTokenizer: words holds {shown(word)}; a word must be Chinese as a whole "
                     "or not at all"
                 )
-        self.vocabulary = Vocabulary([word.lower() for word in words])
+        # The order of a set of strings changes from run to run, and with it every number.
+        ordered = sorted(words) if isinstance(words, (set, frozenset)) else words
+        self.vocabulary = Vocabulary([word.lower() for word in ordered])
         self.longest = max(map(len, words))
         self.scripts = {script_of(character) for word in words for character in word}
 

@@ -245,7 +245,8 @@ class VideoDiT(Module):
                 )
             seen = frames_seen(seen, x, "VideoDiT: seen")
             # Selected, not multiplied by 0: an unknown frame reaches nothing, even if it is NaN.
-            known = where(seen[:, :, None, None, None], Tensor(given), 0.0)
+            given = given if isinstance(given, Tensor) else Tensor(given)
+            known = where(seen[:, :, None, None, None], given, 0.0)
             mask = Tensor(seen.astype(x.dtype))  # (B, T)
         known = patchify_video(known, self.patch)  # (B, N, box)
         t = self.patch[0]
@@ -349,6 +350,11 @@ class VideoDiffusion(Module):
                 )
             mean = y.mean(axis=axes, keepdims=True)
             std = ((y - mean) ** 2).mean(axis=axes, keepdims=True) ** 0.5
+            if isinstance(bare(std), np.ndarray) and not (std.numpy() > 0).all():
+                raise ValueError(
+                    "VideoDiffusion.standardise: a channel of videos is constant or holds NaN; it "
+                    "must vary, because it is divided by its deviation"
+                )
             self.mean, self.std = mean[0, 0], std[0, 0]
 
     def encode(self, videos: Examples) -> Tensor:

@@ -128,13 +128,18 @@ class DALLE(Module):
         ``codebook`` (K, ...), such as ImageCodes.codebook(). Codes that look alike then start with
         similar vectors, so what the model learns about one of them also holds for the others. std:
         the standard deviation of the new vectors."""
-        std = finite(std, "DALLE.start_at_codebook: std", above=0)
+        std = finite(std, "DALLE.start_at_codebook: std", above=0, below=1e6)
         values = batch(codebook, "DALLE.start_at_codebook: codebook")
         looks = Tensor(bare(values)).numpy().astype(np.float64)
         if looks.ndim < 2 or len(looks) != self.codes or not looks.size:
             raise ValueError(
                 f"DALLE.start_at_codebook: codebook has shape {looks.shape}; it must be "
                 f"({self.codes}, ...), one row per code"
+            )
+        if not (np.abs(looks) < 1e30).all():
+            raise ValueError(
+                "DALLE.start_at_codebook: codebook holds NaN, infinity or numbers above 1e30; it "
+                "must hold pixels"
             )
         looks = looks.reshape((self.codes, -1))
         looks = looks - looks.mean(axis=0)
@@ -273,7 +278,7 @@ def likeliest(scores: Tensor, top_k: int | None) -> Tensor:
         return scores
     numbers = bare(scores)
     smallest = array_module(numbers).sort(numbers, axis=-1)[:, -top_k][:, None]
-    return where(numbers >= smallest, scores, -np.inf)
+    return where(numbers < smallest, -np.inf, scores)  # NaN stays NaN
 
 
 def grid_of(image_tokens: Any) -> tuple[int, int]:

@@ -114,7 +114,7 @@ def bernoulli_sample(logits: Values) -> Examples:
     (logits,) = prepared("bernoulli_sample", logits=logits)
     probability = sigmoid(logits.detach() if isinstance(logits, Tensor) else logits)
     hit = drawn(backend.uniform, probability) < probability
-    return where(hit, 0 * probability + 1, 0.0)
+    return where(hit, 0 * probability + 1, 0 * probability)  # NaN where the probability is NaN
 
 
 def kl_bernoulli(logits: Values, prior_logits: Values) -> Examples:
@@ -162,8 +162,16 @@ def categorical_sample(logits: Values) -> Examples:
 
     The class with the largest logit + g, where g = -log(-log u) is Gumbel noise and u uniform, has
     the distribution softmax(logits) (the Gumbel-max trick).
+
+    ValueError for NaN; on a GPU, where a check would have to wait, the class is then arbitrary.
     """
     (logits,) = classes_last("categorical_sample", logits=logits)
+    scores = bare(logits)
+    if isinstance(scores, np.ndarray) and np.isnan(scores).any():
+        raise ValueError(
+            f"categorical_sample: logits is {shown(logits)} and holds NaN, so the probabilities of "
+            "its classes are undefined"
+        )
     u = open_interval(drawn(backend.uniform, logits))
     return argmax(logits - log(-1.0 * log(u)), axis=-1)
 

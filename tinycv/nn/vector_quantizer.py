@@ -67,13 +67,26 @@ class VectorQuantizer(Module):
 
     def codes_of(self, z: Examples) -> Array:
         """The number of the nearest vector of the codebook, for each vector of z (..., D). Returns
-        a bare array (...) of int64. If several are equally near, it is the first of them."""
+        a bare array (...) of int64. If several are equally near, it is the first of them.
+        ValueError for NaN and infinity; on a GPU their code is -1."""
         z = self.vectors_of(z, "VectorQuantizer.codes_of: z")
         with no_grad():
-            e = self.weight
+            # Both are measured from the middle of the codebook, so that little is lost to rounding.
+            middle = self.weight.mean(axis=0)
+            e, z = self.weight - middle, z - middle
             # ||z - e||² = ||z||² - 2 z·e + ||e||², where ||z||² is the same for all e
             distance = (e * e).sum(axis=1) - 2 * (z @ e.swapaxes(0, 1))  # (..., K)
-            return bare(argmin(distance, axis=-1)).astype(np.int64)
+            codes = bare(argmin(distance, axis=-1)).astype(np.int64)
+        xp = array_module(codes)
+        valid = xp.isfinite(bare(z)).all(axis=-1)
+        if xp is not np:
+            return xp.where(valid, codes, -1)
+        if not valid.all():
+            raise ValueError(
+                "VectorQuantizer.codes_of: z, or the codebook, holds NaN or infinity; both must be "
+                "finite"
+            )
+        return codes
 
     def vectors_at(self, codes: ArrayLike) -> Tensor:
         """The vectors of the codebook with these numbers: codes (...). Returns (..., D)."""
@@ -89,6 +102,11 @@ class VectorQuantizer(Module):
         vectors = bare(z).reshape((-1, width))
         if not len(vectors):
             raise ValueError(f"VectorQuantizer.revive: z is {shown(z)}; it holds no vector")
+        if not np.isfinite(to_numpy(vectors)).all():
+            raise ValueError(
+                "VectorQuantizer.revive: z holds NaN or infinity; its vectors become codes, so all "
+                "must be finite"
+            )
         chosen = np.zeros(total, bool)
         chosen[to_numpy(self.codes_of(z)).reshape(-1)] = True
         idle = np.where(chosen, 0, self.idle.numpy() + 1)

@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 
@@ -57,6 +57,8 @@ REACH, STEP = 1.5, 0.25
 COARSE = 0.5  # the step of the grid for one more thing
 # The share of its energy that a thing must explain to be there.
 THERE = 0.5
+# A colour is one of the four if it is nearer to it than half of the smallest distance between two.
+CLEAR = min(np.linalg.norm(a - b) for a, b in combinations(RGB, 2)) / 2  # 0.35
 BLOCK = 128  # images compared at once, few enough for the arrays to fit into the cache
 OPPOSITE = {"right of": "left of", "below": "above"}
 
@@ -69,6 +71,7 @@ class Reading:
     offsets: np.ndarray  # (things, 2): x and y from the nominal place, in sixteenths
     distance: float  # |image - drawing|²
     count: bool  # are all the things there, and no other thing?
+    clear: bool  # is each colour clearly one of the four, not orange or white?
 
 
 class RuleJudge:
@@ -118,6 +121,7 @@ class RuleJudge:
 
         An empty image is right in nothing. An attribute that a scene leaves open is always right.
         count: there is no other thing. all: everything is right, including the count.
+        colour: also clearly so. Orange is not red, and white is not yellow.
         shape, colour of two things: both shapes, or both colours, occur, on either thing.
         relation: the things have the relation that was asked for. If one of them is wrong, shape or
         colour must still tell which thing is which.
@@ -139,7 +143,7 @@ class RuleJudge:
         compare = _one_right if self.things == 1 else _two_right
         names = ONE_RIGHT if self.things == 1 else TWO_RIGHT
         rows = [
-            dict.fromkeys(names, False) if r.scene is None else compare(r.scene, scene, r.count)
+            dict.fromkeys(names, False) if r.scene is None else compare(r, r.scene, scene)
             for r, scene in zip(found, scenes, strict=True)
         ]
         return {name: np.array([row[name] for row in rows], bool) for name in names}
@@ -190,7 +194,7 @@ class RuleJudge:
             chosen = np.where(across[:, None], [0, 1], [2, 3])  # (N, 2)
         every = np.arange(len(x))
         drawing, energy = np.zeros_like(x), np.zeros(len(x))
-        there = np.ones(len(x), bool)
+        there, clear = np.ones(len(x), bool), np.ones(len(x), bool)
         kinds, colours, offsets = [], [], []
         for slot in chosen.T:
             best = change[every, :, slot].reshape(len(x), -1).argmin(axis=1)
@@ -201,6 +205,8 @@ class RuleJudge:
             energy_of_thing = (ink**2).sum(axis=(1, 2))
             explained = 2 * (ink * x).sum(axis=(1, 2)) - energy_of_thing
             there &= explained > THERE * energy_of_thing
+            seen = (cover * x).sum(axis=2) / (cover**2).sum(axis=2)  # (N, 3), its colour
+            clear &= np.linalg.norm(seen - RGB[colour], axis=1) < CLEAR
             drawing, energy = drawing * (1 - cover) + ink, energy + energy_of_thing
             kinds.append(kind)
             colours.append(colour)
@@ -216,6 +222,7 @@ class RuleJudge:
                 np.array([o[i] for o in offsets]),
                 float(distance[i]),
                 bool(count[i]),
+                bool(clear[i]),
             )
             for i in every
         ]
@@ -315,19 +322,19 @@ def normal(scene: Scene) -> Scene:
     return Scene(scene.things[::-1], opposite) if opposite else scene
 
 
-def _one_right(found: Scene, asked: Scene, count: bool) -> dict[str, bool]:
+def _one_right(reading: Reading, found: Scene, asked: Scene) -> dict[str, bool]:
     thing, wanted = found.things[0], asked.things[0]
     right = {
         "shape": thing.shape == wanted.shape,
-        "colour": thing.colour == wanted.colour,
+        "colour": reading.clear and thing.colour == wanted.colour,
         "size": wanted.size in (None, thing.size),
         "place": wanted.place in (None, thing.place),
-        "count": count,
+        "count": reading.count,
     }
     return {"all": all(right.values()), **right}
 
 
-def _two_right(found: Scene, asked: Scene, count: bool) -> dict[str, bool]:
+def _two_right(reading: Reading, found: Scene, asked: Scene) -> dict[str, bool]:
     asked = normal(asked)
     shapes, wanted_shapes = ([t.shape for t in s.things] for s in (found, asked))
     colours, wanted_colours = ([t.colour for t in s.things] for s in (found, asked))
@@ -341,10 +348,10 @@ def _two_right(found: Scene, asked: Scene, count: bool) -> dict[str, bool]:
         else shapes == wanted_shapes or colours == wanted_colours
     )
     return {
-        "all": found == asked and count,
+        "all": found == asked and reading.count and reading.clear,
         "shape": same_shapes,
-        "colour": same_colours,
+        "colour": same_colours and reading.clear,
         "relation": found.relation == asked.relation and in_order,
-        "count": count,
+        "count": reading.count,
         "swapped colours": can_swap(asked) and same_shapes and same_colours and not same_things,
     }

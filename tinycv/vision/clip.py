@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.inputs import whole
-from tinycv.engine.arguments import number_kind, shown, size
+from tinycv.engine.arguments import number, number_kind, shown, size
 from tinycv.engine.create import full
 from tinycv.engine.tensor import ArrayLike, Parameter, Tensor, bare, no_grad
 from tinycv.nn.contrastive import FIRST_SCALE, contrastive_loss, normalize
-from tinycv.nn.inputs import reals
+from tinycv.nn.inputs import is_number, reals, within
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.sequence.inputs import Ids, check_ids
@@ -118,12 +118,21 @@ def rerank(clip: CLIP, images: ArrayLike, ids: Ids) -> np.ndarray:
         raise ValueError(f"rerank: ids is {shown(ids)}; it must be word numbers (T,) or (1, T)")
     row = row.reshape(1, -1)
     with no_grad():
-        cosines = clip.encode_image(images) @ clip.encode_text(row)[0]  # (K,)
-    return (-cosines).numpy().argsort(kind="stable")
+        cosines = (clip.encode_image(images) @ clip.encode_text(row)[0]).numpy()  # (K,)
+    if np.isnan(cosines).any():
+        raise ValueError(
+            f"rerank: the score of image {int(np.isnan(cosines).argmax())} is NaN, so there is no "
+            "order; images and the weights of clip must be finite"
+        )
+    return (-cosines).argsort(kind="stable")
 
 
 def perfect_ranker(p: Any, n: int) -> Any:
     """1 - (1 - p)^n: the probability that at least one of n samples is right, and so the most that
     any choice among n can reach. p: the probability of one sample, a number or one per text."""
     reals("perfect_ranker", p=p)
+    if is_number(p):
+        p = number(p, "perfect_ranker: p", 0, 1)
+    else:
+        p = within(p, "perfect_ranker: p", low=0, high=1)
     return 1 - (1 - p) ** size(n, "perfect_ranker: n", 1)
