@@ -284,3 +284,16 @@ def test_nan_in_a_video_is_refused():
     bad[0, 0, 0, 3, 3] = np.nan
     with pytest.raises(ValueError, match="holds NaN or infinity"):
         BallParser().read(bad)
+
+
+@pytest.mark.parametrize("balls", [1, 2])
+@pytest.mark.parametrize("frame", ["noise", "white", "grey", "a black ball on white"])
+def test_a_bright_frame_without_a_ball_has_no_ball(frame, balls):
+    shape = 40, 3, 1, 16, 16
+    videos = {
+        "noise": np.random.default_rng(0).uniform(size=shape),
+        "white": np.ones(shape),
+        "grey": np.full(shape, 0.55),
+        "a black ball on white": 1 - VIDEOS,
+    }[frame]
+    assert not BallParser(balls).read(videos).there.any()

@@ -11,7 +11,8 @@ the derivatives of the drawing).  On real videos its error is less than a hundre
 Errors of a model can only be measured above this floor.
 
 A frame may hold no ball, or a blurred one: a ball is there if its disc is at least half as bright
-as a real one.  Otherwise its centre and radius are NaN, and it counts as lost.
+as a real one, and more than twice as bright as the rest of the frame, so that noise is no ball.
+Otherwise its centre and radius are NaN, and it counts as lost.
 
 Two balls keep their numbers from frame to frame: a ball continues as the one that is nearest to the
 place that its last position and velocity predict.
@@ -205,11 +206,17 @@ def _residual(images: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> np.
 
 
 def _is_there(images: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Is each disc bright enough to be a ball? (M, K)"""
+    """Is each disc bright enough to be a ball, brighter than the rest, and smaller than the frame?
+    (M, K)"""
     discs = _discs(images, centre, radius)
     area = np.maximum(discs.sum(axis=(2, 3)), 1e-9)
     brightness = (discs * images[:, None]).sum(axis=(2, 3)) / area
-    return (brightness >= THERE) & (radius >= LEAST_RADIUS)
+    # Noise and a bright frame are no ball: the rest of the frame must be less than half as bright.
+    rest = (_distances(images, centre) > radius[..., None, None] + 1).all(axis=1)  # (M, H, W)
+    beside = (images * rest).sum(axis=(1, 2)) / np.maximum(rest.sum(axis=(1, 2)), 1)
+    stands_out = rest.any(axis=(1, 2))[:, None] & (beside[:, None] < brightness / 2)
+    fits = (radius >= LEAST_RADIUS) & (2 * radius < min(images.shape[1:]))
+    return (brightness >= THERE) & fits & stands_out
 
 
 def _offsets(images: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
