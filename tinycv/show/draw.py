@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from tinycv.data import inputs as given
@@ -105,10 +105,12 @@ def curves(
     if log:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
-        # With less than two powers of ten on the axis, label other numbers too, without exponents.
+        # With less than two powers of ten on the axis, label 2 and 5 times a power too, and write
+        # 0.5 rather than 5e-01.
         if high < 100 * low:
-            ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-            ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("{x:g}")
     if len(lines) > 1:
         label_lines(ax)
     ax.grid(True, color=PALE, linewidth=0.6)
