@@ -71,7 +71,7 @@ class VectorQuantizer(Module):
         ValueError for NaN and infinity; on a GPU their code is -1."""
         z = self.vectors_of(z, "VectorQuantizer.codes_of: z")
         with no_grad():
-            # Both are measured from the middle of the codebook, so that little is lost to rounding.
+            # Both are taken relative to the mean of the codebook, which loses less to rounding.
             middle = self.weight.mean(axis=0)
             e, z = self.weight - middle, z - middle
             # ||z - e||² = ||z||² - 2 z·e + ||e||², where ||z||² is the same for all e

@@ -11,7 +11,7 @@ the derivatives of the drawing).  On real videos its error is less than a hundre
 Errors of a model can only be measured above this floor.
 
 A frame may hold no ball, or a blurred one: a ball is there if its disc is at least half as bright
-as a real one, and more than twice as bright as the rest of the frame, so that noise is no ball.
+as a real one, and more than twice as bright as the rest of the frame, so noise is not a ball.
 Otherwise its centre and radius are NaN, and it counts as lost.
 
 Two balls keep their numbers from frame to frame: a ball continues as the one that is nearest to the
@@ -211,7 +211,7 @@ def _is_there(images: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> np.
     discs = _discs(images, centre, radius)
     area = np.maximum(discs.sum(axis=(2, 3)), 1e-9)
     brightness = (discs * images[:, None]).sum(axis=(2, 3)) / area
-    # Noise and a bright frame are no ball: the rest of the frame must be less than half as bright.
+    # Noise or a bright frame is not a ball: the rest of the frame must be less than half as bright.
     rest = (_distances(images, centre) > radius[..., None, None] + 1).all(axis=1)  # (M, H, W)
     beside = (images * rest).sum(axis=(1, 2)) / np.maximum(rest.sum(axis=(1, 2)), 1)
     stands_out = rest.any(axis=(1, 2))[:, None] & (beside[:, None] < brightness / 2)

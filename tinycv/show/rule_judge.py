@@ -57,7 +57,8 @@ REACH, STEP = 1.5, 0.25
 COARSE = 0.5  # the step of the grid for one more thing
 # The share of its energy that a thing must explain to be there.
 THERE = 0.5
-# A colour is one of the four if it is nearer to it than half of the smallest distance between two.
+# A colour counts as one of the four if its distance from it is less than this: half of the smallest
+# distance between two of them.
 CLEAR = min(np.linalg.norm(a - b) for a, b in combinations(RGB, 2)) / 2  # 0.35
 BLOCK = 128  # images compared at once, few enough for the arrays to fit into the cache
 OPPOSITE = {"right of": "left of", "below": "above"}
@@ -121,7 +122,7 @@ class RuleJudge:
 
         An empty image is right in nothing. An attribute that a scene leaves open is always right.
         count: there is no other thing. all: everything is right, including the count.
-        colour: also clearly so. Orange is not red, and white is not yellow.
+        colour: orange does not count as red, nor white as yellow.
         shape, colour of two things: both shapes, or both colours, occur, on either thing.
         relation: the things have the relation that was asked for. If one of them is wrong, shape or
         colour must still tell which thing is which.
