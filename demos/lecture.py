@@ -251,7 +251,15 @@ LECTURE = (
         "",
         "同一个解码器：用扩散模型学出的先验代替 N(0, I)，生成的数字就清楚得多。",
     ),
-    Slide("Text to image (DALL-E)", "文本生成图像（DALL-E）", coming="24"),
+    Slide(
+        "Text to image (DALL-E)",
+        "文本生成图像（DALL-E）",
+        ("diffusion/text_to_image.py", "likelihood/dalle.py"),
+        "24",
+        "tests/diffusion/test_text_to_image.py",
+        "",
+        "扩散模型照着句子画图，训练中从未一起出现的形状与颜色也能组合。",
+    ),
     Slide(
         "Video (Sora)",
         "视频（Sora）",

@@ -146,6 +146,11 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "Frechet multiple, two stages (latent diffusion), the same decoder",
         "Frechet multiple, LSGM, trained end to end",
     ),
+    "24_text_to_image": (
+        "diffusion, w = 2: all right, seen",
+        "diffusion, w = 2: all right, held out",
+        "GPT over codes: all right, held out",
+    ),
     "25_video": (
         "plane: velocity error, px per frame",
         "plane: velocity error, faster / as trained",

@@ -165,6 +165,30 @@ def test_the_label_demo_paints_a_map_of_your_own(tmp_path, here):
     assert (tmp_path / "out/11_label_to_image_map.png").exists()
 
 
+@pytest.mark.parametrize("prompt", ["a small green triangle top left", "左上角的绿色小三角形"])
+def test_the_text_demo_draws_a_prompt_of_your_own(prompt, here, tmp_path):
+    with pytest.raises(SystemExit) as left:
+        here(ROOT / "demos/24_text_to_image.py", "--quick", "--prompt", prompt)
+    assert not left.value.code
+    assert (tmp_path / "out/24_text_to_image_prompt.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "prompt, said",
+    [
+        ("a small purple triangle", "does not know 'purple'"),
+        ("", "empty prompt"),
+        ("маленький треугольник", "does not know that language"),
+        ("a small green triangle top left left", "at most 6"),
+    ],
+)
+def test_the_text_demo_refuses_what_it_cannot_read_before_it_trains(prompt, said, here, capsys):
+    with pytest.raises(SystemExit) as left:
+        here(ROOT / "demos/24_text_to_image.py", "--prompt", prompt)
+    error = capsys.readouterr().err
+    assert left.value.code == 2 and error.startswith("--prompt") and said in error
+
+
 def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):
     blocked = (
         "import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; "

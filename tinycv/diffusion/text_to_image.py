@@ -5,7 +5,7 @@ and edits or inpaints pictures by a prompt.
     sample    from noise to σ = 0 along D̃(x, σ, text) = (1 + w) D(x, σ, text) - w D(x, σ)
     inpaint   the same, and the known pixels are put back at every σ                   (inpaint.py)
     edit      the same, but from the old picture with noise σ_0 instead of pure noise
-                                                         Meng et al. 2022 ("SDEdit"), algorithm 1
+                                                                      Meng et al. 2022 ("SDEdit")
 
 The parts have files of their own: the tokenizer (data/tokenizer.py), the text encoder
 (sequence/text_encoder.py), the network that reads its tokens (cross_attention.py), EDM (edm.py) and
@@ -33,7 +33,7 @@ differs: Imagen and DALL-E 2 enlarge a small picture by further diffusion models
 Diffusion works on the codes of a VAE (latent.py).  Here the pictures are small, and the network
 predicts their pixels directly.
 
-Read first: edm.py, guidance.py, cross_attention.py.
+Read first: edm.py, guidance.py, cross_attention.py.   Demo: demos/24_text_to_image.py.
 Shapes: B pictures (B, C, H, W) with pixels from -1 to 1; texts: B strings, or ids (B, T).
 """
 

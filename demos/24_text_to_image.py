@@ -1,0 +1,507 @@
+"""24 · How does a model draw what a sentence says (DALL-E, Stable Diffusion)?
+python demos/24_text_to_image.py      5 min on one core
+
+"A small green triangle top left": a caption says shape, colour, size and place, in English or in
+Chinese. Four of the 16 pairs of shape and colour are held out: no model here ever sees a red
+square, and the question is whether it can draw one. A rule reads each picture back to its caption,
+so that "does it follow the text?" has a number.
+Two ways, as the field went. Diffusion with a text encoder, cross-attention and classifier-free
+guidance (DALL-E 2, Stable Diffusion): a little guidance w makes captions hold and pictures clean,
+at the price of variety; too much spoils both. A discrete VAE and a GPT over words and image codes
+(DALL-E 1): its pictures vary like real ones, and a CLIP trained here chooses the best of 16.
+Which noise levels are trained matters more than the network: place and colour are decided at high
+noise, which EDM's default for photographs seldom trains. And where does "red" look? The attention
+of each word over the picture shows it.
+--prompt "a small green triangle top left" draws what you type, by the network of an earlier run if
+there is one. --full: two objects with a relation, 32 x 32, editing by text, captions back again.
+Read first: tinycv/diffusion/cross_attention.py, text_to_image.py; tinycv/likelihood/dalle.py.
+Ramesh et al. 2021 (DALL-E); Rombach et al. 2022 (Stable Diffusion); Ho & Salimans 2022 (guidance).
+"""
+
+import sys
+from functools import partial
+
+import numpy as np
+
+import tinycv
+from tinycv import Tensor
+from tinycv.data import DataLoader
+from tinycv.data.shapes_and_words import all_scenes, caption, draw_scenes, scene_of, words
+from tinycv.data.tokenizer import WordTokenizer
+from tinycv.diffusion import TextDiT, TextToImage
+from tinycv.diffusion.samplers import trajectory
+from tinycv.engine.backend import Stopwatch
+from tinycv.likelihood.dalle import DALLE
+from tinycv.likelihood.vq_vae import DiscreteVAE, codes_in_use, falling_tau
+from tinycv.optim import EMA, AdamW, clip_grad_norm_, warmup_cosine
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.motion import captioned, save_gif
+from tinycv.show.rule_judge import RuleJudge
+from tinycv.training import checkpoint, parallel
+from tinycv.training.progress import read_loss, say, steps
+from tinycv.vision.clip import CLIP, perfect_ranker, rerank
+
+show = Demo(
+    "24_text_to_image", __doc__, prompt='draw this, such as "a small green triangle top left"'
+)
+GUIDANCE = 2.0
+STRENGTHS = show.choose(quick=(0.0, 2.0), default=(0.0, 0.5, 1.0, 2.0, 4.0, 8.0))
+STEPS = show.choose(quick=2, default=12)  # of DDIM
+LENGTH = 6  # words of a caption
+
+# %% The words of all captions; a prompt is checked before anything is trained
+seen, held = all_scenes(), all_scenes(held_out=True)  # 96 scenes, and 32 that nothing trains on
+both = {"en": "English", "zh": "Chinese"}
+all_captions = [caption(scene, language) for scene in seen + held for language in both]
+tokenizer = WordTokenizer([word for word in words() if word in " ".join(all_captions)])
+if show.prompt is not None:
+    with show.reading("prompt"):
+        tokenizer.encode(show.prompt, LENGTH)
+
+
+def ids_of(scenes, language="en"):
+    ids = tokenizer.encode([caption(scene, language) for scene in scenes], LENGTH)
+    return Tensor(ids, device=show.device)
+
+
+# %% Data: every seen scene many times, each time drawn elsewhere, in English or in Chinese
+repeats = show.choose(quick=2, default=120)
+scenes = seen * repeats
+pictures = 2 * draw_scenes(scenes, seed=show.seed) - 1  # (N, 3, 16, 16), from -1 to 1
+in_english, in_chinese = ids_of(scenes).numpy(), ids_of(scenes, "zh").numpy()
+odd = np.arange(len(scenes))[:, None] // len(seen) % 2 == 1  # the language of each repetition
+ids = np.where(odd, in_chinese, in_english)  # (N, 6)
+judge = RuleJudge()
+group = parallel.threads() if show.device == "cpu" else None
+
+
+# %% Training: one loop for all models
+def train(module, loss_of, arrays, total, rate, batch_size, beta2=0.99, decay=None):
+    """Train for ``total`` steps by loss_of(step, *batch). beta2: of Adam. decay: of the averaged
+    weights (EMA), or None for the last ones. Returns the seconds."""
+    optimizer = AdamW(module.parameters(), lr=rate, betas=(0.9, beta2), weight_decay=0.0)
+    schedule = warmup_cosine(total, warmup=total // 20)
+    loader = DataLoader(*arrays, batch_size=batch_size, drop_last=True, seed=show.seed)
+    ema = EMA(module, decay) if decay else None
+    with Stopwatch(show.device) as watch:
+        epochs = -(-total // len(loader))  # rounded up
+        for step, batch in steps(loader, epochs, seed=show.seed, device=show.device):
+            if step == total:
+                break
+            optimizer.param_groups[0]["lr"] = rate * schedule(step)
+            optimizer.zero_grad()
+            if group:
+                loss = group.backward(partial(loss_of, step), *batch)
+            else:
+                loss = loss_of(step, *batch)
+                loss.backward()
+            clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            if ema:
+                ema.update()
+            if (step + 1) % max(1, total // 4) == 0:
+                name = type(module).__name__
+                say(f"{name}, step {step + 1}  loss {read_loss(loss, step):.4f}")
+    if ema:
+        module.load_state_dict(ema.state_dict())
+    return watch.seconds
+
+
+# %% Diffusion with text: a DiT whose patches of 4 x 4 pixels attend to the words
+def new_model(mean=0.3, std=1.5):
+    """A text-to-image model before training. ln sigma ~ N(mean, std^2) are its noise levels."""
+    tinycv.manual_seed(show.seed)
+    dim, depth = show.choose(quick=(8, 1), default=(96, 4))
+    network = TextDiT(16, 4, 3, len(tokenizer), LENGTH, dim, depth)
+    model = TextToImage(network, tokenizer, mean=mean, std=std, sigma_max=20.0, centre=-1.0)
+    model.to(show.device)
+    return model
+
+
+def train_diffusion(model, total):
+    """EDM's loss; one caption in ten is hidden as a whole, which guidance needs."""
+    return train(
+        model,
+        lambda step, images, ids: model.loss(images, ids),
+        [pictures, ids],
+        total,
+        2e-3,
+        show.choose(quick=8, default=64),
+        beta2=0.999,
+        decay=1 - 16 / (total + 16),
+    )
+
+
+diffusion_steps = show.choose(quick=2, default=1300)
+model, seconds = new_model(), {}
+weights = show.out / f"{show.name}.safetensors"
+saved_by_this_script = False
+if show.prompt is not None and weights.is_file() and not show.quick:
+    arrays, note = checkpoint.load(weights)
+    saved_by_this_script = note == {"script": show.script}
+if saved_by_this_script:
+    model.load_state_dict(arrays)
+else:
+    seconds["diffusion"] = train_diffusion(model, diffusion_steps)
+    if not show.quick:
+        checkpoint.save(weights, model.state_dict(), {"script": show.script})
+
+
+# %% Sampling: all pictures start from the same noise, whatever draws them
+def sampled(model, ids, w=GUIDANCE):
+    """A picture of each caption, (N, 3, 16, 16) with pixels from 0 to 1."""
+
+    def walk(noise, ids):
+        return model.sample(ids, noise, w, STEPS, "ddim")
+
+    tinycv.manual_seed(show.seed)
+    noise = tinycv.randn(len(ids), 3, 16, 16, device=show.device)
+    parts = []
+    with tinycv.no_grad():
+        for start in range(0, len(ids), 64):
+            part = noise[start : start + 64], ids[start : start + 64]
+            parts.append((group.map(walk, *part) if group else walk(*part)).numpy())
+    return np.concatenate(parts) / 2 + 0.5
+
+
+# %% --prompt: draw what the user typed, and stop here
+if show.prompt is not None:
+    prompt_ids = Tensor(tokenizer.encode([show.prompt] * 8, LENGTH), device=show.device)
+    drawn = sampled(model, prompt_ids)
+    readings = [caption(scene) if scene else "nothing" for scene in judge.read(drawn)]
+    for reading in readings:
+        print(f"  drawn: {reading}")
+    figure = draw.figure("Eight pictures of one prompt, and what the judge reads in them", 9, 5.4)
+    short = [reading.removeprefix("a ").replace(" ", "\n", 1) for reading in readings]
+    short = ["\n".join(r.rsplit(" ", 2)) if " " in r else r for r in short]
+    draw.image_grid(figure, drawn, short, columns=4)
+    print(f"  picture: {draw.save(figure, show.out / f'{show.name}_prompt.png')}")
+    sys.exit()
+
+# %% Measure: the judge's own error, on real drawings
+asked = {
+    "seen": seen * show.choose(quick=1, default=2),
+    "held out": held * show.choose(quick=1, default=4),
+}
+if show.quick:
+    asked = {name: scenes[:4] for name, scenes in asked.items()}
+real = {name: draw_scenes(scenes, seed=show.seed + 1000) for name, scenes in asked.items()}
+everything = asked["seen"] + asked["held out"]
+own_error = 1 - judge.right(np.concatenate(list(real.values())), everything)["all"].mean()
+show.measured("the judge's own error on real drawings", own_error, "", "<= 0.005")
+ATTRIBUTES = "shape", "colour", "size", "place"
+REAL = "real drawings: 0.58"
+
+
+def deviation(images):
+    """How much the place of the thing varies, in px: the mean over x and y of the deviation. 0 if
+    there is nothing in any picture."""
+    offsets = judge.jitter(images)  # (N, 2), NaN where nothing is there
+    offsets = offsets[np.isfinite(offsets).all(axis=1)]
+    return offsets.std(axis=0).mean() if len(offsets) else 0.0
+
+
+def measure(name, images, targets=("", ""), reference=""):
+    """Figures of images by seen or held out. Returns the shares that are all right."""
+    shares = []
+    for kind, target in zip(asked, targets, strict=True):
+        right = judge.right(images[kind], asked[kind])
+        shares.append(right["all"].mean())
+        show.measured(f"{name}: all right, {kind}", shares[-1], reference, target)
+        by_attribute = [right[attribute].mean() for attribute in ATTRIBUTES]
+        show.measured(f"{name}: {', '.join(ATTRIBUTES)} right, {kind}", by_attribute)
+        residual = judge.residual(images[kind]).mean()
+        show.measured(f"{name}: distance to the nearest clean drawing, {kind}", residual)
+        spread = deviation(images[kind])
+        show.measured(f"{name}: deviation of the place, px, {kind}", spread, REAL)
+    return shares
+
+
+def drawn_by(model, w=GUIDANCE, language="en"):
+    """Pictures of all asked scenes, by seen or held out."""
+    images = sampled(model, ids_of(everything, language), w)
+    count = len(asked["seen"])
+    return {"seen": images[:count], "held out": images[count:]}
+
+
+# %% Measure: guidance w makes captions hold, then wrecks the pictures
+by_strength = {w: drawn_by(model, w) for w in STRENGTHS}
+shares = {}  # (seen, held out) by w
+for w, images in by_strength.items():
+    targets = (">= 0.95", ">= 0.85") if w == GUIDANCE else ("", "")
+    shares[w] = measure(f"diffusion, w = {w:g}", images, targets)
+in_zh = drawn_by(model, language="zh")
+for kind in asked:
+    right = judge.right(in_zh[kind], asked[kind])["all"].mean()
+    show.measured(f"diffusion, w = 2, Chinese captions: all right, {kind}", right)
+
+# %% Measure: the noise levels of training. The same network, trained equally long twice
+short_steps = show.choose(quick=2, default=400)
+RUNS = {
+    "ours": (new_model(), "noise levels ln sigma ~ N(0.3, 1.5^2)"),
+    "EDM": (new_model(-1.2, 1.2), "noise levels of EDM's default, N(-1.2, 1.2^2)"),
+}
+by_run = {}  # the shares right of seen captions, by attribute and all
+for run, (other, what) in RUNS.items():
+    seconds[f"{run}, {short_steps} steps"] = train_diffusion(other, short_steps)
+    images = drawn_by(other)
+    measure(f"{short_steps} steps, {what}", images)
+    right = judge.right(images["seen"], asked["seen"])
+    by_run[run] = [right[attribute].mean() for attribute in (*ATTRIBUTES, "all")]
+
+# %% Control: the pictures of w = 2 judged by the captions of other pictures, which must be chance
+rng = np.random.default_rng(show.seed)
+by_shuffle = []
+for _ in range(10):
+    others = [asked["seen"][i] for i in rng.permutation(len(asked["seen"]))]
+    right = judge.right(by_strength[GUIDANCE]["seen"], others)
+    by_shuffle.append([right[attribute].mean() for attribute in (*ATTRIBUTES, "all")])
+by_run["shuffled"] = np.mean(by_shuffle, axis=0)
+
+
+def chance(attribute):
+    """How often the attribute of a random seen scene is that of another one."""
+    values = [getattr(scene.things[0], attribute) for scene in seen]
+    counts = np.array([values.count(value) for value in set(values)])
+    return (counts**2).sum() / len(values) ** 2
+
+
+by_run["chance"] = [*map(chance, ATTRIBUTES), 1 / len(seen)]
+names = f"{', '.join(ATTRIBUTES)} and all right"
+show.measured(f"judged by shuffled captions: {names}", list(by_run["shuffled"]))
+show.measured(f"chance: {names}", by_run["chance"])
+show.measured(
+    "shuffled captions: the mean of the four attributes, divided by chance",
+    np.mean(by_run["shuffled"][:4]) / np.mean(by_run["chance"][:4]),
+    "1: the captions say nothing about the pictures",
+    "0.9 to 1.1",
+)
+
+# %% DALL-E 1: a discrete VAE turns each patch of 2 x 2 pixels into one of CODES codes
+CODES = show.choose(quick=8, default=128)
+dvae_steps = show.choose(quick=2, default=500)
+tinycv.manual_seed(show.seed)
+features = show.choose(quick=8, default=48)
+dvae = DiscreteVAE((3, 16, 16), CODES, patch_size=2, features=features, blocks=0).to(show.device)
+some = np.random.default_rng(show.seed).permutation(len(pictures))[:300]
+dvae.start_at_patches(Tensor(pictures[some], device=show.device))
+
+
+def dvae_loss(step, images):
+    """The temperature of the Gumbel-softmax falls from 1 to 1/16 in the first 80 % of the steps."""
+    return dvae.loss(images, falling_tau(step, max(1, int(0.8 * dvae_steps))), beta=0.3)
+
+
+small_batch = show.choose(quick=8, default=32)
+seconds["discrete VAE"] = train(dvae, dvae_loss, [pictures], dvae_steps, 5e-3, small_batch)
+
+# %% A GPT that writes the 64 codes of a picture after the words of its caption
+parts = np.array_split(pictures, -(-len(pictures) // 1000))
+codes = [Tensor(dvae.codes_of(Tensor(part, device=show.device))).numpy() for part in parts]
+codes = np.concatenate(codes)  # (N, 64)
+tinycv.manual_seed(show.seed)
+dim, layers = show.choose(quick=8, default=64), show.choose(quick=1, default=3)
+gpt = DALLE(len(tokenizer), LENGTH, CODES, dvae.tokens, dim=dim, heads=2, layers=layers)
+gpt.to(show.device)
+gpt.start_at_codebook(dvae.codebook())  # codes that look alike start alike
+seconds["GPT"] = train(
+    gpt,
+    lambda step, ids, codes: gpt.loss(ids, codes),
+    [ids, codes],
+    show.choose(quick=2, default=3500),
+    3e-3,
+    show.choose(quick=8, default=16),
+)
+
+
+def drawn_by_gpt(ids):
+    """A picture of each caption by DALL-E 1's way, (N, 3, 16, 16) with pixels from 0 to 1."""
+    with tinycv.no_grad():
+        images = dvae.images_of(gpt.eval().sample(ids))
+    return np.clip(images.numpy() / 2 + 0.5, 0, 1)
+
+
+def drawn_again(images):
+    """Pictures encoded and decoded: the most that the GPT could reach."""
+    x = Tensor((2 * images - 1).astype(np.float32), device=show.device)
+    with tinycv.no_grad():
+        return np.clip(dvae.images_of(dvae.codes_of(x)).numpy() / 2 + 0.5, 0, 1)
+
+
+used, _ = codes_in_use(codes, CODES)
+show.measured("discrete VAE: codes in use", used, f"of {CODES}")
+measure("discrete VAE, real drawings encoded and decoded", {k: drawn_again(real[k]) for k in real})
+tinycv.manual_seed(show.seed)
+gpt_images = {kind: drawn_by_gpt(ids_of(scenes)) for kind, scenes in asked.items()}
+gpt_shares = measure("GPT over codes", gpt_images, (">= 0.88", ">= 0.7"))
+
+# %% CLIP, trained on the same drawings, chooses the best of 16 pictures of the GPT
+tinycv.manual_seed(show.seed)
+clip = CLIP(16, 3, len(tokenizer), LENGTH, dim=show.choose(quick=8, default=64)).to(show.device)
+clip_steps = show.choose(quick=2, default=300)
+alike = np.arange(len(scenes)) % len(seen)  # pictures of one scene fit each other's captions
+seconds["CLIP"] = train(
+    clip,
+    lambda step, images, ids, alike: clip.loss(images, ids, alike),
+    [pictures, ids, alike],
+    clip_steps,
+    1e-3,
+    show.choose(quick=8, default=64),
+)
+clip.eval()
+K = show.choose(quick=2, default=16)
+reranked = {}  # all right: a picture at random, the best by CLIP, by a perfect ranker
+for kind, scenes_of_kind in asked.items():
+    prompts = scenes_of_kind[: show.choose(quick=2, default=32)]
+    prompt_ids = ids_of(prompts)
+    many = drawn_by_gpt(Tensor(np.repeat(prompt_ids.numpy(), K, axis=0), device=show.device))
+    right = judge.right(many, [scene for scene in prompts for _ in range(K)])["all"].reshape(-1, K)
+    many = 2 * many.reshape(-1, K, 3, 16, 16) - 1
+    first = [
+        rerank(clip, Tensor(images, device=show.device), row)[0]
+        for images, row in zip(many, prompt_ids, strict=True)
+    ]
+    by_clip = right[np.arange(len(right)), first].mean()
+    reranked[kind] = right.mean(), by_clip, right.any(axis=1).mean()
+    show.measured(f"GPT, best of {K} by CLIP: all right, {kind}", by_clip)
+    show.measured(f"GPT, one of these {K} at random: all right, {kind}", right.mean())
+    show.measured(f"GPT, best of {K} by a perfect ranker: all right, {kind}", reranked[kind][2])
+    bound = perfect_ranker(right.mean(), K)
+    show.measured(f"GPT, 1 - (1 - p)^{K} for the mean p, {kind}", bound)
+
+# %% Attention maps: where does each word look? All cross-attentions, on a 4 x 4 grid
+LEVEL = 1.0  # the noise level sigma of the drawings that the network reads
+
+
+def word_maps(scenes):
+    """The attention of each of 4 x 4 patches to each word, the mean over blocks and heads,
+    (N, 4, 4, 6), and the drawings, (N, 3, 16, 16), from -1 to 1."""
+    tinycv.manual_seed(show.seed)
+    x = Tensor(2 * draw_scenes(scenes, seed=show.seed + 2000) - 1, device=show.device)
+    noised = x + LEVEL * tinycv.randn_like(x)
+    maps = model.attention_maps(ids_of(scenes), noised, LEVEL)  # (N, H, 16, 6) of each block
+    weights = np.mean([part.numpy() for part in maps], axis=(0, 2))  # (N, 16, 6)
+    return weights.reshape(-1, 4, 4, LENGTH), x.numpy()
+
+
+with_maps = seen * show.choose(quick=1, default=4)
+weights, drawings = word_maps(with_maps)
+ink = (drawings + 1).max(axis=1).reshape(-1, 4, 4, 4, 4).mean(axis=(2, 4)) > 0.4  # (N, 4, 4)
+WORDS = "a", "size", "colour", "shape", "place (vertical)", "place (across)"
+look = []  # by word: its weight on the thing, divided by its weight elsewhere
+for word in range(LENGTH):
+    weight = weights[..., word]
+    look.append(weight[ink].mean() / weight[~ink].mean())
+show.measured(f"attention on the thing / elsewhere, of {', '.join(WORDS)}", look)
+
+# %% Measure: time
+for name, value in seconds.items():
+    show.measured(f"seconds of training: {name}", value)
+
+# %% Draw: prompts with their pictures, both ways
+seen_w2, held_w2 = shares[GUIDANCE]
+figure = draw.figure(
+    f"Diffusion draws {100 * seen_w2:.0f} % of captions right, and {100 * held_w2:.0f} % of those\n"
+    "whose shape and colour it never saw together",
+    8.4,
+    13.4,
+)
+parts = figure.subfigures(4, 1, height_ratios=(3.5, 3.3, 2.8, 2.6))
+top = parts[0].subplots()
+examples = {"seen": 4, "held out": 4}
+columns, rows = [], {"diffusion,\nw = 2": [], "GPT over\ncodes": [], "real": []}
+chosen = {}
+for kind, count in examples.items():
+    chosen[kind] = np.linspace(0, min(32, len(asked[kind])) - 1, count).astype(int)
+    sources = by_strength[GUIDANCE][kind], gpt_images[kind], real[kind]
+    for row, source in zip(rows.values(), sources, strict=True):
+        row += list(source[chosen[kind]])
+    for i in chosen[kind]:
+        _, size, colour, shape, *place = caption(asked[kind][i]).split()
+        columns.append(f"{size}\n{colour}\n{shape}\n{' '.join(place)}")
+draw.image_rows(top, {name: np.clip(row, 0, 1) for name, row in rows.items()}, columns)
+top.set_title("Four captions of the training, and four with a held-out pair", fontsize=11)
+
+# %% Draw: guidance
+sweep_axes, share_axes, spread_axes = parts[1].subplots(1, 3, width_ratios=(1.3, 1, 1))
+pictures_by_w = {
+    f"w = {w:g}": np.clip(images["seen"][chosen["seen"]], 0, 1) for w, images in by_strength.items()
+}
+draw.image_rows(sweep_axes, pictures_by_w)
+sweep_axes.set_title("Guidance: the same noise", fontsize=11)
+places = np.arange(len(STRENGTHS))
+lines = {
+    "seen": (places, [shares[w][0] for w in STRENGTHS]),
+    "held out": (places, [shares[w][1] for w in STRENGTHS]),
+}
+draw.curves(share_axes, lines, "guidance w", "all right")
+share_axes.set_ylim(0, 1.02)
+residuals = [judge.residual(images["seen"]).mean() for images in by_strength.values()]
+spreads = [deviation(images["seen"]) for images in by_strength.values()]
+lines = {
+    "deviation of\nthe place, px": (places, spreads),
+    "10 x distance from\na clean drawing": (places, [10 * r for r in residuals]),
+}
+draw.curves(spread_axes, lines, "guidance w", "px, and gray value")
+for ax in (share_axes, spread_axes):
+    ax.set_xticks(places, [f"{w:g}" for w in STRENGTHS])
+
+# %% Draw: noise levels and reranking, as bars
+noise_axes, rank_axes = parts[2].subplots(1, 2, width_ratios=(1.7, 1))
+LOOKS = {
+    "ours": ("ln sigma ~ N(0.3, 1.5²)", draw.BLUE),
+    "EDM": ("EDM's N(-1.2, 1.2²)", draw.RED),
+    "shuffled": ("shuffled captions", draw.ORANGE),
+    "chance": ("chance", draw.PALE),
+}
+for i, (run, (label, colour)) in enumerate(LOOKS.items()):
+    noise_axes.bar(np.arange(5) + 0.2 * (i - 1.5), by_run[run], 0.2, color=colour, label=label)
+noise_axes.set_xticks(np.arange(5), [*ATTRIBUTES, "all"])
+noise_axes.set(ylim=(0, 1.38), yticks=(0, 0.5, 1), ylabel="right, seen captions")
+noise_axes.legend(fontsize=8, ncols=2, loc="upper center", frameon=False)
+noise_axes.set_title(f"Noise levels of training, after {short_steps} steps", fontsize=11)
+labels = "at random", "by CLIP", "perfect"
+for i, (kind, colour) in enumerate(zip(asked, (draw.BLUE, draw.RED), strict=True)):
+    rank_axes.bar(np.arange(3) + 0.36 * (i - 0.5), reranked[kind], 0.36, color=colour, label=kind)
+rank_axes.set_xticks(np.arange(3), labels)
+rank_axes.set(ylim=(0, 1.38), yticks=(0, 0.5, 1), ylabel="all right")
+rank_axes.legend(fontsize=8, ncols=2, loc="upper center", frameon=False)
+rank_axes.set_title(f"GPT: one of {K} pictures", fontsize=11)
+
+# %% Draw: where each word looks
+wanted = scene_of("a small red circle top left")
+weights, drawings = word_maps([wanted] * show.choose(quick=2, default=64))
+mean_maps = weights.mean(axis=0)  # (4, 4, 6)
+mean_picture = np.clip(drawings.mean(axis=0) / 2 + 0.5, 0, 1)
+map_axes = parts[3].subplots(1, LENGTH + 1)
+draw.image(map_axes[0], mean_picture, "the mean\ndrawing")
+for word, (ax, text) in enumerate(zip(map_axes[1:], caption(wanted).split(), strict=True)):
+    heat = mean_maps[..., word]
+    ax.imshow(heat, cmap="inferno", vmin=0, vmax=mean_maps.max())
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(f'"{text}"', fontsize=10)
+parts[3].suptitle(
+    f'Which places read each word of "{caption(wanted)}" (noise level {LEVEL:g})', fontsize=11
+)
+show.finish(figure)
+
+
+# %% Draw: eight prompts come out of noise
+def frames():
+    eight = [asked[kind][i] for kind in asked for i in chosen[kind]]
+    tinycv.manual_seed(show.seed)
+    start = model.centre + model.schedule.last * tinycv.randn(8, 3, 16, 16, device=show.device)
+    step = model.step(ids_of(eight), GUIDANCE)
+    times = model.schedule.times(show.choose(quick=2, default=20))
+    for sigma, x in trajectory(step, start, times):
+        sheet = np.clip(x.numpy() / 2 + 0.5, 0, 1).reshape(2, 4, 3, 16, 16)
+        sheet = sheet.transpose(2, 0, 3, 1, 4).reshape(3, 32, 64)
+        large = sheet.repeat(5, axis=1).repeat(5, axis=2)
+        yield captioned(large, f"Eight prompts come out of noise: level {sigma:.2f}", 13)
+
+
+path_of_gif = save_gif(frames(), show.out / f"{show.name}.gif", 0.15, last=3, colours=48)
+print(f"  moving picture: {path_of_gif}")
+if group:
+    group.close()
