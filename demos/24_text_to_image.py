@@ -405,9 +405,9 @@ figure = draw.figure(
     f"Diffusion draws {100 * seen_w2:.0f} % of captions right, and {100 * held_w2:.0f} % of those\n"
     "whose shape and colour it never saw together",
     8.4,
-    13.4,
+    12.6,
 )
-parts = figure.subfigures(4, 1, height_ratios=(3.5, 3.3, 2.8, 2.6))
+parts = figure.subfigures(4, 1, height_ratios=(3.5, 3.2, 2.7, 2.0))
 top = parts[0].subplots()
 examples = {"seen": 4, "held out": 4}
 columns, rows = [], {"diffusion,\nw = 2": [], "GPT over\ncodes": [], "real": []}
@@ -436,7 +436,6 @@ lines = {
     "held out": (places, [shares[w][1] for w in STRENGTHS]),
 }
 draw.curves(share_axes, lines, "guidance w", "all right")
-share_axes.set_ylim(0, 1.02)
 residuals = [judge.residual(images["seen"]).mean() for images in by_strength.values()]
 spreads = [deviation(images["seen"]) for images in by_strength.values()]
 lines = {
@@ -452,7 +451,7 @@ noise_axes, rank_axes = parts[2].subplots(1, 2, width_ratios=(1.7, 1))
 LOOKS = {
     "ours": ("ln sigma ~ N(0.3, 1.5²)", draw.BLUE),
     "EDM": ("EDM's N(-1.2, 1.2²)", draw.RED),
-    "shuffled": ("shuffled captions", draw.ORANGE),
+    "shuffled": ("judged by shuffled captions", draw.ORANGE),
     "chance": ("chance", draw.PALE),
 }
 for i, (run, (label, colour)) in enumerate(LOOKS.items()):
