@@ -1,5 +1,5 @@
 """24 · How does a model draw what a sentence says (DALL-E, Stable Diffusion)?
-python demos/24_text_to_image.py      5 min on one core
+python demos/24_text_to_image.py      9 min on one core
 
 "A small green triangle top left": a caption says shape, colour, size and place, in English or in
 Chinese. Four of the 16 pairs of shape and colour are held out: no model here ever sees a red
@@ -51,9 +51,9 @@ STEPS = show.choose(quick=2, default=12)  # of DDIM
 LENGTH = 6  # words of a caption
 
 # %% The words of all captions; a prompt is checked before anything is trained
-seen, held = all_scenes(), all_scenes(held_out=True)  # 96 scenes, and 32 that nothing trains on
+seen, held_out = all_scenes(), all_scenes(held_out=True)  # 96 scenes, and 32 that nothing trains on
 both = {"en": "English", "zh": "Chinese"}
-all_captions = [caption(scene, language) for scene in seen + held for language in both]
+all_captions = [caption(scene, language) for scene in seen + held_out for language in both]
 tokenizer = WordTokenizer([word for word in words() if word in " ".join(all_captions)])
 if show.prompt is not None:
     with show.reading("prompt"):
@@ -182,7 +182,7 @@ if show.prompt is not None:
 # %% Measure: the judge's own error, on real drawings
 asked = {
     "seen": seen * show.choose(quick=1, default=2),
-    "held out": held * show.choose(quick=1, default=4),
+    "held out": held_out * show.choose(quick=1, default=4),
 }
 if show.quick:
     asked = {name: scenes[:4] for name, scenes in asked.items()}
@@ -237,7 +237,7 @@ for kind in asked:
     show.measured(f"diffusion, w = 2, Chinese captions: all right, {kind}", right)
 
 # %% Measure: the noise levels of training. The same network, trained equally long twice
-short_steps = show.choose(quick=2, default=400)
+short_steps = show.choose(quick=2, default=300)
 RUNS = {
     "ours": (new_model(), "noise levels ln sigma ~ N(0.3, 1.5^2)"),
     "EDM": (new_model(-1.2, 1.2), "noise levels of EDM's default, N(-1.2, 1.2^2)"),
@@ -309,7 +309,7 @@ seconds["GPT"] = train(
     gpt,
     lambda step, ids, codes: gpt.loss(ids, codes),
     [ids, codes],
-    show.choose(quick=2, default=3500),
+    show.choose(quick=2, default=3000),
     3e-3,
     show.choose(quick=8, default=16),
 )
@@ -421,7 +421,7 @@ for kind, count in examples.items():
         _, size, colour, shape, *place = caption(asked[kind][i]).split()
         columns.append(f"{size}\n{colour}\n{shape}\n{' '.join(place)}")
 draw.image_rows(top, {name: np.clip(row, 0, 1) for name, row in rows.items()}, columns)
-top.set_title("Four captions of the training, and four with a held-out pair", fontsize=11)
+top.set_title("Four captions of the training, and four with a held_out-out pair", fontsize=11)
 
 # %% Draw: guidance
 sweep_axes, share_axes, spread_axes = parts[1].subplots(1, 3, width_ratios=(1.3, 1, 1))
