@@ -421,7 +421,7 @@ for kind, count in examples.items():
         _, size, colour, shape, *place = caption(asked[kind][i]).split()
         columns.append(f"{size}\n{colour}\n{shape}\n{' '.join(place)}")
 draw.image_rows(top, {name: np.clip(row, 0, 1) for name, row in rows.items()}, columns)
-top.set_title("Four captions of the training, and four with a held_out-out pair", fontsize=11)
+top.set_title("Four captions of the training, and four with a held-out pair", fontsize=11)
 
 # %% Draw: guidance
 sweep_axes, share_axes, spread_axes = parts[1].subplots(1, 3, width_ratios=(1.3, 1, 1))
