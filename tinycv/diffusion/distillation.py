@@ -33,7 +33,7 @@ input of the network, and draw it at random in training).
     loss = student.loss(teacher, images, ids); loss.backward(); optimizer.step(); student.update()
     images = student.sample(randn(64, 3, 16, 16), 4, ids)
 
-Read first: edm.py, guidance.py.   See at work: tests/diffusion/test_distillation.py.
+Read first: edm.py, guidance.py.   See at work: demos/full/24_text_to_image.py.
 Shapes: x, x0 (B, ...); σ (B,); conditions such as labels (B,) or ids (B, T).
 """
 

@@ -7,7 +7,7 @@ is nearly constant, about √D for D numbers.  The middle of a line is shorter, 
 denoiser saw little noise of that length in training.  An arc between vectors of equal length keeps
 the length.
 
-Used in: adversarial/arithmetic.py.   See at work: demos/10_face_arithmetic.py.
+Used in: adversarial/arithmetic.py.   See at work: demos/full/24_text_to_image.py.
 Shapes: a and b have one shape, and each is read as one vector; S shares t.
 """
 
