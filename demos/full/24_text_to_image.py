@@ -529,13 +529,13 @@ for name, (run, numbers) in SAMPLERS.items():
     show.measured(f"{name}, {numbers} steps: seconds for {COUNT} pictures", seconds)
 show.measured("distillation: seconds of training", seconds_of_student)
 faster = by_sampler["Heun"][0][-1] / by_sampler["student"][0]
-show.measured("seconds of Heun with 20 steps / seconds of the student", list(faster))
+show.measured("seconds of Heun with the most steps / seconds of the student", list(faster))
 
 # %% Draw
 one_step, many_steps = by_sampler["student"][1][0], by_sampler["Heun"][1][-1]
 figure = draw.figure(
-    f"A distilled sampler follows {100 * one_step:.0f} % of the captions in one step, where Heun's "
-    f"method follows {100 * many_steps:.0f} % in {SAMPLERS['Heun'][1][-1]};\n"
+    f"A distilled sampler follows {100 * one_step:.0f} % of the captions in 1 step, Heun's method "
+    f"{100 * many_steps:.0f} % in {SAMPLERS['Heun'][1][-1]};\n"
     f"of two things with a relation, {100 * all_right_of_two['seen'][at_2]:.0f} % are right, and "
     f"{100 * all_right_of_two['held out'][at_2]:.0f} % if they were never seen in this colour",
     11,
