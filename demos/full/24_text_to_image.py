@@ -229,7 +229,7 @@ for sigma in SIGMAS:
         kept.append(counts[name])
 for name, kept in kept_by_sigma.items():
     by_chance = (
-        "half of them if it were drawn anew" if name == "size" else "a quarter if drawn anew"
+        "half of them if it were drawn anew" if name == "size" else "a quarter if drawn again"
     )
     show.measured(f"noise of sigma {SIGMAS}, no text: {name} kept", kept, by_chance)
 
@@ -263,13 +263,13 @@ for sigma in SIGMAS:
     moved.append(distance.mean() if len(distance) else 0.0)
 show.measured(f"edit, sigma {SIGMAS}: has the new colour", obeyed)
 show.measured(f"edit, sigma {SIGMAS}: shape, size and place kept", rest_kept)
-show.measured(f"edit, sigma {SIGMAS}: moved by, pixels", moved, "2/3 if drawn anew")
+show.measured(f"edit, sigma {SIGMAS}: moved by, pixels", moved, "2/3 if drawn again")
 both = [judge.right(edited, new_scenes)["all"].mean() for edited in edits]
 best = int(np.argmax(both))
 show.measured("edit, at the best sigma: new colour, and all else kept", both[best])
 show.measured("edit: the best sigma", SIGMAS[best])
 
-# %% Inpainting by text: the left or upper of two things stays, the other is painted anew
+# %% Inpainting by text: the left or upper of two things stays, the other is painted by the prompt
 kept_side = np.zeros((COUNT, 3, 16, 16), bool)
 asked_for = []
 pairs = all_scenes(2)
