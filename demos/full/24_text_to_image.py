@@ -228,9 +228,7 @@ for sigma in SIGMAS:
     for name, kept in kept_by_sigma.items():
         kept.append(counts[name])
 for name, kept in kept_by_sigma.items():
-    by_chance = (
-        "half of them if it were drawn anew" if name == "size" else "a quarter if drawn again"
-    )
+    by_chance = "half if drawn again" if name == "size" else "a quarter if drawn again"
     show.measured(f"noise of sigma {SIGMAS}, no text: {name} kept", kept, by_chance)
 
 # %% Editing by text: another colour, everything else as it was
