@@ -156,7 +156,7 @@ for held_out in (False, True):
     scenes, images = drawings(2, 16, 3 * COUNT, show.seed + 100, held_out)
     own_error.append(1 - shares(judge_of_two, images / 2 + 0.5, scenes)["all"])
 show.measured(
-    "two things: the judge's own error on real drawings", np.mean(own_error), "", "<= 0.01"
+    "two things: the judge's own error on real drawings", np.mean(own_error), "", "<= 0.005"
 )
 WS = show.choose(quick=(0.0, 2.0), full=(0.0, 1.0, 2.0, 4.0))
 all_right_of_two = {"seen": [], "held out": []}

@@ -284,6 +284,16 @@ def test_a_prediction_begins_with_the_given_frames(device):
     assert np.isfinite(made.numpy()).all()
 
 
+@pytest.mark.parametrize("ids, w", [(None, 0.0), (IDS, 2.0)])
+def test_the_denoiser_returns_the_given_frames_at_every_noise_level(ids, w):
+    # The loss does not train the network there, so its answer must not steer the sampler.
+    model = diffusion_of(network_of(words=6, length=3))
+    noised = Tensor(VIDEOS + 1)
+    denoised = model.denoiser(Tensor(VIDEOS), SEEN, ids, w)(noised, 3.0).numpy()
+    np.testing.assert_allclose(denoised[SEEN], VIDEOS[SEEN], rtol=1e-5, atol=1e-6)
+    assert np.abs(denoised[~SEEN] - VIDEOS[~SEEN]).min() > 1e-6
+
+
 def test_a_prediction_from_no_frame_is_a_new_video():
     made = diffusion_of(network_of()).predict(VIDEOS[:, :0], 4, steps=2).numpy()
     assert made.shape == VIDEOS.shape and np.isfinite(made).all()

@@ -56,12 +56,13 @@ CENTRE = {
     "bottom left": (4.0, 12.0),
     "bottom right": (12.0, 12.0),
 }
-# The centres of the first and the second thing. In scenes of two, both things are large.
+# The centres of the first and the second thing. In scenes of two, both things are large, and at
+# their closest they only touch.
 CENTRES_OF_TWO = {
-    "left of": ((4.0, 8.0), (12.0, 8.0)),
-    "right of": ((12.0, 8.0), (4.0, 8.0)),
-    "above": ((8.0, 4.0), (8.0, 12.0)),
-    "below": ((8.0, 12.0), (8.0, 4.0)),
+    "left of": ((3.8, 8.0), (12.2, 8.0)),
+    "right of": ((12.2, 8.0), (3.8, 8.0)),
+    "above": ((8.0, 3.8), (8.0, 12.2)),
+    "below": ((8.0, 12.2), (8.0, 3.8)),
 }
 
 CHINESE = {

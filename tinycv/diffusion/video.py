@@ -417,7 +417,10 @@ class VideoDiffusion(Module):
             def network(y: Examples, t: Examples) -> Tensor:
                 return self.network(y, t, known, which, texts)
 
-            return edm_denoiser(network, 1.0)(y, sigma)
+            denoised = edm_denoiser(network, 1.0)(y, sigma)
+            # The loss leaves the given frames out, so the network's output there is arbitrary. As
+            # in training, they are the given frames plus σ ε at every σ of the sampler.
+            return where(which[:, :, None, None, None], known, denoised)
 
         if ids is None and finite(w, "VideoDiffusion.denoiser: w"):
             raise ValueError(
