@@ -271,8 +271,8 @@ for world, axes in WORLDS.items():
 error = figures["plane", "as trained"]["velocity error"]
 worse = figures["plane", "faster"]["velocity error"] / error
 figure = draw.figure(
-    f"The predicted ball follows its laws to {error:.2f} px per frame at the speeds of training;\n"
-    f"the error is {worse:.1f} times as large for faster balls, which become slower in the films",
+    f"In the plane, predicted velocities err by {error:.2f} px per frame at the speeds of training;\n"
+    f"for faster balls, which slow down in the films, the error is {worse:.1f} times as large",
     11,
     10,
 )
@@ -302,9 +302,9 @@ by_frame, by_speed = curves_part.subplots(1, 2)
 numbers = np.arange(GIVEN + 1, FRAMES + 1)
 lines = {
     "plane": errors_by_frame["plane"],
-    "line, frames alone": errors_by_frame["line, frames alone"],
-    "plane: straight on": errors_by_frame["plane: straight on"],
     "line": errors_by_frame["line"],
+    "plane: straight on": errors_by_frame["plane: straight on"],
+    "line, frames alone": errors_by_frame["line, frames alone"],
     "plane: stays": errors_by_frame["plane: stays"],
 }
 draw.curves(
@@ -320,7 +320,7 @@ by_speed.axvspan(*SPEED, color=draw.PALE)
 by_speed.plot(asked, asked, color=draw.INK, linestyle="--", linewidth=1)
 draw.curves(
     by_speed,
-    speeds,
+    {world: speeds[world] for world in ("plane", "line")},
     "speed asked for, px per frame along each axis",
     "speed of the film",
 )
