@@ -271,7 +271,7 @@ for world, axes in WORLDS.items():
 error = figures["plane", "as trained"]["velocity error"]
 worse = figures["plane", "faster"]["velocity error"] / error
 figure = draw.figure(
-    f"In the plane, predicted velocities err by {error:.2f} px per frame at the speeds of training;\n"
+    f"In the plane, predicted velocities err by {error:.2f} px per frame at speeds of training;\n"
     f"for faster balls, which slow down in the films, the error is {worse:.1f} times as large",
     11,
     10,
