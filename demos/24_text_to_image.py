@@ -1,17 +1,17 @@
 """24 · How does a model draw what a sentence says (DALL-E, Stable Diffusion)?
 python demos/24_text_to_image.py      9 min on one core
 
-"A small green triangle top left": a caption says shape, colour, size and place, in English or in
-Chinese. Four of the 16 pairs of shape and colour are held out: no model here ever sees a red
-square, and the question is whether it can draw one. A rule reads each picture back to its caption,
-so that "does it follow the text?" has a number.
-Two ways, as the field went. Diffusion with a text encoder, cross-attention and classifier-free
-guidance (DALL-E 2, Stable Diffusion): a little guidance w makes captions hold and pictures clean,
-at the price of variety; too much spoils both. A discrete VAE and a GPT over words and image codes
-(DALL-E 1): its pictures vary like real ones, and a CLIP trained here chooses the best of 16.
-Which noise levels are trained matters more than the network: place and colour are decided at high
-noise, which EDM's default for photographs seldom trains. And where does "red" look? The attention
-of each word over the picture shows it.
+A caption such as "a small green triangle top left" names shape, colour, size and place, in English
+or in Chinese. Four of the 16 pairs of shape and colour are held out: no model here ever sees, for
+example, a red square. Can it draw one? A rule reads each picture back to its caption, so the share
+of pictures that follow their text can be measured.
+There are two ways. The first is diffusion with a text encoder, cross-attention and classifier-free
+guidance (DALL-E 2, Stable Diffusion): a little guidance w makes more pictures follow their caption
+and look clean, but they vary less; too much spoils them. The second is a discrete VAE and a GPT
+over words and image codes (DALL-E 1): its pictures vary like real ones, and a CLIP that is trained
+here chooses the best of 16.
+The noise levels of training matter: place and colour are decided at strong noise, which EDM's
+default for photographs rarely trains. Attention maps show where in the picture each word is read.
 --prompt "a small green triangle top left" draws what you type, by the network of an earlier run if
 there is one. --full: two objects with a relation, 32 x 32, editing by text, captions back again.
 Read first: tinycv/diffusion/cross_attention.py, text_to_image.py; tinycv/likelihood/dalle.py.

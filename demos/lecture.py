@@ -1,8 +1,7 @@
 """The map of the lecture "Frontiers of computer vision": one Slide per row, in the lecture's order.
 
 demos/readme.py turns it into the maps of README.md and README.zh.md. The sentence of a row is the
-title of the demo's picture, from its record, unless the slide gives its own. A slide without a demo
-has ``coming``: the number that its demo will have.
+title of the demo's picture, from its record, unless the slide gives its own.
 """
 
 from dataclasses import dataclass
@@ -14,18 +13,16 @@ class Slide:
 
     english, chinese: its name. files: what to read, below tinycv/. demo: number of the demo that
     shows it. test: the file that checks it. proves: what the demo's picture proves,
-    where its title does not say it. proves_chinese: the same in Chinese. coming: the number of the
-    demo that does not exist yet.
+    where its title does not say it. proves_chinese: the same in Chinese.
     """
 
     english: str
     chinese: str
-    files: tuple[str, ...] = ()
-    demo: str = ""
-    test: str = ""
-    proves: str = ""
-    proves_chinese: str = ""
-    coming: str = ""
+    files: tuple[str, ...]
+    demo: str
+    test: str
+    proves: str
+    proves_chinese: str
 
 
 LECTURE = (
@@ -252,9 +249,19 @@ LECTURE = (
         "同一个解码器：用扩散模型学出的先验代替 N(0, I)，生成的数字就清楚得多。",
     ),
     Slide(
-        "Text to image (DALL-E)",
-        "文本生成图像（DALL-E）",
-        ("diffusion/text_to_image.py", "likelihood/dalle.py"),
+        "Text to image by codes (VQ-VAE, DALL-E 1)",
+        "用编码从文本生成图像（VQ-VAE、DALL-E 1）",
+        ("likelihood/vq_vae.py", "likelihood/dalle.py", "vision/clip.py"),
+        "24",
+        "tests/likelihood/test_dalle.py",
+        "A GPT over the codes of a discrete VAE draws what the caption says, and its drawings vary "
+        "as much as real ones. The guidance of diffusion takes away some of this variety.",
+        "GPT 逐个写出离散 VAE 的编码，照着句子画图，与真图一样多样；扩散模型的引导会减少多样性。",
+    ),
+    Slide(
+        "Text to image by diffusion (DALL-E 2)",
+        "用扩散模型从文本生成图像（DALL-E 2）",
+        ("diffusion/cross_attention.py", "diffusion/text_to_image.py"),
         "24",
         "tests/diffusion/test_text_to_image.py",
         "",

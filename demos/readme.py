@@ -227,20 +227,18 @@ def lecture() -> str:
     """One row per slide: what to read, what to run, which test holds it to account, and what the
     demo's picture proves."""
     head = ["| slide, and what the picture proves | read | run | test |", "|---|---|---|---|"]
-    return "\n".join([*head, *(slide_row(slide, slide.english, "coming") for slide in LECTURE)])
+    return "\n".join([*head, *(slide_row(slide, slide.english) for slide in LECTURE)])
 
 
 def lecture_zh() -> str:
     """The map of the lecture in Chinese, from the same records."""
     head = ["| 幻灯片与图中的结论 | 源码 | 演示 | 测试 |", "|---|---|---|---|"]
-    rows = [slide_row(slide, slide.chinese, "即将推出", chinese=True) for slide in LECTURE]
+    rows = [slide_row(slide, slide.chinese, chinese=True) for slide in LECTURE]
     return "\n".join([*head, *rows])
 
 
-def slide_row(slide: Slide, name: str, coming: str, chinese: bool = False) -> str:
+def slide_row(slide: Slide, name: str, chinese: bool = False) -> str:
     """A row of the map."""
-    if slide.coming:
-        return f"| **{name}** | *{coming}* | {slide.coming} | |"
     stem = demo_path(slide.demo).stem
     record = records(stem)["default"]
     files = ", ".join(f"[{Path(file).stem}](tinycv/{file})" for file in slide.files)
