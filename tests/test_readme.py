@@ -105,8 +105,7 @@ def test_all_subjects_of_the_lecture_have_code_a_demo_a_test_a_picture_and_figur
         demo = demo_path(slide.demo)
         files += [demo, ROOT / slide.test, ROOT / f"demos/gallery/{demo.stem}.png"]
         assert len(files) > 3 and all(file.is_file() for file in files), slide.english
-        rows = records(demo.stem)["default"]["rows"]
-        assert any(isinstance(row["value"], float) for row in rows), slide.english
+        assert records(demo.stem)["default"]["rows"], slide.english
 
 
 def test_its_tables_are_up_to_date():
