@@ -535,7 +535,7 @@ figure = draw.figure(
     f"A distilled sampler follows {100 * one_step:.0f} % of the captions in 1 step, Heun's method "
     f"{100 * many_steps:.0f} % in {SAMPLERS['Heun'][1][-1]};\n"
     f"of two things with a relation, {100 * all_right_of_two['seen'][at_2]:.0f} % are right, and "
-    f"{100 * all_right_of_two['held out'][at_2]:.0f} % if they were never seen in this colour",
+    f"{100 * all_right_of_two['held out'][at_2]:.0f} % with a held-out pair of shape and colour",
     11,
     11,
 )
