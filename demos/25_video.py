@@ -1,5 +1,5 @@
 """25 · Does a model of video learn the laws of motion?
-python demos/25_video.py      5 min on one core
+python demos/25_video.py      4 min on one core
 
 Sora generates videos, and its authors see such models as a path to "world simulators". Here the
 world is a ball that flies straight on and bounces off walls, so the right answer is known. Three
