@@ -213,8 +213,9 @@ def _is_there(images: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> np.
     brightness = (discs * images[:, None]).sum(axis=(2, 3)) / area
     # Noise or a bright frame is not a ball: the rest of the frame must be less than half as bright.
     rest = (_distances(images, centre) > radius[..., None, None] + 1).all(axis=1)  # (M, H, W)
-    beside = (images * rest).sum(axis=(1, 2)) / np.maximum(rest.sum(axis=(1, 2)), 1)
-    stands_out = rest.any(axis=(1, 2))[:, None] & (beside[:, None] < brightness / 2)
+    pixels = rest.sum(axis=(1, 2))  # (M,): how many pixels are beside the discs
+    beside = (images * rest).sum(axis=(1, 2)) / np.maximum(pixels, 1)
+    stands_out = (pixels > 0)[:, None] & (beside[:, None] < brightness / 2)
     fits = (radius >= LEAST_RADIUS) & (2 * radius < min(images.shape[1:]))
     return (brightness >= THERE) & fits & stands_out
 
