@@ -32,7 +32,7 @@ from tinycv.data.text import PAD, Vocabulary
 from tinycv.engine.arguments import listed, shown
 
 # How alike two words must be (0 to 1) before one is proposed for the other.
-LIKENESS = 0.6
+LIKENESS = 0.5
 # The Unicode names of the scripts, and the names that people use.
 SCRIPTS = {"LATIN": "Latin letters", "CJK": "Chinese"}
 
