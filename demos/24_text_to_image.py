@@ -6,10 +6,11 @@ or in Chinese. Four of the 16 pairs of shape and colour are held out: no model h
 example, a red square. Can it draw one? A rule reads each picture back to its caption, so the share
 of pictures that follow their text can be measured.
 There are two ways. The first is diffusion with a text encoder, cross-attention and classifier-free
-guidance (DALL-E 2, Stable Diffusion): a little guidance w makes more pictures follow their caption
-and look clean, but they vary less; too much spoils them. The second is a discrete VAE and a GPT
-over words and image codes (DALL-E 1): its pictures vary like real ones, and a CLIP that is trained
-here chooses the best of 16.
+guidance (DALL-E 2, Stable Diffusion). With guidance w = 1 or 2, far more pictures follow their
+caption, above all held-out ones; the cleanest come at w = 0.5 to 1, and large w spoils them. The
+second is a discrete VAE and a GPT over words and image codes (DALL-E 1). Its things lie in as many
+places as those of real drawings, while those of diffusion vary less, even without guidance. A CLIP
+that is trained here chooses the best of 16.
 The noise levels of training matter: place and colour are decided at strong noise, which EDM's
 default for photographs rarely trains. Attention maps show where in the picture each word is read.
 --prompt "a small green triangle top left" draws what you type, by the network of an earlier run if
@@ -43,7 +44,10 @@ from tinycv.training.progress import read_loss, say, steps
 from tinycv.vision.clip import CLIP, perfect_ranker, rerank
 
 show = Demo(
-    "24_text_to_image", __doc__, prompt='draw this, such as "a small green triangle top left"'
+    "24_text_to_image",
+    __doc__,
+    prompt="draw one thing by its size, colour, shape and place, in English or Chinese, such as "
+    '"a small green triangle top left"',
 )
 GUIDANCE = 2.0
 STRENGTHS = show.choose(quick=(0.0, 2.0), default=(0.0, 0.5, 1.0, 2.0, 4.0, 8.0))
@@ -137,9 +141,16 @@ diffusion_steps = show.choose(quick=2, default=1300)
 model, seconds = new_model(), {}
 weights = show.out / f"{show.name}.safetensors"
 saved_by_this_script = False
-if show.prompt is not None and weights.is_file() and not show.quick:
-    arrays, note = checkpoint.load(weights)
-    saved_by_this_script = note == {"script": show.script}
+if show.prompt is not None:
+    if show.quick:
+        say("  a quick run trains for 2 steps only, so its pictures show nothing")
+    elif not weights.is_file():
+        say(f"  there is no network of an earlier run in {show.out}: training one, for minutes")
+    else:
+        arrays, note = checkpoint.load(weights)
+        saved_by_this_script = note == {"script": show.script}
+        if not saved_by_this_script:
+            say(f"  {weights} is from another version of this page: training anew, for minutes")
 if saved_by_this_script:
     model.load_state_dict(arrays)
 else:
@@ -184,8 +195,22 @@ asked = {
     "seen": seen * show.choose(quick=1, default=2),
     "held out": held_out * show.choose(quick=1, default=4),
 }
+EXAMPLES = {  # the pictures shown: each shape and each colour once
+    "seen": (
+        "a small red circle top left",
+        "a large blue square top right",
+        "a small green triangle bottom right",
+        "a large yellow cross bottom left",
+    ),
+    "held out": (
+        "a large yellow circle top right",
+        "a small red square bottom left",
+        "a large blue triangle top left",
+        "a small green cross bottom right",
+    ),
+}
 if show.quick:
-    asked = {name: scenes[:4] for name, scenes in asked.items()}
+    asked = {kind: [scene_of(text) for text in texts] for kind, texts in EXAMPLES.items()}
 real = {name: draw_scenes(scenes, seed=show.seed + 1000) for name, scenes in asked.items()}
 everything = asked["seen"] + asked["held out"]
 own_error = 1 - judge.right(np.concatenate(list(real.values())), everything)["all"].mean()
@@ -243,12 +268,15 @@ RUNS = {
     "EDM": (new_model(-1.2, 1.2), "noise levels of EDM's default, N(-1.2, 1.2^2)"),
 }
 by_run = {}  # the shares right of seen captions, by attribute and all
+unread = {}  # the share of pictures in which the judge reads nothing
 for run, (other, what) in RUNS.items():
     seconds[f"{run}, {short_steps} steps"] = train_diffusion(other, short_steps)
     images = drawn_by(other)
     measure(f"{short_steps} steps, {what}", images)
     right = judge.right(images["seen"], asked["seen"])
     by_run[run] = [right[attribute].mean() for attribute in (*ATTRIBUTES, "all")]
+    unread[run] = np.mean([scene is None for scene in judge.read(images["seen"])])
+    show.measured(f"{short_steps} steps, {what}: pictures in which nothing is read", unread[run])
 
 # %% Control: the pictures of w = 2 judged by the captions of other pictures, which must be chance
 rng = np.random.default_rng(show.seed)
@@ -352,8 +380,9 @@ seconds["CLIP"] = train(
 clip.eval()
 K = show.choose(quick=2, default=16)
 reranked = {}  # all right: a picture at random, the best by CLIP, by a perfect ranker
-for kind, scenes_of_kind in asked.items():
-    prompts = scenes_of_kind[: show.choose(quick=2, default=32)]
+few = {"seen": seen[::3], "held out": held_out}  # 32 scenes each, of all shapes and colours
+for kind, prompts in few.items():
+    prompts = prompts[: show.choose(quick=2, default=32)]
     prompt_ids = ids_of(prompts)
     many = drawn_by_gpt(Tensor(np.repeat(prompt_ids.numpy(), K, axis=0), device=show.device))
     right = judge.right(many, [scene for scene in prompts for _ in range(K)])["all"].reshape(-1, K)
@@ -389,31 +418,31 @@ with_maps = seen * show.choose(quick=1, default=4)
 weights, drawings = word_maps(with_maps)
 ink = (drawings + 1).max(axis=1).reshape(-1, 4, 4, 4, 4).mean(axis=(2, 4)) > 0.4  # (N, 4, 4)
 WORDS = "a", "size", "colour", "shape", "place (vertical)", "place (across)"
-look = []  # by word: its weight on the thing, divided by its weight elsewhere
-for word in range(LENGTH):
-    weight = weights[..., word]
-    look.append(weight[ink].mean() / weight[~ink].mean())
-show.measured(f"attention on the thing / elsewhere, of {', '.join(WORDS)}", look)
+elsewhere = weights[~ink].mean(axis=0)  # (6,), the weight of each word on empty patches
+look = weights[ink].mean(axis=0) / elsewhere  # its weight on the thing, divided by that
+show.measured(f"attention of empty patches to {', '.join(WORDS)}", list(elsewhere))
+show.measured(f"attention on the thing / elsewhere, of {', '.join(WORDS)}", list(look))
 
 # %% Measure: time
 for name, value in seconds.items():
     show.measured(f"seconds of training: {name}", value)
 
 # %% Draw: prompts with their pictures, both ways
-seen_w2, held_w2 = shares[GUIDANCE]
+(seen_w0, held_w0), (seen_w2, held_w2) = shares[0.0], shares[GUIDANCE]
 figure = draw.figure(
-    f"Diffusion draws {100 * seen_w2:.0f} % of captions right, and {100 * held_w2:.0f} % of those\n"
-    "whose shape and colour it never saw together",
-    8.4,
-    12.6,
+    "With guidance w = 2, the share of pictures that follow their caption is "
+    f"{100 * seen_w2:.0f} % instead of {100 * seen_w0:.0f} %,\n"
+    f"and {100 * held_w2:.0f} % instead of {100 * held_w0:.0f} % where shape and colour were never "
+    "seen together",
+    9.6,
+    13,
 )
-parts = figure.subfigures(4, 1, height_ratios=(3.5, 3.2, 2.7, 2.0))
+parts = figure.subfigures(4, 1, height_ratios=(3.5, 3.2, 2.7, 2.4))
 top = parts[0].subplots()
-examples = {"seen": 4, "held out": 4}
 columns, rows = [], {"diffusion,\nw = 2": [], "GPT over\ncodes": [], "real": []}
 chosen = {}
-for kind, count in examples.items():
-    chosen[kind] = np.linspace(0, min(32, len(asked[kind])) - 1, count).astype(int)
+for kind, texts in EXAMPLES.items():
+    chosen[kind] = [asked[kind].index(scene_of(text)) for text in texts]
     sources = by_strength[GUIDANCE][kind], gpt_images[kind], real[kind]
     for row, source in zip(rows.values(), sources, strict=True):
         row += list(source[chosen[kind]])
@@ -424,7 +453,9 @@ draw.image_rows(top, {name: np.clip(row, 0, 1) for name, row in rows.items()}, c
 top.set_title("Four captions of the training, and four with a held-out pair", fontsize=11)
 
 # %% Draw: guidance
-sweep_axes, share_axes, spread_axes = parts[1].subplots(1, 3, width_ratios=(1.3, 1, 1))
+sweep_axes, share_axes, clean_axes, spread_axes = parts[1].subplots(
+    1, 4, width_ratios=(1.5, 1.2, 1, 1)
+)
 pictures_by_w = {
     f"w = {w:g}": np.clip(images["seen"][chosen["seen"]], 0, 1) for w, images in by_strength.items()
 }
@@ -437,13 +468,17 @@ lines = {
 }
 draw.curves(share_axes, lines, "guidance w", "all right")
 residuals = [judge.residual(images["seen"]).mean() for images in by_strength.values()]
+draw.curves(clean_axes, {"": (places, residuals)}, "guidance w", "distance from a clean drawing")
 spreads = [deviation(images["seen"]) for images in by_strength.values()]
-lines = {
-    "deviation of\nthe place, px": (places, spreads),
-    "10 x distance from\na clean drawing": (places, [10 * r for r in residuals]),
-}
-draw.curves(spread_axes, lines, "guidance w", "px, and gray value")
-for ax in (share_axes, spread_axes):
+draw.curves(spread_axes, {"": (places, spreads)}, "guidance w", "deviation of the place, px")
+others = {"real": deviation(real["seen"]), "GPT": deviation(gpt_images["seen"])}
+for (name, value), colour, side in zip(
+    others.items(), (draw.INK, draw.ORANGE), ("bottom", "top"), strict=True
+):
+    spread_axes.axhline(value, color=colour, linestyle="--", linewidth=1)
+    spread_axes.text(0, value, f"{name} {value:.2f}", color=colour, fontsize=9, va=side)
+spread_axes.set_ylim(0, 1.2 * max(*spreads, *others.values(), 0.1))
+for ax in (share_axes, clean_axes, spread_axes):
     ax.set_xticks(places, [f"{w:g}" for w in STRENGTHS])
 
 # %% Draw: noise levels and reranking, as bars
@@ -459,14 +494,18 @@ for i, (run, (label, colour)) in enumerate(LOOKS.items()):
 noise_axes.set_xticks(np.arange(5), [*ATTRIBUTES, "all"])
 noise_axes.set(ylim=(0, 1.38), yticks=(0, 0.5, 1), ylabel="right, seen captions")
 noise_axes.legend(fontsize=8, ncols=2, loc="upper center", frameon=False)
-noise_axes.set_title(f"Noise levels of training, after {short_steps} steps", fontsize=11)
+noise_axes.set_title(
+    f"Noise levels of training, after {short_steps} steps\n"
+    f"(EDM's: nothing can be read in {100 * unread['EDM']:.0f} % of the pictures)",
+    fontsize=11,
+)
 labels = "at random", "by CLIP", "perfect"
 for i, (kind, colour) in enumerate(zip(asked, (draw.BLUE, draw.RED), strict=True)):
     rank_axes.bar(np.arange(3) + 0.36 * (i - 0.5), reranked[kind], 0.36, color=colour, label=kind)
 rank_axes.set_xticks(np.arange(3), labels)
 rank_axes.set(ylim=(0, 1.38), yticks=(0, 0.5, 1), ylabel="all right")
 rank_axes.legend(fontsize=8, ncols=2, loc="upper center", frameon=False)
-rank_axes.set_title(f"GPT: one of {K} pictures", fontsize=11)
+rank_axes.set_title(f"GPT: which one\nof {K} pictures", fontsize=11)
 
 # %% Draw: where each word looks
 wanted = scene_of("a small red circle top left")
@@ -476,12 +515,15 @@ mean_picture = np.clip(drawings.mean(axis=0) / 2 + 0.5, 0, 1)
 map_axes = parts[3].subplots(1, LENGTH + 1)
 draw.image(map_axes[0], mean_picture, "the mean\ndrawing")
 for word, (ax, text) in enumerate(zip(map_axes[1:], caption(wanted).split(), strict=True)):
-    heat = mean_maps[..., word]
-    ax.imshow(heat, cmap="inferno", vmin=0, vmax=mean_maps.max())
-    ax.set(xticks=[], yticks=[])
+    ax.imshow(mean_maps[..., word], cmap="inferno", vmin=0)
+    ax.set(xticks=[], yticks=[], xlabel=f"{look[word]:.2g} x")
     ax.set_title(f'"{text}"', fontsize=10)
+rest = WORDS[elsewhere.argmax()]
 parts[3].suptitle(
-    f'Which places read each word of "{caption(wanted)}" (noise level {LEVEL:g})', fontsize=11
+    f'Where each word of "{caption(wanted)}" is read, each map with a scale of its own.\n'
+    "Below: weight on the thing / elsewhere, over all captions of the training. "
+    f"Empty patches read the {rest} most",
+    fontsize=11,
 )
 show.finish(figure)
 
