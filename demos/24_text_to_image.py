@@ -150,7 +150,7 @@ if show.prompt is not None:
         arrays, note = checkpoint.load(weights)
         saved_by_this_script = note == {"script": show.script}
         if not saved_by_this_script:
-            say(f"  {weights} is from another version of this page: training anew, for minutes")
+            say(f"  {weights} is of another version of this page: training again, for minutes")
 if saved_by_this_script:
     model.load_state_dict(arrays)
 else:

@@ -254,9 +254,11 @@ LECTURE = (
         ("likelihood/vq_vae.py", "likelihood/dalle.py", "vision/clip.py"),
         "24",
         "tests/likelihood/test_dalle.py",
-        "A GPT over the codes of a discrete VAE draws what the caption says, and its drawings vary "
-        "as much as real ones. The guidance of diffusion takes away some of this variety.",
-        "GPT 逐个写出离散 VAE 的编码，照着句子画图，与真图一样多样；扩散模型的引导会减少多样性。",
+        "A GPT over the codes of a discrete VAE draws what the caption says, and the places of its "
+        "things vary as much as in real drawings. Those of diffusion vary less, with guidance or "
+        "without.",
+        "GPT 逐个写出离散 VAE 的编码，照着句子画图，位置与真图一样多变；"
+        "扩散模型的变化较少，不加引导也是。",
     ),
     Slide(
         "Text to image by diffusion (DALL-E 2)",
@@ -265,7 +267,7 @@ LECTURE = (
         "24",
         "tests/diffusion/test_text_to_image.py",
         "",
-        "扩散模型照着句子画图，训练中从未一起出现的形状与颜色也能组合。",
+        "引导让扩散模型更照着句子画图，训练中从未一起出现的形状与颜色也能组合。",
     ),
     Slide(
         "Video (Sora)",

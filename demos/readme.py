@@ -147,14 +147,14 @@ HEADLINES: dict[str, tuple[str, ...]] = {
         "Frechet multiple, LSGM, trained end to end",
     ),
     "24_text_to_image": (
-        "diffusion, w = 2: all right, seen",
+        "diffusion, w = 0: all right, held out",
         "diffusion, w = 2: all right, held out",
-        "GPT over codes: all right, held out",
+        "GPT, best of 16 by CLIP: all right, held out",
     ),
     "25_video": (
         "plane: velocity error, px per frame",
+        "plane: velocity error of a ball that stays",
         "plane: velocity error, faster / as trained",
-        "plane, faster than trained: speed made / speed asked for",
     ),
     "19_gan_or_diffusion": (
         "mean KL of GAN, divided by that of diffusion",
