@@ -108,7 +108,10 @@ def test_samples_run_on_each_device(device):
     [
         ({"tau": 0.0}, "tau is 0.0; it must be a number, more than 0"),
         ({"tau": float("inf")}, "tau is inf; it must be finite"),
-        ({"axis": 2}, "axis is 2"),
+        ({"axis": 2}, "axis is 2; logits has 2 axes, so it must be at least -2 and at most 1$"),
+        ({"axis": 0.5}, "axis is 0.5; it must be a whole number"),
+        ({"dim": 1}, "there is no argument dim; it takes .*axis.*PyTorch's dim is called axis"),
+        ({"eps": 1e-9}, "there is no argument eps; it takes logits, tau, hard, axis, noise$"),
         ({"noise": np.zeros(3)}, r"noise is .*; it must have the shape \(2, 3\) of logits"),
     ],
     ids=str,

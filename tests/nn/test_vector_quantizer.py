@@ -129,6 +129,12 @@ def test_the_layer_runs_on_each_device(device):
         (lambda: VectorQuantizer(0, 3), "VectorQuantizer: codes is 0; it must be a whole number"),
         (lambda: VectorQuantizer(4, 3, -1), "VectorQuantizer: commitment is -1; it must be"),
         (lambda: quantizer()(np.zeros((2, 4))), r"z has shape \(2, 4\); it must be \(..., 3\)"),
+        (
+            lambda: quantizer()(np.zeros((2, 3, 4, 5))),
+            r"VectorQuantizer: z .*\(\.\.\., 3\), channels last: .* z.transpose\(\(0, 2, 3, 1\)\)$",
+        ),
+        (lambda: quantizer().codes_of(np.zeros((2, 3, 4))), r"transpose\(\(0, 2, 1\)\)$"),
+        (lambda: quantizer()(np.zeros((2, 4, 5, 6))), r"it must be \(..., 3\)$"),
         (lambda: quantizer().revive(np.zeros((0, 3))), "z is .*; it holds no vector"),
         (lambda: quantizer().vectors_at([9]), "id 9 is out of range"),
     ],

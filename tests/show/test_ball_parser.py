@@ -279,6 +279,12 @@ def test_films_of_another_number_are_refused():
         velocity_errors(TRACKS, FILM.films(slice(1, None)), 3)
 
 
+@pytest.mark.parametrize("of_model", [lambda x: 2 * x - 1, lambda x: 255 * x], ids=["-1", "255"])
+def test_a_video_in_another_range_is_refused(of_model):
+    with pytest.raises(ValueError, match=r"^BallParser.read: videos has .*use videos / 2 \+ 0.5$"):
+        BallParser().read(of_model(VIDEOS[:1]))
+
+
 def test_nan_in_a_video_is_refused():
     bad = VIDEOS[:1].copy()
     bad[0, 0, 0, 3, 3] = np.nan

@@ -127,7 +127,7 @@ def test_blank_pictures_and_noise_show_nothing(side, things, what):
         "white": np.ones(shape),
         "grey": np.full(shape, 0.5),
         "uniform": RNG.random(shape),
-        "normal": RNG.normal(0.5, 1, shape),
+        "normal": RNG.normal(0.5, 1, shape).clip(-0.5, 1.5),
         "faint": RNG.normal(0, 0.1, shape).clip(0, 1),
     }[what]
     judge = JUDGES[side, things]
@@ -274,6 +274,19 @@ def test_pictures_with_nan_are_refused():
     bad[1, 0, 3, 3] = np.nan
     with pytest.raises(ValueError, match="read: images of float32 must be finite floats"):
         JUDGE.read(bad)
+
+
+@pytest.mark.parametrize("method", ["read", "right", "residual", "jitter"])
+@pytest.mark.parametrize("of_model", [lambda x: 2 * x - 1, lambda x: 255 * x], ids=["-1", "255"])
+def test_pictures_in_another_range_are_refused(method, of_model):
+    scenes = (SCENES[1][:3],) if method == "right" else ()
+    getattr(JUDGE, method)(IMAGES, *scenes)
+    with pytest.raises(ValueError, match=rf"^{method}: images has .*use images / 2 \+ 0.5$"):
+        getattr(JUDGE, method)(of_model(IMAGES), *scenes)
+
+
+def test_pictures_a_little_outside_of_0_to_1_are_read():
+    assert JUDGE.read(1.4 * IMAGES - 0.05) == JUDGE.read(IMAGES)
 
 
 def test_a_scene_of_two_things_is_refused_by_the_judge_of_one():

@@ -106,6 +106,12 @@ def test_reranking_takes_one_row_of_ids_too(made):
     np.testing.assert_array_equal(rerank(made, IMAGES, IDS[2]), rerank(made, IMAGES, IDS[2:3]))
 
 
+@pytest.mark.parametrize("ids", [IDS[:4], IDS[:0], IDS[:1, None]], ids=lambda ids: str(ids.shape))
+def test_reranking_takes_the_ids_of_one_text_alone(made, ids):
+    with pytest.raises(ValueError, match="rerank: ids is .*one text.*call rerank once for each"):
+        rerank(made, IMAGES, ids)
+
+
 def test_reranking_leaves_no_gradient_and_no_graph(made):
     rerank(made, IMAGES, IDS[0])
     assert all(p.grad is None for p in made.parameters())

@@ -84,6 +84,19 @@ def test_the_axis_that_does_not_divide_is_named():
         unpatchify_video(np.zeros((1, 2, 2)), (1, 1, 2), (1, 2, 1, 1, 5))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_that_are_last_get_a_hint_how_to_move_them(channels):
+    video = np.zeros((2, 4, 16, 16, channels))
+    with pytest.raises(ValueError, match=r"\(B, T, C, H, W\) by video.transpose\(\(0, 1, 4, 2, 3"):
+        patchify_video(video, (2, 4, 4))
+    assert patchify_video(video.transpose((0, 1, 4, 2, 3)), (2, 4, 4)).shape[1] == 32
+
+
+def test_channels_that_are_first_get_no_hint():
+    with pytest.raises(ValueError, match="another patch_size$"):
+        patchify_video(np.zeros((2, 4, 3, 16, 18)), (2, 4, 4))
+
+
 def test_the_grid_counts_tubelets_along_time_height_and_width():
     assert tubelet_grid((3, 8, 1, 16, 32), (2, 4, 4)) == (4, 4, 8)
 

@@ -130,6 +130,17 @@ def whole(value: Any, what: str, least: int = 0, most: int = 2**31 - 1) -> int:
     return count
 
 
+def refuse_other_ranges(pixels: np.ndarray, what: str, name: str = "images") -> None:
+    """ValueError for pixels that are clearly not from 0 to 1, such as those of a model, which are
+    from -1 to 1, or bytes up to 255. Values up to 0.5 outside are allowed: a model that predicts
+    pixels from 0 to 1 may exceed them a little."""
+    if pixels.size and not -0.5 <= pixels.min() <= pixels.max() <= 1.5:
+        raise ValueError(
+            f"{what} has values from {pixels.min():.3g} to {pixels.max():.3g}; they must be from 0 "
+            f"to 1: if they are from -1 to 1, as models make them, use {name} / 2 + 0.5"
+        )
+
+
 def class_numbers(
     value: Any, what: str, classes: int | None = None, count: int | None = None
 ) -> np.ndarray:

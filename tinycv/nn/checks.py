@@ -78,18 +78,18 @@ def index_of(value: Any) -> int | None:
         return None
 
 
-def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
-    """An axis of an array with ``ndim`` axes, counted from 0. A negative one counts from the
-    end."""
+def axis_of(axis: Any, ndim: int, what: str = "axis", owner: str = "x") -> int:
+    """An axis of an array with ``ndim`` axes, counted from 0. A negative one counts from the end.
+    owner: the name of the array, for errors."""
     position = axis if type(axis) is int else index_of(axis)
     if position is None:
         raise TypeError(f"{what} is {shown(axis)}; it must be a whole number")
     if not -ndim <= position < ndim:
         raise ValueError(
-            f"{what} is {position}, but x is a single number, which has no axes"
+            f"{what} is {position}, but {owner} is a single number, which has no axes"
             if not ndim
-            else f"{what} is {position}; x has {ndim} axes, so it must be at least {-ndim} and at "
-            f"most {ndim - 1}"
+            else f"{what} is {position}; {owner} has {ndim} axes, so it must be at least {-ndim} "
+            f"and at most {ndim - 1}"
         )
     return position % ndim
 

@@ -23,11 +23,14 @@ Used in: likelihood/vq_vae.py.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import flag, shown
 from tinycv.engine.backend import array_module
+from tinycv.engine.errors import unknown_arguments
 from tinycv.engine.ops import argmax, log
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn.checks import array, axis_of
@@ -42,6 +45,7 @@ def gumbel_softmax(
     hard: bool = False,
     axis: int = -1,
     noise: Examples | None = None,
+    **unknown: Any,
 ) -> Tensor:
     """A random point of the simplex near one of its corners, one for each row of logits along
     ``axis``. The corner has the distribution softmax(logits). Same shape as logits.
@@ -49,11 +53,18 @@ def gumbel_softmax(
     tau: the temperature τ, more than 0. hard: return the corner itself, a one-hot vector; its
     gradient is that of the soft point (straight-through).
     noise: Gumbel noise in the shape of logits, to repeat a sample.
-    differs: float16 is computed, and returned, in float32; there is no eps, which PyTorch ignores.
+    differs: float16 is computed, and returned, in float32; axis is what PyTorch calls dim; there is
+    no eps, which PyTorch ignores.
     """
+    if unknown:
+        known = ["logits", "tau", "hard", "axis", "noise"]
+        hint = "; PyTorch's dim is called axis here" if "dim" in unknown else ""
+        raise TypeError(
+            f"gumbel_softmax: {unknown_arguments(unknown, 'gumbel_softmax', known)}{hint}"
+        )
     tau, hard = finite(tau, "gumbel_softmax: tau", above=0), flag(hard, "gumbel_softmax: hard")
     array(logits, "gumbel_softmax: logits", "f", "an array or a Tensor of floats")
-    axis = axis_of(axis, logits.ndim, "gumbel_softmax: axis")
+    axis = axis_of(axis, logits.ndim, "gumbel_softmax: axis", "logits")
     logits = logits if isinstance(logits, Tensor) else Tensor(logits)
     logits = logits.astype(np.float32) if logits.dtype == np.float16 else logits
     if noise is None:

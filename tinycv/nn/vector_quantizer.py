@@ -127,6 +127,16 @@ class VectorQuantizer(Module):
         if not z.ndim or z.shape[-1] != self.weight.shape[1]:
             raise ValueError(
                 f"{what} has shape {tuple(z.shape)}; it must be (..., {self.weight.shape[1]})"
+                f"{channels_last_hint(tuple(z.shape), self.weight.shape[1])}"
             )
         z = z if isinstance(z, Tensor) else Tensor(z, device=self.weight.device)
         return z if z.dtype == self.weight.dtype else z.astype(self.weight.dtype)
+
+
+def channels_last_hint(shape: tuple[int, ...], width: int) -> str:
+    """How to move the axis, if a z of this shape, (B, D, ...), has its D = ``width`` channels
+    first, as a convolution returns them; otherwise an empty text."""
+    if len(shape) < 3 or shape[1] != width:
+        return ""
+    last = ", ".join(str(i) for i in (0, *range(2, len(shape)), 1))
+    return f", channels last: move its axis 1 to the end with z.transpose(({last}))"

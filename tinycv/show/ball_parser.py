@@ -97,8 +97,10 @@ class BallParser:
         self.balls = inputs.whole(balls, "BallParser: balls", 1, 2)
 
     def read(self, videos: np.ndarray) -> BallTracks:
-        """videos (N, T, 1, H, W), floats from 0 to 1; values outside are clipped."""
+        """videos (N, T, 1, H, W), floats from 0 to 1. Values a little outside are clipped; videos
+        from -1 to 1 are refused, so pass videos / 2 + 0.5."""
         videos = videos_in(videos, "BallParser.read: videos")
+        inputs.refuse_other_ranges(videos, "BallParser.read: videos", "videos")
         n, frames, _, height, width = videos.shape
         images = videos.reshape(n * frames, height, width).clip(0, 1).astype(np.float64)
         parts = [

@@ -78,8 +78,9 @@ class Reading:
 class RuleJudge:
     """Reads drawings of one or two things. side: of the images, in pixels, S. things: 1 or 2.
 
-    All methods take images (N, 3, side, side) in [0, 1]. Values outside [0, 1] are not clipped:
-    clip the images of a model first if you show them clipped.
+    All methods take images (N, 3, side, side) in [0, 1]. Models make pixels from -1 to 1, so pass
+    images / 2 + 0.5; images far outside [0, 1] are refused. Values a little outside are not
+    clipped: clip the images of a model first if you show them clipped.
     """
 
     def __init__(self, side: int = 16, things: int = 1):
@@ -178,6 +179,7 @@ class RuleJudge:
                 f"{method}: images of {x.dtype} must be finite floats from 0 to 1; NaN and "
                 "infinity show nothing"
             )
+        inputs.refuse_other_ranges(x, f"{method}: images")
         x = x.reshape(len(x), 3, self.side**2).astype(np.float32)
         found: list[Reading] = []
         for start in range(0, len(x), BLOCK):

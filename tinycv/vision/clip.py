@@ -114,8 +114,12 @@ def rerank(clip: CLIP, images: ArrayLike, ids: Ids) -> np.ndarray:
             "images; call clip.eval() first"
         )
     row = bare(ids)
-    if number_kind(row) not in ("i", "u") or row.ndim not in (1, 2) or len(row[None]) != 1:
-        raise ValueError(f"rerank: ids is {shown(ids)}; it must be word numbers (T,) or (1, T)")
+    is_numbers = number_kind(row) in ("i", "u")
+    if not is_numbers or tuple(row.shape) not in ((row.size,), (1, row.size)):
+        raise ValueError(
+            f"rerank: ids is {shown(ids)}; it must be word numbers of one text, (T,) or (1, T), so "
+            "call rerank once for each text"
+        )
     row = row.reshape(1, -1)
     with no_grad():
         cosines = (clip.encode_image(images) @ clip.encode_text(row)[0]).numpy()  # (K,)

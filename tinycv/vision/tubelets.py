@@ -78,6 +78,18 @@ def tubelet_grid(
             raise ValueError(
                 f"{who}: a video of {length} {name} cannot be divided into tubelets of {side}; "
                 f"{cut}pad it to {longer}, or choose another patch_size"
+                f"{channels_first_hint(shape)}"
             )
     frames, rows, columns = (length // side for length, side in zip(whole, sides, strict=True))
     return frames, rows, columns
+
+
+def channels_first_hint(shape: tuple[int, ...]) -> str:
+    """How to move the channels, if ``shape`` looks like (B, T, H, W, C) instead of (B, T, C, H, W):
+    more channels than columns, and at most four columns. Otherwise an empty text."""
+    if shape[4] > 4 or shape[2] <= shape[4]:
+        return ""
+    return (
+        f"; if {tuple(shape)} is (B, T, H, W, C), make it (B, T, C, H, W) by "
+        "video.transpose((0, 1, 4, 2, 3))"
+    )
