@@ -6,11 +6,11 @@ or in Chinese. Four of the 16 pairs of shape and colour are held out: no model h
 example, a red square. Can it draw one? A rule reads each picture back to its caption, so the share
 of pictures that follow their text can be measured.
 There are two ways. The first is diffusion with a text encoder, cross-attention and classifier-free
-guidance (DALL-E 2, Stable Diffusion). With guidance w = 1 or 2, far more pictures follow their
-caption, above all held-out ones; the cleanest come at w = 0.5 to 1, and large w spoils them. The
-second is a discrete VAE and a GPT over words and image codes (DALL-E 1). Its things lie in as many
-places as those of real drawings, while those of diffusion vary less, even without guidance. A CLIP
-that is trained here chooses the best of 16.
+guidance (DALL-E 2, Stable Diffusion). With guidance w = 1 or 2, more pictures follow their caption,
+above all held-out ones; the cleanest come at w = 0.5 to 1, and large w spoils them. The second is a
+discrete VAE and a GPT over words and image codes (DALL-E 1). The places of its things vary as much
+as in real drawings; those of diffusion vary less, even without guidance. A CLIP that is trained
+here chooses the best of 16.
 The noise levels of training matter: place and colour are decided at strong noise, which EDM's
 default for photographs rarely trains. Attention maps show where in the picture each word is read.
 --prompt "a small green triangle top left" draws what you type, by the network of an earlier run if
@@ -472,9 +472,8 @@ draw.curves(clean_axes, {"": (places, residuals)}, "guidance w", "distance from 
 spreads = [deviation(images["seen"]) for images in by_strength.values()]
 draw.curves(spread_axes, {"": (places, spreads)}, "guidance w", "deviation of the place, px")
 others = {"real": deviation(real["seen"]), "GPT": deviation(gpt_images["seen"])}
-for (name, value), colour, side in zip(
-    others.items(), (draw.INK, draw.ORANGE), ("bottom", "top"), strict=True
-):
+for (name, value), colour in zip(others.items(), (draw.INK, draw.ORANGE), strict=True):
+    side = "bottom" if value == max(others.values()) else "top"
     spread_axes.axhline(value, color=colour, linestyle="--", linewidth=1)
     spread_axes.text(0, value, f"{name} {value:.2f}", color=colour, fontsize=9, va=side)
 spread_axes.set_ylim(0, 1.2 * max(*spreads, *others.values(), 0.1))
