@@ -3,6 +3,8 @@ that cannot be drawn."""
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -176,7 +178,24 @@ def test_a_prompt_that_cannot_be_drawn_is_refused(prompt, text):
 @pytest.mark.parametrize(
     "call, error, text",
     [
-        (lambda m: m.sample(TEXTS, Tensor(X[:2])), ValueError, r"\(2, 3, 4, 4\).* 3 labels"),
+        (
+            lambda m: m.sample(TEXTS, Tensor(X[:2])),
+            ValueError,
+            r"sample: .* 3 texts.*\(2, 3, 4, 4\)",
+        ),
+        (lambda m: m.inpaint(TEXTS, X[:2], X[:2] > 0), ValueError, "inpaint: .* 3 texts"),
+        (lambda m: m.edit(TEXTS, X[:2], 1.0), ValueError, "edit: there are 3 texts, but images"),
+        (lambda m: m.loss(X[:2], TEXTS), ValueError, "loss: there are 3 texts, but images has"),
+        (lambda m: m.attention_maps(TEXTS, X[:2], 1.0), ValueError, "attention_maps: .* 3 texts"),
+        (lambda m: m.sample(TEXTS, X, steps=1), ValueError, "sample: steps is 1; .* at least 2"),
+        (lambda m: m.inpaint(TEXTS, X, X > 0, steps=0), ValueError, "inpaint: steps is 0"),
+        (lambda m: m.edit(TEXTS, X, 1.0, steps=1), ValueError, "edit: steps is 1"),
+        (lambda m: m.sample(TEXTS, X[:, :1]), ValueError, r"sample: noise has .*with 3 channels"),
+        (lambda m: m.sample(TEXTS, X[..., :2]), ValueError, "sample: noise has .* 4 x 4 pixels"),
+        (lambda m: m.loss(X[..., :2], TEXTS), ValueError, "loss: images has .* 4 x 4 pixels"),
+        (lambda m: m.inpaint(TEXTS, X, X[:2] > 0), ValueError, "inpaint: known is .*shape of im"),
+        (lambda m: m.edit(TEXTS, X, 1.0, w=None), TypeError, "edit: w is None"),
+        (lambda m: m.sample(np.zeros((3, 5), int), X), ValueError, "sample: texts .*at most 4 w"),
         (lambda m: m.sample(TEXTS, Tensor(X), sampler="ddpm"), ValueError, "sampler is 'ddpm'"),
         (lambda m: m.sample(7, Tensor(X)), TypeError, "texts is 7"),
         (lambda m: m.edit(TEXTS, Tensor(X), 0.0), ValueError, "sigma is 0"),
@@ -188,3 +207,19 @@ def test_a_prompt_that_cannot_be_drawn_is_refused(prompt, text):
 def test_wrong_arguments_are_refused(call, error, text):
     with pytest.raises(error, match=text):
         call(small())
+
+
+def test_the_loss_of_texts_is_that_of_their_ids():
+    model, losses = small(), []
+    for texts in (TEXTS, model.ids_of(TEXTS), model.ids_of(TEXTS).numpy()):
+        tinycv.manual_seed(0)
+        losses.append(model.loss(X, texts, drop=0.5).item())
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_the_example_of_the_docstring_runs():
+    lines = [line for line in TextToImage.__doc__.splitlines() if line.startswith(" " * 8)]
+    names = {"tinycv": tinycv, "WordTokenizer": WordTokenizer, "TextDiT": TextDiT}
+    names["TextToImage"] = TextToImage
+    exec(textwrap.dedent("\n".join(lines)), names)
+    assert names["pictures"].shape == (1, 3, 16, 16) and np.isfinite(names["loss"].item())

@@ -155,14 +155,19 @@ class TextDenoiser(Module):
     ) -> Tensor:
         raise NotImplementedError
 
+    def check_images(self, x: Examples, what: str) -> None:
+        """Raises unless x is a batch of images (B, C, H, W) with the channels of this network.
+        what: the argument that an error names. TextDiT and TextUNet also check the sides."""
+        if batch(x, what, 4).shape[1] != self.channels:
+            raise ValueError(
+                f"{what} has shape {tuple(x.shape)}; this network takes images with "
+                f"{self.channels} channels"
+            )
+
     def embedded(self, x: Examples, t: Examples, ids: Ids | None) -> tuple[Tensor, Array, Tensor]:
         """What TimeAndText returns, after checks of x, t and ids; the embedding after its SiLU."""
         name = type(self).__name__
-        if batch(x, f"{name}: x", 4).shape[1] != self.channels:
-            raise ValueError(
-                f"{name}: x has shape {tuple(x.shape)}; this network takes images with "
-                f"{self.channels} channels"
-            )
+        self.check_images(x, f"{name}: x")
         check_time_and_label(name, x, t, None, 0)
         texts = array_module(bare(x)).full((len(x), 1), PAD) if ids is None else ids
         check_ids(texts, f"{name}: ids")
@@ -222,15 +227,18 @@ class TextDiT(TextDenoiser):
         self.modulation = zero_linear(dim, 2 * dim)
         self.head = zero_linear(dim, patch)
 
+    def check_images(self, x: Examples, what: str) -> None:
+        super().check_images(x, what)
+        if tuple(x.shape[2:]) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"{what} has shape {tuple(x.shape)}; this network takes images of "
+                f"{self.image_size} x {self.image_size} pixels"
+            )
+
     def run(
         self, x: Examples, t: Examples, ids: Ids | None, maps: list[Tensor] | None = None
     ) -> Tensor:
         tokens, mask, e = self.embedded(x, t, ids)
-        if tuple(x.shape[2:]) != (self.image_size, self.image_size):
-            raise ValueError(
-                f"TextDiT: x has shape {tuple(x.shape)}; this network takes images of "
-                f"{self.image_size} x {self.image_size} pixels"
-            )
         z = self.patch_embed(patchify(x, self.patch_size)) + self.pos_embed  # (B, N, D)
         for block in self.blocks:
             z = block(z, e, tokens, mask, maps)
@@ -315,15 +323,18 @@ class TextUNet(TextDenoiser):
         self.head.weight = init.zeros(self.head.weight.shape)
         self.head.bias = init.zeros((channels,))
 
+    def check_images(self, x: Examples, what: str) -> None:
+        super().check_images(x, what)
+        if x.shape[2] % self.unit or x.shape[3] % self.unit:
+            raise ValueError(
+                f"{what} has shape {tuple(x.shape)}; this network divides both sides by "
+                f"{self.unit}, so they must be multiples of {self.unit}"
+            )
+
     def run(
         self, x: Examples, t: Examples, ids: Ids | None, maps: list[Tensor] | None = None
     ) -> Tensor:
         tokens, mask, e = self.embedded(x, t, ids)
-        if x.shape[2] % self.unit or x.shape[3] % self.unit:
-            raise ValueError(
-                f"TextUNet: x has shape {tuple(x.shape)}; this network divides both sides by "
-                f"{self.unit}, so they must be multiples of {self.unit}"
-            )
         x = self.down[0](self.stem(x), e)  # (B, widths[0], H / patch, W / patch)
         skips = [x]  # one per level, from the highest resolution to the lowest
         for halve, block in zip(self.halve, self.down[1:], strict=True):

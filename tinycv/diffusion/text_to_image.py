@@ -62,14 +62,15 @@ from tinycv.diffusion.samplers import Step, ddim_step, sample
 from tinycv.diffusion.schedule import Times, made_for
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import ops
-from tinycv.engine.arguments import choice, shown
+from tinycv.engine.arguments import choice, number, number_kind, shown, size
 from tinycv.engine.create import randn_like
 from tinycv.engine.tensor import Tensor
-from tinycv.nn.inputs import Examples, batch, finite
+from tinycv.nn.inputs import Examples, finite
 from tinycv.nn.module import Module
 from tinycv.sequence.inputs import Ids, check_ids
 
 Texts = str | Sequence[str] | Ids
+SAMPLERS = "heun", "ddim"
 
 
 class Tokenizer(Protocol):
@@ -84,6 +85,14 @@ class TextToImage(Module):
     network: TextDiT or TextUNet. centre: the pixel value that the network gets as 0, such as -1 for
     drawings on black. sigma_data: the root mean square of pixel - centre; pixels go from -1 to 1.
     mean, std: of ln σ in training. sigma_min, sigma_max: the noise levels of sampling.
+
+        tokenizer = WordTokenizer(["a", "red", "blue", "circle"])
+        network = TextDiT(16, 4, 3, len(tokenizer), 6)  # 16 x 16 pixels in 3 channels, 6 words
+        model = TextToImage(network, tokenizer)
+        images = tinycv.rand(2, 3, 16, 16) * 2 - 1  # your pictures, with pixels from -1 to 1
+        loss = model.loss(images, ["a red circle", "a blue circle"])
+        loss.backward()
+        pictures = model.sample("a red circle", tinycv.randn(1, 3, 16, 16))  # (1, 3, 16, 16)
     """
 
     def __init__(
@@ -119,36 +128,34 @@ class TextToImage(Module):
         """The word numbers of one prompt or of a list of prompts, (B, T), on the device of the
         network. Ids (B, T) are returned as they are. The tokenizer refuses words that it does not
         know."""
-        device = next(self.network.parameters()).device
-        if isinstance(texts, (str, list, tuple)):
-            rows = [texts] if isinstance(texts, str) else list(texts)
-            return Tensor(self.tokenizer.encode(rows, self.network.length), device=device)
-        check_ids(texts, "TextToImage: texts")
-        return texts if isinstance(texts, Tensor) else Tensor(texts, device=device)
+        return self._ids(texts, "TextToImage.ids_of")
 
-    def loss(self, images: Examples, ids: Ids, drop: float = 0.1) -> Tensor:
-        """EDM's loss on images (B, C, H, W) and their texts (B, T). A share ``drop`` of the texts
-        is replaced by "no text", which guidance needs."""
-        centred = batch(images, "TextToImage.loss: images", 4) - self.centre
-        texts = without_some(ids, PAD, drop)
+    def loss(self, images: Examples, texts: Texts, drop: float = 0.1) -> Tensor:
+        """EDM's loss on images (B, C, H, W), with pixels from -1 to 1, and their texts: B strings,
+        or ids (B, T). A share ``drop`` of the texts is replaced by "no text", which guidance
+        needs."""
+        ids = self._checked(texts, images, "TextToImage.loss", "images")
+        centred = images - self.centre
+        dropped = without_some(ids, PAD, number(drop, "TextToImage.loss: drop", 0, 1))
         return edm_loss(
-            self.network, centred, texts, sigma_data=self.sigma_data, mean=self.mean, std=self.std
+            self.network, centred, dropped, sigma_data=self.sigma_data, mean=self.mean, std=self.std
         )
 
     def denoiser(self, texts: Texts, w: float = 2.0) -> Denoiser:
         """D̃(x, σ), the guided prediction of the picture in x for these texts, clipped to -1 ... 1.
         w: the strength of guidance."""
+        ids, w = self._ids(texts, "TextToImage.denoiser"), finite(w, "TextToImage.denoiser: w")
         denoise_centred = edm_denoiser(self.network, self.sigma_data)
 
         def denoise(x: Examples, sigma: Times, ids: Ids) -> Examples:
             return self.centre + denoise_centred(x - self.centre, sigma, ids)
 
-        guided_denoise = guided(made_for(denoise, self.schedule), self.ids_of(texts), PAD, w)
+        guided_denoise = guided(made_for(denoise, self.schedule), ids, PAD, w)
         return clipped(guided_denoise, -1.0, 1.0)
 
     def step(self, texts: Texts, w: float = 2.0, sampler: str = "heun") -> Step:
         """One step of a sampler, "heun" or "ddim", for ``samplers.sample`` or ``trajectory``."""
-        choice(sampler, "TextToImage: sampler", ("heun", "ddim"))
+        choice(sampler, "TextToImage.step: sampler", SAMPLERS)
         denoise = self.denoiser(texts, w)
         if sampler == "heun":
             return partial(heun_step, denoise)
@@ -163,8 +170,12 @@ class TextToImage(Module):
         sampler: str = "heun",
     ) -> Examples:
         """One picture per text: (B, C, H, W). noise: the start, from N(0, I), in this shape."""
-        start = self.centre + self.schedule.last * batch(noise, "TextToImage: noise", 4)
-        return sample(self.step(texts, w, sampler), start, self.schedule.times(steps))
+        who = "TextToImage.sample"
+        ids = self._checked(texts, noise, who, "noise")
+        w, steps = finite(w, f"{who}: w"), size(steps, f"{who}: steps", 2)
+        choice(sampler, f"{who}: sampler", SAMPLERS)
+        start = self.centre + self.schedule.last * noise
+        return sample(self.step(ids, w, sampler), start, self.schedule.times(steps))
 
     def inpaint(
         self,
@@ -178,8 +189,16 @@ class TextToImage(Module):
         """Pictures (B, C, H, W) that equal ``images`` where ``known`` (bool, of the same shape) is
         True; the rest is painted so that the whole fits its text. repeats: of each step, as in
         inpaint.py."""
-        batch(images, "TextToImage: images", 4)
-        step = inpainting(self.step(texts, w, "ddim"), self.schedule, images, known, repeats)
+        who = "TextToImage.inpaint"
+        ids = self._checked(texts, images, who, "images")
+        if number_kind(known) != "b" or tuple(known.shape) != tuple(images.shape):
+            raise (ValueError if number_kind(known) == "b" else TypeError)(
+                f"{who}: known is {shown(known)}; it must be bools in the shape of images, "
+                f"{tuple(images.shape)}, True where the picture is known"
+            )
+        w, steps = finite(w, f"{who}: w"), size(steps, f"{who}: steps", 2)
+        repeats = size(repeats, f"{who}: repeats", 1)
+        step = inpainting(self.step(ids, w, "ddim"), self.schedule, images, known, repeats)
         start = self.centre + self.schedule.last * randn_like(Tensor(images))
         return sample(step, start, self.schedule.times(steps))
 
@@ -194,16 +213,46 @@ class TextToImage(Module):
     ) -> Examples:
         """The pictures ``images`` (B, C, H, W), changed towards their texts: noise of level
         ``sigma`` is added, and sampling starts there (SDEdit)."""
-        batch(images, "TextToImage: images", 4)
-        sigma = finite(sigma, "TextToImage: sigma", above=self.schedule.sigma_min)
+        who = "TextToImage.edit"
+        ids = self._checked(texts, images, who, "images")
+        sigma = finite(sigma, f"{who}: sigma", above=self.schedule.sigma_min)
+        w, steps = finite(w, f"{who}: w"), size(steps, f"{who}: steps", 2)
+        choice(sampler, f"{who}: sampler", SAMPLERS)
         start = self.schedule.perturb(images, sigma, randn_like(Tensor(images)))
         times = EDM(self.schedule.sigma_min, sigma, self.schedule.rho).times(steps)
-        return sample(self.step(texts, w, sampler), start, times)
+        return sample(self.step(ids, w, sampler), start, times)
 
     def attention_maps(self, texts: Texts, x: Examples, sigma: Times) -> list[Tensor]:
         """How much each place of the noised pictures x (B, C, H, W) attends to each word: one
         (B, heads, N, T) for each cross-attention of the network. sigma: the noise level of x."""
-        level, column = noise_levels(sigma, x, "TextToImage")
+        ids = self._checked(texts, x, "TextToImage.attention_maps", "x")
+        level, column = noise_levels(sigma, x, "TextToImage.attention_maps")
         _, _, c_in = preconditioning(column, self.sigma_data)
         c_noise = ops.log(Tensor(level)) / 4
-        return self.network.attention_maps(c_in * (x - self.centre), c_noise, self.ids_of(texts))
+        return self.network.attention_maps(c_in * (x - self.centre), c_noise, ids)
+
+    def _ids(self, texts: Texts, who: str) -> Tensor:
+        """``ids_of``, for the function ``who``, which an error names."""
+        device = next(self.network.parameters()).device
+        if isinstance(texts, (str, list, tuple)):
+            rows = [texts] if isinstance(texts, str) else list(texts)
+            return Tensor(self.tokenizer.encode(rows, self.network.length), device=device)
+        check_ids(texts, f"{who}: texts")
+        if texts.shape[1] > self.network.length:
+            raise ValueError(
+                f"{who}: texts has shape {tuple(texts.shape)}; a text of this network has at most "
+                f"{self.network.length} words"
+            )
+        return texts if isinstance(texts, Tensor) else Tensor(texts, device=device)
+
+    def _checked(self, texts: Texts, images: Examples, who: str, name: str) -> Tensor:
+        """The ids of the texts, if there is one text for each of ``images`` (B, C, H, W), and the
+        network takes images of this shape. who, name: the function and argument of an error."""
+        ids = self._ids(texts, who)
+        self.network.check_images(images, f"{who}: {name}")
+        if len(ids) != len(images):
+            raise ValueError(
+                f"{who}: there are {len(ids)} texts, but {name} has shape {tuple(images.shape)}; "
+                f"there must be one text for each of {name}"
+            )
+        return ids
