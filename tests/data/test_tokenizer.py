@@ -47,6 +47,48 @@ def test_capitals_and_further_spaces_do_not_matter():
     )
 
 
+@pytest.mark.parametrize(
+    "text, plain",
+    [
+        ("A small red circle, top left.", "a small red circle top left"),
+        ("a small red circle top-left", "a small red circle top left"),
+        ("\"a red circle\" ; 'above' (a blue square)!", "a red circle above a blue square"),
+        ("左上角的，红色小圆形。", "左上角的红色小圆形"),
+        ("“红色圆形”、在蓝色方块左边！", "红色圆形在蓝色方块左边"),
+    ],
+)
+def test_punctuation_at_the_edges_of_words_and_hyphens_do_not_matter(text, plain):
+    assert BOTH.split(text) == BOTH.split(plain)
+
+
+def test_punctuation_inside_a_word_is_no_edge_and_a_known_word_stays_whole():
+    tokenizer = WordTokenizer(["t-shirt", "a", "don't", "etc."])
+    assert tokenizer.split("a t-shirt, don't etc.") == ["a", "t-shirt", "don't", "etc."]
+    with pytest.raises(ValueError, match=r"does not know 're\.d'"):
+        BOTH.split("a re.d circle")
+
+
+@pytest.mark.parametrize("text", [".", "- -", "。，", "?! '"])
+def test_a_prompt_of_punctuation_alone_is_refused(text):
+    with pytest.raises(ValueError, match="punctuation alone; a prompt must have at least one word"):
+        BOTH.encode(text, 4)
+
+
+@pytest.mark.parametrize("word", ["dog", "pink", "word", "house"])
+def test_a_word_like_no_other_gets_no_proposal_but_all_words_of_its_script(word):
+    with pytest.raises(ValueError) as caught:
+        BOTH.encode(f"a {word}", 4)
+    said = str(caught.value)
+    assert "did you mean" not in said and f"does not know '{word}'; its words in Latin" in said
+    assert all(f" {known}" in said for known in ENGLISH) and CHINESE[0] not in said
+
+
+def test_a_large_vocabulary_is_not_listed():
+    tokenizer = WordTokenizer([f"x{i}" for i in range(61)])
+    with pytest.raises(ValueError, match="does not know 'dog'$"):
+        tokenizer.encode("dog", 4)
+
+
 @given(st.lists(st.sampled_from(ENGLISH), min_size=1, max_size=8))
 def test_decoding_inverts_encoding_in_english(chosen):
     assert BOTH.decode(BOTH.encode(" ".join(chosen), 8)) == [" ".join(chosen)]
