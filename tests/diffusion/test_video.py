@@ -3,6 +3,7 @@ any length and size fit one network, and an exact network gives exact velocities
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -425,7 +426,26 @@ def test_17_frames_for_patches_of_2_are_refused_in_one_sentence():
             "guidance needs texts",
         ),
         (lambda: diffusion_of(network_of()).predict(VIDEOS, 2), "more than frames"),
-        (lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3], 17), "multiple of 2"),
+        (
+            lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3], 17),
+            "^VideoDiffusion.predict: frames is 17; this network needs a multiple of 2$",
+        ),
+        (
+            lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3].repeat(2, axis=2), 8),
+            "^VideoDiffusion.predict: given has shape .* takes frames of",
+        ),
+        (
+            lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3, :, :-1], 8),
+            "^VideoDiffusion.predict: given has shape .* whose H is a multiple",
+        ),
+        (
+            lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3], 8, IDS),
+            "^VideoDiffusion.predict: ids .* without words",
+        ),
+        (
+            lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3], 8, steps=1),
+            "^VideoDiffusion.predict: steps is 1; .* at least 2",
+        ),
         (lambda: diffusion_of(network_of()).extend(VIDEOS[:, :1], 8), "keep"),
         (lambda: first_frames(np.array([5]), 4), "from 0 to 4"),
         (lambda: network_of()(Tensor(VIDEOS), Tensor(TIMES), ids=IDS), "without words"),
@@ -448,3 +468,11 @@ def test_videos_that_never_change_cannot_be_standardised(value):
     model = VideoDiffusion(network_of())
     with pytest.raises(ValueError, match=r"standardise: a channel of videos"):
         model.standardise(np.full_like(VIDEOS, value))
+
+
+def test_the_example_of_the_docstring_runs():
+    lines = [line for line in VideoDiffusion.__doc__.splitlines() if line.startswith(" " * 8)]
+    names = {"tinycv": tinycv, "np": np, "first_frames": first_frames}
+    names |= {"VideoDiT": VideoDiT, "VideoDiffusion": VideoDiffusion}
+    exec(textwrap.dedent("\n".join(lines)), names)
+    assert names["longer"].shape == (3, 8, 1, 16, 16) and np.isfinite(names["loss"].item())

@@ -61,6 +61,7 @@ from tinycv.nn.activation import gelu, silu
 from tinycv.nn.inputs import Examples, batch, depth_of, finite, integers, whole
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
+from tinycv.sequence.inputs import check_ids
 from tinycv.sequence.positions import grid_positions, sinusoids_of
 from tinycv.sequence.rotary import RotaryAttention
 from tinycv.sequence.text_encoder import TextEncoder
@@ -315,6 +316,13 @@ class VideoDiffusion(Module):
     sigma_min, sigma_max: the noise levels of sampling, for videos of variance 1.
     differs from LatentDiffusion: the code of a frame is its mean, not a sample, because the noise
     of two samples would be taken for motion.
+
+        model = VideoDiffusion(VideoDiT((2, 4, 4), channels=1))
+        videos = tinycv.rand(3, 8, 1, 16, 16)  # your videos, (B, T, C, H, W)
+        model.standardise(videos)  # once, with all videos of training
+        loss = model.loss(videos, first_frames(np.array([3, 3, 3]), 8))  # three frames are given
+        loss.backward()
+        longer = model.predict(videos[:, :3], frames=8)  # (3, 8, 1, 16, 16)
     """
 
     def __init__(
@@ -445,6 +453,8 @@ class VideoDiffusion(Module):
             raise ValueError(
                 f"VideoDiffusion.predict: given has {known} frames, more than frames={frames}"
             )
+        self.check_prediction(given, frames, ids, "VideoDiffusion.predict")
+        w = finite(w, "VideoDiffusion.predict: w")
         b = len(given)
         shape = self.network.channels, *(frame[1:] if self.vae is None else (1, 1))
         rest = zeros(b, frames - known, *shape, dtype=given.dtype, device=given.device)
@@ -456,6 +466,38 @@ class VideoDiffusion(Module):
             start = self.schedule.last * randn_like(y)
             made = sample(step, start, self.schedule.times(steps))
             return concatenate([given, self.decode(made, frame)[:, known:]], axis=1)
+
+    def check_prediction(self, given: Tensor, frames: int, ids: Any, who: str) -> None:
+        """ValueError or TypeError, which names ``who``, unless the network can predict ``frames``
+        frames from given (B, K, C, H, W) and the texts ids (B, L)."""
+        channels, height, width = given.shape[2:]
+        t, p, q = self.network.patch
+        if self.vae is None and (
+            channels != self.network.channels or height % p or width % q or not height * width
+        ):
+            raise ValueError(
+                f"{who}: given has shape {tuple(given.shape)}; this network takes frames of "
+                f"{self.network.channels} channels, (B, K, C, H, W), whose H is a multiple of {p} "
+                f"and W of {q}"
+            )
+        if self.vae is not None and channels * height * width != self.vae.inputs:
+            raise ValueError(
+                f"{who}: given has shape {tuple(given.shape)}; the VAE takes frames of "
+                f"{self.vae.inputs} numbers"
+            )
+        if frames % t:
+            raise ValueError(f"{who}: frames is {frames}; this network needs a multiple of {t}")
+        if ids is None:
+            return
+        if self.network.text is None:
+            raise ValueError(
+                f"{who}: ids were given to a network without words; build the VideoDiT with words"
+            )
+        check_ids(ids, f"{who}: ids")
+        if len(ids) != len(given):
+            raise ValueError(
+                f"{who}: ids has {len(ids)} texts for {len(given)} videos; each needs one"
+            )
 
     def extend(
         self, video: Examples, frames: int, window: int = 8, keep: int = 3, **options: Any
