@@ -238,12 +238,13 @@ class TextToImage(Module):
             rows = [texts] if isinstance(texts, str) else list(texts)
             return Tensor(self.tokenizer.encode(rows, self.network.length), device=device)
         check_ids(texts, f"{who}: texts")
-        if texts.shape[1] > self.network.length:
+        ids = texts if isinstance(texts, Tensor) else Tensor(texts, device=device)
+        if ids.shape[1] > self.network.length:
             raise ValueError(
-                f"{who}: texts has shape {tuple(texts.shape)}; a text of this network has at most "
+                f"{who}: texts has shape {tuple(ids.shape)}; a text of this network has at most "
                 f"{self.network.length} words"
             )
-        return texts if isinstance(texts, Tensor) else Tensor(texts, device=device)
+        return ids
 
     def _checked(self, texts: Texts, images: Examples, who: str, name: str) -> Tensor:
         """The ids of the texts, if there is one text for each of ``images`` (B, C, H, W), and the
