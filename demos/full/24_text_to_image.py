@@ -299,7 +299,7 @@ class BetweenPrompts(nn.Module):
     the encoder returns."""
 
     def __init__(self, encoder, tokens):
-        self.encoder, self.tokens = encoder, tokens
+        self.encoder, self.tokens, self.length = encoder, tokens, encoder.length
 
     def forward(self, ids):
         tokens = self.encoder(ids)
