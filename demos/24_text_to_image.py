@@ -8,13 +8,13 @@ of pictures that follow their text can be measured.
 There are two ways. The first is diffusion with a text encoder, cross-attention and classifier-free
 guidance (DALL-E 2, Stable Diffusion). With guidance w = 1 or 2, more pictures follow their caption,
 above all held-out ones; the cleanest come at w = 0.5 to 1, and large w spoils them. The second is a
-discrete VAE and a GPT over words and image codes (DALL-E 1). The places of its things vary as much
-as in real drawings; those of diffusion vary less, even without guidance. A CLIP that is trained
-here chooses the best of 16.
+discrete VAE and a GPT over words and image codes (DALL-E 1). The positions of its shapes vary as
+much as in real drawings; in the pictures of diffusion they vary less, even without guidance. A CLIP
+that is trained here chooses the best of 16.
 The noise levels of training matter: place and colour are decided at strong noise, which EDM's
 default for photographs rarely trains. Attention maps show where in the picture each word is read.
 --prompt "a small green triangle top left" draws what you type, by the network of an earlier run if
-there is one. --full: two objects with a relation, 32 x 32, editing by text, captions back again.
+there is one. --full: two objects with a relation, 32 x 32, editing by text, captions of pictures.
 Read first: tinycv/diffusion/cross_attention.py, text_to_image.py; tinycv/likelihood/dalle.py.
 Ramesh et al. 2021 (DALL-E); Rombach et al. 2022 (Stable Diffusion); Ho & Salimans 2022 (guidance).
 """
@@ -51,13 +51,13 @@ show = Demo(
 )
 GUIDANCE = 2.0
 STRENGTHS = show.choose(quick=(0.0, 2.0), default=(0.0, 0.5, 1.0, 2.0, 4.0, 8.0))
-STEPS = show.choose(quick=2, default=12)  # of DDIM
+STEPS = show.choose(quick=2, default=12)  # of the DDIM sampler
 LENGTH = 6  # words of a caption
 
 # %% The words of all captions; a prompt is checked before anything is trained
 seen, held_out = all_scenes(), all_scenes(held_out=True)  # 96 scenes, and 32 that nothing trains on
-both = {"en": "English", "zh": "Chinese"}
-all_captions = [caption(scene, language) for scene in seen + held_out for language in both]
+LANGUAGES = "en", "zh"
+all_captions = [caption(scene, language) for scene in seen + held_out for language in LANGUAGES]
 tokenizer = WordTokenizer([word for word in words() if word in " ".join(all_captions)])
 if show.prompt is not None:
     with show.reading("prompt"):
@@ -74,16 +74,16 @@ repeats = show.choose(quick=2, default=120)
 scenes = seen * repeats
 pictures = 2 * draw_scenes(scenes, seed=show.seed) - 1  # (N, 3, 16, 16), from -1 to 1
 in_english, in_chinese = ids_of(scenes).numpy(), ids_of(scenes, "zh").numpy()
-odd = np.arange(len(scenes))[:, None] // len(seen) % 2 == 1  # the language of each repetition
-ids = np.where(odd, in_chinese, in_english)  # (N, 6)
+is_chinese = np.arange(len(scenes))[:, None] // len(seen) % 2 == 1  # every second repetition
+ids = np.where(is_chinese, in_chinese, in_english)  # (N, 6)
 judge = RuleJudge()
 group = parallel.threads() if show.device == "cpu" else None
 
 
 # %% Training: one loop for all models
 def train(module, loss_of, arrays, total, rate, batch_size, beta2=0.99, decay=None):
-    """Train for ``total`` steps by loss_of(step, *batch). beta2: of Adam. decay: of the averaged
-    weights (EMA), or None for the last ones. Returns the seconds."""
+    """Train for ``total`` steps by loss_of(step, *batch). beta2: of AdamW. decay: of the moving
+    average of the weights (EMA); None keeps the last weights. Returns the seconds."""
     optimizer = AdamW(module.parameters(), lr=rate, betas=(0.9, beta2), weight_decay=0.0)
     schedule = warmup_cosine(total, warmup=total // 20)
     loader = DataLoader(*arrays, batch_size=batch_size, drop_last=True, seed=show.seed)
@@ -312,8 +312,8 @@ dvae_steps = show.choose(quick=2, default=500)
 tinycv.manual_seed(show.seed)
 features = show.choose(quick=8, default=48)
 dvae = DiscreteVAE((3, 16, 16), CODES, patch_size=2, features=features, blocks=0).to(show.device)
-some = np.random.default_rng(show.seed).permutation(len(pictures))[:300]
-dvae.start_at_patches(Tensor(pictures[some], device=show.device))
+start = np.random.default_rng(show.seed).permutation(len(pictures))[:300]
+dvae.start_at_patches(Tensor(pictures[start], device=show.device))
 
 
 def dvae_loss(step, images):
@@ -344,7 +344,7 @@ seconds["GPT"] = train(
 
 
 def drawn_by_gpt(ids):
-    """A picture of each caption by DALL-E 1's way, (N, 3, 16, 16) with pixels from 0 to 1."""
+    """A picture of each caption by the GPT, (N, 3, 16, 16) with pixels from 0 to 1."""
     with tinycv.no_grad():
         images = dvae.images_of(gpt.eval().sample(ids))
     return np.clip(images.numpy() / 2 + 0.5, 0, 1)
@@ -368,11 +368,11 @@ gpt_shares = measure("GPT over codes", gpt_images, (">= 0.88", ">= 0.7"))
 tinycv.manual_seed(show.seed)
 clip = CLIP(16, 3, len(tokenizer), LENGTH, dim=show.choose(quick=8, default=64)).to(show.device)
 clip_steps = show.choose(quick=2, default=300)
-alike = np.arange(len(scenes)) % len(seen)  # pictures of one scene fit each other's captions
+scene_numbers = np.arange(len(scenes)) % len(seen)  # pictures of one scene share their captions
 seconds["CLIP"] = train(
     clip,
-    lambda step, images, ids, alike: clip.loss(images, ids, alike),
-    [pictures, ids, alike],
+    lambda step, images, ids, groups: clip.loss(images, ids, groups),
+    [pictures, ids, scene_numbers],
     clip_steps,
     1e-3,
     show.choose(quick=8, default=64),
@@ -380,18 +380,19 @@ seconds["CLIP"] = train(
 clip.eval()
 K = show.choose(quick=2, default=16)
 reranked = {}  # all right: a picture at random, the best by CLIP, by a perfect ranker
-few = {"seen": seen[::3], "held out": held_out}  # 32 scenes each, of all shapes and colours
-for kind, prompts in few.items():
+prompts_of = {"seen": seen[::3], "held out": held_out}  # 32 scenes each, of all shapes and colours
+for kind, prompts in prompts_of.items():
     prompts = prompts[: show.choose(quick=2, default=32)]
     prompt_ids = ids_of(prompts)
-    many = drawn_by_gpt(Tensor(np.repeat(prompt_ids.numpy(), K, axis=0), device=show.device))
-    right = judge.right(many, [scene for scene in prompts for _ in range(K)])["all"].reshape(-1, K)
-    many = 2 * many.reshape(-1, K, 3, 16, 16) - 1
-    first = [
+    candidates = drawn_by_gpt(Tensor(np.repeat(prompt_ids.numpy(), K, axis=0), device=show.device))
+    repeated = [scene for scene in prompts for _ in range(K)]
+    right = judge.right(candidates, repeated)["all"].reshape(-1, K)
+    candidates = 2 * candidates.reshape(-1, K, 3, 16, 16) - 1
+    best = [
         rerank(clip, Tensor(images, device=show.device), row)[0]
-        for images, row in zip(many, prompt_ids, strict=True)
+        for images, row in zip(candidates, prompt_ids, strict=True)
     ]
-    by_clip = right[np.arange(len(right)), first].mean()
+    by_clip = right[np.arange(len(right)), best].mean()
     reranked[kind] = right.mean(), by_clip, right.any(axis=1).mean()
     show.measured(f"GPT, best of {K} by CLIP: all right, {kind}", by_clip)
     show.measured(f"GPT, one of these {K} at random: all right, {kind}", right.mean())
@@ -410,18 +411,18 @@ def word_maps(scenes):
     x = Tensor(2 * draw_scenes(scenes, seed=show.seed + 2000) - 1, device=show.device)
     noised = x + LEVEL * tinycv.randn_like(x)
     maps = model.attention_maps(ids_of(scenes), noised, LEVEL)  # (N, H, 16, 6) of each block
-    weights = np.mean([part.numpy() for part in maps], axis=(0, 2))  # (N, 16, 6)
-    return weights.reshape(-1, 4, 4, LENGTH), x.numpy()
+    attention = np.mean([part.numpy() for part in maps], axis=(0, 2))  # (N, 16, 6)
+    return attention.reshape(-1, 4, 4, LENGTH), x.numpy()
 
 
 with_maps = seen * show.choose(quick=1, default=4)
-weights, drawings = word_maps(with_maps)
+attention, drawings = word_maps(with_maps)
 ink = (drawings + 1).max(axis=1).reshape(-1, 4, 4, 4, 4).mean(axis=(2, 4)) > 0.4  # (N, 4, 4)
 WORDS = "a", "size", "colour", "shape", "place (vertical)", "place (across)"
-elsewhere = weights[~ink].mean(axis=0)  # (6,), the weight of each word on empty patches
-look = weights[ink].mean(axis=0) / elsewhere  # its weight on the thing, divided by that
+elsewhere = attention[~ink].mean(axis=0)  # (6,), the weight of each word on empty patches
+on_thing = attention[ink].mean(axis=0) / elsewhere  # its weight on the thing, divided by that
 show.measured(f"attention of empty patches to {', '.join(WORDS)}", list(elsewhere))
-show.measured(f"attention on the thing / elsewhere, of {', '.join(WORDS)}", list(look))
+show.measured(f"attention on the thing / elsewhere, of {', '.join(WORDS)}", list(on_thing))
 
 # %% Measure: time
 for name, value in seconds.items():
@@ -433,7 +434,7 @@ figure = draw.figure(
     "With guidance w = 2, the share of pictures that follow their caption is "
     f"{100 * seen_w2:.0f} % instead of {100 * seen_w0:.0f} %,\n"
     f"and {100 * held_w2:.0f} % instead of {100 * held_w0:.0f} % where shape and colour were never "
-    "seen together",
+    f"seen together (seed {show.seed})",
     9.6,
     13,
 )
@@ -471,12 +472,12 @@ residuals = [judge.residual(images["seen"]).mean() for images in by_strength.val
 draw.curves(clean_axes, {"": (places, residuals)}, "guidance w", "distance from a clean drawing")
 spreads = [deviation(images["seen"]) for images in by_strength.values()]
 draw.curves(spread_axes, {"": (places, spreads)}, "guidance w", "deviation of the place, px")
-others = {"real": deviation(real["seen"]), "GPT": deviation(gpt_images["seen"])}
-for (name, value), colour in zip(others.items(), (draw.INK, draw.ORANGE), strict=True):
-    side = "bottom" if value == max(others.values()) else "top"
+dashed = {"real": deviation(real["seen"]), "GPT": deviation(gpt_images["seen"])}
+for (name, value), colour in zip(dashed.items(), (draw.INK, draw.ORANGE), strict=True):
+    side = "bottom" if value == max(dashed.values()) else "top"
     spread_axes.axhline(value, color=colour, linestyle="--", linewidth=1)
     spread_axes.text(0, value, f"{name} {value:.2f}", color=colour, fontsize=9, va=side)
-spread_axes.set_ylim(0, 1.2 * max(*spreads, *others.values(), 0.1))
+spread_axes.set_ylim(0, 1.2 * max(*spreads, *dashed.values(), 0.1))
 for ax in (share_axes, clean_axes, spread_axes):
     ax.set_xticks(places, [f"{w:g}" for w in STRENGTHS])
 
@@ -508,14 +509,14 @@ rank_axes.set_title(f"GPT: which one\nof {K} pictures", fontsize=11)
 
 # %% Draw: where each word looks
 wanted = scene_of("a small red circle top left")
-weights, drawings = word_maps([wanted] * show.choose(quick=2, default=64))
-mean_maps = weights.mean(axis=0)  # (4, 4, 6)
+attention, drawings = word_maps([wanted] * show.choose(quick=2, default=64))
+mean_maps = attention.mean(axis=0)  # (4, 4, 6)
 mean_picture = np.clip(drawings.mean(axis=0) / 2 + 0.5, 0, 1)
 map_axes = parts[3].subplots(1, LENGTH + 1)
 draw.image(map_axes[0], mean_picture, "the mean\ndrawing")
 for word, (ax, text) in enumerate(zip(map_axes[1:], caption(wanted).split(), strict=True)):
     ax.imshow(mean_maps[..., word], cmap="inferno", vmin=0)
-    ax.set(xticks=[], yticks=[], xlabel=f"{look[word]:.2g} x")
+    ax.set(xticks=[], yticks=[], xlabel=f"{on_thing[word]:.2g} x")
     ax.set_title(f'"{text}"', fontsize=10)
 rest = WORDS[elsewhere.argmax()]
 parts[3].suptitle(

@@ -10,8 +10,8 @@ The picture shows what PhyWorld (Kang et al. 2024) found with far larger models.
 training, the model follows the ball, bounces included. In the predicted films a faster ball slows
 down, and a slower ball speeds up: the model returns to what it has seen, and does not apply a law
 of motion. So a low error on films like those of training does not show that a model simulates the
-world. Some unusual balls fade away; a ball that is lost counts as at rest. For larger and smaller
-balls the VAE has errors of its own, which are also printed.
+world. Larger and smaller balls are drawn wrongly by the VAE alone, whose errors are also printed;
+some fade until they are lost. A lost ball counts as at rest.
 For comparison: a ball that stays where it is, one that flies straight on through the walls, and a
 network whose tokens are single frames that cannot attend to each other.
 --full adds films from a text, other lengths and sizes, two balls, and pixels instead of codes.
@@ -221,7 +221,8 @@ for name, (world, _, _) in STEPS.items():
 # %% Measure: what errors to expect from a ball that stays, one that flies straight on, and the VAE
 for world in WORLDS:
     truth, videos = tests[world, "as trained"]
-    stays = velocity_errors(parser.read(videos[:, [0, 1] + 6 * [2]]), truth, GIVEN)
+    still = np.minimum(np.arange(FRAMES), GIVEN - 1)  # the last given frame stays
+    stays = velocity_errors(parser.read(videos[:, still]), truth, GIVEN)
     real = np.diff(truth.centres, axis=1)[:, GIVEN - 1 :]
     flies_on = np.diff(straight_on(truth, GIVEN).centres, axis=1)[:, GIVEN - 1 :]
     straight = np.linalg.norm(flies_on - real, axis=-1)
@@ -274,12 +275,17 @@ for world, axes in WORLDS.items():
 error = figures["plane", "as trained"]["velocity error"]
 worse = figures["plane", "faster"]["velocity error"] / error
 figure = draw.figure(
-    f"In the plane, predicted velocities err by {error:.2f} px per frame at speeds of training;\n"
-    f"for faster balls, which slow down in the films, the error is {worse:.1f} times as large",
+    f"In the plane, predicted velocities err by {error:.2f} px per frame at training speeds;\n"
+    f"faster balls slow down in the predicted films, and their error is {worse:.1f} times as large",
     11,
     10,
 )
 films_part, curves_part = figure.subfigures(2, 1, height_ratios=(1.55, 1))
+films_part.suptitle(
+    f"One film of each kind; the frames left of the red line are given. Errors and speeds: means "
+    f"over {TESTS} films",
+    fontsize=11,
+)
 kinds = ("as trained", *UNUSUAL)
 
 
@@ -302,9 +308,9 @@ for half, world in zip(films_part.subfigures(1, 2), WORLDS, strict=True):
         ax.set(xticks=[], yticks=[SIDE / 2, 1.5 * SIDE])
         ax.set_yticklabels(["true", "model"], fontsize=8)
         found = figures[world, kind]
-        title = f"{world}, {kind}: errs by {found['velocity error']:.2f} px per frame"
+        title = f"{world}, {kind}: mean error {found['velocity error']:.2f} px per frame"
         if "speed" in UNUSUAL.get(kind, {}):
-            title += f", has {found['speed ratio']:.2f} times the speed"
+            title += f", {found['speed ratio']:.2f} x the true speed"
         ax.set_title(title, fontsize=10)
 
 by_frame, by_speed = curves_part.subplots(1, 2)
@@ -324,23 +330,23 @@ draw.curves(
     log=True,
 )
 by_frame.set_xticks(numbers)
-by_frame.set_title("Predictions, and the errors of simpler ones", fontsize=11)
+by_frame.set_title("Velocity error of the model, of its control and of baselines", fontsize=11)
 by_speed.axvspan(*SPEED, color=draw.PALE)
 by_speed.plot(asked, asked, color=draw.INK, linestyle="--", linewidth=1)
 draw.curves(
     by_speed,
     {world: speeds[world] for world in ("plane", "line")},
-    "speed asked for, px per frame along each axis",
-    "speed of the film",
+    "true speed, px per frame along each axis",
+    "median speed in the predicted films",
 )
-by_speed.set_title("Speeds (dashed: the law; gray: as trained)", fontsize=11)
+by_speed.set_title("Dashed: the true speed. Gray: speeds of training", fontsize=11)
 show.finish(figure)
 
 # %% Draw: an animation, true films above predicted ones
 rows = []
 for kind in ("as trained", "faster"):
     rows += [tests["plane", kind][1][:8], made["plane", kind][:8]]
-sheet = np.concatenate([film for film in rows])  # (4 x 8, 8, 1, 16, 16)
+sheet = np.concatenate(rows)  # (4 x 8, 8, 1, 16, 16)
 framed = np.pad(sheet, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), constant_values=0.4)
 count = len(rows[0])
 frames = []
@@ -348,7 +354,7 @@ for t in range(FRAMES):
     state = "given" if t < GIVEN else "predicted"
     caption = (
         f"Frame {t + 1} of {FRAMES}, {state}. Rows 1 and 2: true, and\n"
-        "predicted. Rows 3 and 4: the same, faster than trained"
+        "predicted. Rows 3 and 4: likewise, but faster than in training"
     )
     frames.append(captioned(ink_sheet(framed[:, t], columns=count, scale=4), caption, 16))
 path = save_gif(frames, show.out / "25_video.gif", 0.35, last=1.2, colours=16)
