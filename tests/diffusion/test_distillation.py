@@ -250,3 +250,14 @@ def test_a_trained_student_draws_in_one_step_what_the_teacher_draws_in_many():
     drawn = student.sample(Tensor(noise), 1).numpy()
     goal = 5.0 * noise * ((STD**2 + 0.05**2) / (STD**2 + 5.0**2)) ** 0.5
     assert np.abs(drawn - goal).mean() < 0.08  # the mean of |goal| is 0.5
+
+
+def test_a_model_that_cannot_be_called_is_no_network():
+    with pytest.raises(TypeError, match="cannot be called; it must be the network"):
+        ConsistencyModel(ConsistencyModel(ScoreMLP(2, 4, 1)))
+
+
+def test_a_network_is_no_teacher():
+    student = ConsistencyModel(ScoreMLP(2, 4, 1))
+    with pytest.raises(TypeError, match=r"a network; it must be a denoiser .* edm_denoiser"):
+        student.loss(student.network, np.zeros((3, 2), np.float32))

@@ -223,3 +223,17 @@ def test_the_example_of_the_docstring_runs():
     names["TextToImage"] = TextToImage
     exec(textwrap.dedent("\n".join(lines)), names)
     assert names["pictures"].shape == (1, 3, 16, 16) and np.isfinite(names["loss"].item())
+
+
+def test_a_tokenizer_with_more_words_than_the_network_is_refused():
+    model = small()
+    larger = WordTokenizer(["more", *WORDS])
+    with pytest.raises(ValueError, match="build the network with words=len"):
+        TextToImage(model.network, larger)
+
+
+def test_ids_are_asked_for_where_texts_are_given():
+    network = small().network
+    x, t = X[:1], np.ones(1, np.float32)
+    with pytest.raises(TypeError, match=r"a tokenizer makes them from texts"):
+        network(x, t, ["a red circle"])

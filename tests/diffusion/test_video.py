@@ -428,7 +428,8 @@ def test_17_frames_for_patches_of_2_are_refused_in_one_sentence():
         (lambda: diffusion_of(network_of()).predict(VIDEOS, 2), "more than frames"),
         (
             lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3], 17),
-            "^VideoDiffusion.predict: frames is 17; this network needs a multiple of 2$",
+            "^VideoDiffusion.predict: frames is 17, which counts the given ones; this network "
+            "needs a multiple of 2$",
         ),
         (
             lambda: diffusion_of(network_of()).predict(VIDEOS[:, :3].repeat(2, axis=2), 8),

@@ -252,3 +252,9 @@ NAN = np.full((2, 2, 4, 6), np.nan, np.float32)
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises((ValueError, TypeError, IndexError), match=message):
         call()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_graph_leads_through_the_choice_of_codes(name):
+    images = np.random.default_rng(3).normal(size=(2, 2, 4, 6)).astype(np.float32)
+    assert not small(name)(images).requires_grad

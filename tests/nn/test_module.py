@@ -116,6 +116,22 @@ def test_a_module_without_forward_says_so():
         Module()(1)
 
 
+def test_a_call_without_forward_names_the_methods_there_are():
+    class Sampler(Module):
+        def sample(self):
+            return 1
+
+        def _hidden(self):
+            return 2
+
+    class Better(Sampler):
+        def loss(self):
+            return 3
+
+    with pytest.raises(TypeError, match=r"^Better has no forward\(\), .* methods loss, sample$"):
+        Better()(1)
+
+
 def test_repr_shows_every_part_with_its_name_and_shapes():
     text = repr(House())
     for part in (

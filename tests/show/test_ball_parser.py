@@ -279,10 +279,14 @@ def test_films_of_another_number_are_refused():
         velocity_errors(TRACKS, FILM.films(slice(1, None)), 3)
 
 
-@pytest.mark.parametrize("of_model", [lambda x: 2 * x - 1, lambda x: 255 * x], ids=["-1", "255"])
-def test_a_video_in_another_range_is_refused(of_model):
-    with pytest.raises(ValueError, match=r"^BallParser.read: videos has .*use videos / 2 \+ 0.5$"):
-        BallParser().read(of_model(VIDEOS[:1]))
+@pytest.mark.parametrize(
+    ("other", "remedy"),
+    [(lambda x: 2 * x - 1, r"videos / 2 \+ 0.5$"), (lambda x: 255 * x, "videos / 255$")],
+    ids=["-1", "255"],
+)
+def test_a_video_in_another_range_is_refused_with_the_remedy(other, remedy):
+    with pytest.raises(ValueError, match=rf"^BallParser.read: videos has .*use {remedy}"):
+        BallParser().read(other(VIDEOS[:1]))
 
 
 def test_nan_in_a_video_is_refused():

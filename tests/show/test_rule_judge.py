@@ -272,17 +272,26 @@ def test_the_error_of_a_wrong_call_names_the_function(name):
 def test_pictures_with_nan_are_refused():
     bad = IMAGES.copy()
     bad[1, 0, 3, 3] = np.nan
-    with pytest.raises(ValueError, match="read: images of float32 must be finite floats"):
+    with pytest.raises(ValueError, match="read: images holds NaN or infinity"):
         JUDGE.read(bad)
 
 
 @pytest.mark.parametrize("method", ["read", "right", "residual", "jitter"])
-@pytest.mark.parametrize("of_model", [lambda x: 2 * x - 1, lambda x: 255 * x], ids=["-1", "255"])
-def test_pictures_in_another_range_are_refused(method, of_model):
+@pytest.mark.parametrize(
+    ("other", "remedy"),
+    [(lambda x: 2 * x - 1, r"images / 2 \+ 0.5$"), (lambda x: 255 * x, "images / 255$")],
+    ids=["-1", "255"],
+)
+def test_pictures_in_another_range_are_refused_with_the_remedy(method, other, remedy):
     scenes = (SCENES[1][:3],) if method == "right" else ()
     getattr(JUDGE, method)(IMAGES, *scenes)
-    with pytest.raises(ValueError, match=rf"^{method}: images has .*use images / 2 \+ 0.5$"):
-        getattr(JUDGE, method)(of_model(IMAGES), *scenes)
+    with pytest.raises(ValueError, match=rf"^{method}: images has .*use {remedy}"):
+        getattr(JUDGE, method)(other(IMAGES), *scenes)
+
+
+def test_bytes_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="images of uint8 must be floats .* images / 255"):
+        JUDGE.read((255 * IMAGES).astype(np.uint8))
 
 
 def test_pictures_a_little_outside_of_0_to_1_are_read():

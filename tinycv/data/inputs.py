@@ -135,9 +135,11 @@ def refuse_other_ranges(pixels: np.ndarray, what: str, name: str = "images") -> 
     from -1 to 1, or bytes up to 255. Values up to 0.5 outside are allowed: a model that predicts
     pixels from 0 to 1 may exceed them a little."""
     if pixels.size and not -0.5 <= pixels.min() <= pixels.max() <= 1.5:
+        from_model = f"if they are from -1 to 1, as models make them, use {name} / 2 + 0.5"
+        from_bytes = f"if they were bytes from 0 to 255, use {name} / 255"
         raise ValueError(
             f"{what} has values from {pixels.min():.3g} to {pixels.max():.3g}; they must be from 0 "
-            f"to 1: if they are from -1 to 1, as models make them, use {name} / 2 + 0.5"
+            f"to 1: {from_bytes if pixels.max() > 2 else from_model}"
         )
 
 

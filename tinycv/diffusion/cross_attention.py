@@ -138,6 +138,11 @@ class TextDenoiser(Module):
         """How many words a prompt may have."""
         return self.embed.text.length
 
+    @property
+    def words(self) -> int:
+        """How many word numbers there are."""
+        return self.embed.text.words
+
     def forward(self, x: Examples, t: Examples, ids: Ids | None = None) -> Tensor:
         """x (B, C, H, W), t (B,), ids (B, T) or None for "no text". Returns (B, C, H, W)."""
         return self.run(x, t, ids)

@@ -212,6 +212,8 @@ class ConsistencyModel(Module):
     schedule: the noise levels of the teacher, by default EDM().
     steps: how many steps the teacher takes from sigma_max to sigma_min. More steps follow the ODE
     more closely, but the right values need longer to spread to the highest level.
+    If the network was trained on images - centre, as in a TextToImage with a centre, give images -
+    centre to ``loss`` too, and add centre to what ``sample`` returns.
     """
 
     def __init__(
@@ -222,7 +224,12 @@ class ConsistencyModel(Module):
         steps: int = 17,
         decay: float = 0.95,
     ):
-        self.network = deepcopy(module_in(network, "ConsistencyModel"))
+        if type(module_in(network, "ConsistencyModel")).forward is Module.forward:
+            raise TypeError(
+                f"ConsistencyModel: network is {shown(network)}, which cannot be called; it must "
+                "be the network F(x, c_noise, ...) itself, such as model.network"
+            )
+        self.network = deepcopy(network)
         self.target = deepcopy(network)
         self.sigma_data = finite(sigma_data, "ConsistencyModel: sigma_data", above=0)
         if schedule is not None and not isinstance(schedule, EDM):
@@ -241,6 +248,11 @@ class ConsistencyModel(Module):
     def loss(self, teacher: Denoiser, x0: Examples, *condition: Any) -> Tensor:
         """``consistency_loss`` on images x0 (B, ...), with Heun's steps of the teacher
         D(x, σ, *condition)."""
+        if isinstance(teacher, Module):
+            raise TypeError(
+                f"ConsistencyModel.loss: teacher is {shown(teacher)}, a network; it must be a "
+                "denoiser D(x, σ, ...), such as edm_denoiser(network)"
+            )
         target = consistency_function(self.target, self.sigma_data, self.schedule.sigma_min)
         step = partial(teacher_step, teacher)
         return consistency_loss(self.function(), target, step, x0, *condition, levels=self.levels)

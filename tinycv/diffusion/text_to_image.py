@@ -39,7 +39,7 @@ Shapes: B pictures (B, C, H, W) with pixels from -1 to 1; texts: B strings, or i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import partial
 from typing import Protocol
 
@@ -85,6 +85,7 @@ class TextToImage(Module):
     network: TextDiT or TextUNet. centre: the pixel value that the network gets as 0, such as -1 for
     drawings on black. sigma_data: the root mean square of pixel - centre; pixels go from -1 to 1.
     mean, std: of ln σ in training. sigma_min, sigma_max: the noise levels of sampling.
+    The state_dict holds weights alone: keep the words of the tokenizer, in their order, beside it.
 
         tokenizer = WordTokenizer(["a", "red", "blue", "circle"])
         network = TextDiT(16, 4, 3, len(tokenizer), 6)  # 16 x 16 pixels in 3 channels, 6 words
@@ -114,6 +115,11 @@ class TextToImage(Module):
             raise TypeError(
                 f"TextToImage: tokenizer is {shown(tokenizer)}; it must have a method encode("
                 "texts, length), as a WordTokenizer"
+            )
+        if isinstance(tokenizer, Sized) and len(tokenizer) != network.words:
+            raise ValueError(
+                f"TextToImage: tokenizer has {len(tokenizer)} numbers and network {network.words}; "
+                "build the network with words=len(tokenizer)"
             )
         self.network, self.tokenizer = network, tokenizer
         self.sigma_data = finite(sigma_data, "TextToImage: sigma_data", above=0)

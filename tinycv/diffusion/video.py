@@ -439,7 +439,7 @@ class VideoDiffusion(Module):
     def predict(
         self, given: Examples, frames: int, ids: Any = None, steps: int = 10, w: float = 0.0
     ) -> Tensor:
-        """Videos of ``frames`` frames that begin with the frames given (B, K, C, H, W), in
+        """Videos of ``frames`` frames in all that begin with the frames given (B, K, C, H, W), in
         ``steps`` steps of Heun's method: (B, frames, C, H, W).
 
         With K = 0 nothing is known, and the videos are new ones. ids (B, L), w: texts, and the
@@ -486,7 +486,10 @@ class VideoDiffusion(Module):
                 f"{self.vae.inputs} numbers"
             )
         if frames % t:
-            raise ValueError(f"{who}: frames is {frames}; this network needs a multiple of {t}")
+            raise ValueError(
+                f"{who}: frames is {frames}, which counts the given ones; this network needs a "
+                f"multiple of {t}"
+            )
         if ids is None:
             return
         if self.network.text is None:

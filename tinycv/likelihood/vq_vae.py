@@ -144,8 +144,10 @@ class ImageCodes(Module):
         self.decoder = PatchDecoder(channels, self.patch_size, features, blocks)
 
     def forward(self, images: Examples) -> Tensor:
-        """The images encoded and decoded again: (B, C, H, W)."""
-        return self.images_of(self.codes_of(images))
+        """The images encoded and decoded again: (B, C, H, W), without a graph. No gradient could
+        reach the encoder through the choice of a code; ``loss`` has an estimator for it."""
+        with no_grad():
+            return self.images_of(self.codes_of(images))
 
     def codes_of(self, images: Examples) -> Array:
         """Images (B, C, H, W) as codes (B, N), whole numbers 0 ... K - 1: a bare array of int64,

@@ -63,8 +63,17 @@ class Module:
                     )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module computes. Each subclass defines it; otherwise a call is a TypeError."""
-        raise TypeError(f"{type(self).__name__} must define forward()")
+        """What the module computes. A subclass without it has other methods, and a call is a
+        TypeError that names them."""
+        name, below = type(self).__name__, type(self).__mro__[: type(self).__mro__.index(Module)]
+        methods = {n for cls in below for n, value in vars(cls).items() if callable(value)}
+        methods = sorted(n for n in methods if not n.startswith("_"))
+        if not methods:
+            raise TypeError(f"{name} must define forward()")
+        raise TypeError(
+            f"{name} has no forward(), so it cannot be called like a function; it has the methods "
+            f"{', '.join(methods)}"
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if (recording := capturing.current()) is not None:

@@ -83,13 +83,23 @@ def check_ids(ids: Any, what: str, least: int = 1) -> None:
     """Raises unless ids are integers (B, at least ``least``). Without a symbol there would be no
     state to start from and nothing to score."""
     if number_kind(ids) not in ("i", "u") or len(ids.shape) != 2:
-        raise TypeError(f"{what} is {shown(ids)}; it must be integers of shape (batch, symbols)")
+        raise TypeError(
+            f"{what} is {shown(ids)}; it must be integers of shape (batch, symbols){ids_hint(ids)}"
+        )
     if ids.shape[1] < least:
         lack = "no symbol at all" if least == 1 else "too few symbols"
         raise ValueError(
             f"{what} has shape {ids.shape}, {lack}; a source needs at least EOS, a target SOS"
             f"{'' if least == 1 else ' and one more symbol'}"
         )
+
+
+def ids_hint(value: Any) -> str:
+    """How texts become ids, if ``value`` is a text or a list of texts; otherwise nothing."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not any(isinstance(text, str) for text in texts):
+        return ""
+    return "; a tokenizer makes them from texts, as in WordTokenizer(words).encode(texts, length)"
 
 
 def check_last_tokens(tokens: Any, what: str) -> None:

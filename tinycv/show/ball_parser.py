@@ -98,7 +98,8 @@ class BallParser:
 
     def read(self, videos: np.ndarray) -> BallTracks:
         """videos (N, T, 1, H, W), floats from 0 to 1. Values a little outside are clipped; videos
-        from -1 to 1 are refused, so pass videos / 2 + 0.5."""
+        from -1 to 1 are refused, so pass videos / 2 + 0.5. Balls are white on black: in an inverted
+        video every ball is lost."""
         videos = videos_in(videos, "BallParser.read: videos")
         inputs.refuse_other_ranges(videos, "BallParser.read: videos", "videos")
         n, frames, _, height, width = videos.shape

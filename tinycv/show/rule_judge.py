@@ -80,7 +80,8 @@ class RuleJudge:
 
     All methods take images (N, 3, side, side) in [0, 1]. Models make pixels from -1 to 1, so pass
     images / 2 + 0.5; images far outside [0, 1] are refused. Values a little outside are not
-    clipped: clip the images of a model first if you show them clipped.
+    clipped: clip the images of a model first if you show them clipped. A judge of one thing reads
+    one thing, also where a picture shows two.
     """
 
     def __init__(self, side: int = 16, things: int = 1):
@@ -174,11 +175,13 @@ class RuleJudge:
                 f"{method}: images has shape {x.shape}; this judge takes (N, 3, {self.side}, "
                 f"{self.side})"
             )
-        if x.dtype.kind != "f" or not np.isfinite(x).all():
+        if x.dtype.kind != "f":
             raise ValueError(
-                f"{method}: images of {x.dtype} must be finite floats from 0 to 1; NaN and "
-                "infinity show nothing"
+                f"{method}: images of {x.dtype} must be floats from 0 to 1; if they are bytes, use "
+                "images / 255"
             )
+        if not np.isfinite(x).all():
+            raise ValueError(f"{method}: images holds NaN or infinity, which show nothing")
         inputs.refuse_other_ranges(x, f"{method}: images")
         x = x.reshape(len(x), 3, self.side**2).astype(np.float32)
         found: list[Reading] = []

@@ -38,7 +38,7 @@ from tinycv.nn.contrastive import FIRST_SCALE, contrastive_loss, normalize
 from tinycv.nn.inputs import is_number, reals, within
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
-from tinycv.sequence.inputs import Ids, check_ids
+from tinycv.sequence.inputs import Ids, check_ids, ids_hint
 from tinycv.sequence.text_encoder import TextEncoder
 from tinycv.vision.convnet import ConvNet
 
@@ -118,7 +118,7 @@ def rerank(clip: CLIP, images: ArrayLike, ids: Ids) -> np.ndarray:
     if not is_numbers or tuple(row.shape) not in ((row.size,), (1, row.size)):
         raise ValueError(
             f"rerank: ids is {shown(ids)}; it must be word numbers of one text, (T,) or (1, T), so "
-            "call rerank once for each text"
+            f"call rerank once for each text{ids_hint(ids)}"
         )
     row = row.reshape(1, -1)
     with no_grad():
