@@ -4,7 +4,9 @@ The demo is run from each seed. Then a larger model of the plane is trained for 
 without time positions shows what these are for. A sliding window makes films four times as long as
 those of training. A text sets the speed and direction with which a ball starts. Two balls collide,
 and frames are 32 x 32. Models of pixels, with joint and with factorised attention, are compared
-with the model of codes; one of them learns three lengths and sizes at once.
+with the model of codes; one of them learns three lengths and sizes at once. It runs on every
+length and size, but in this time it has not learned the motion. "Larger and longer" is a larger
+network that was trained for longer.
 python demos/25_video.py --full
 """
 
