@@ -61,7 +61,12 @@ all_captions = [caption(scene, language) for scene in seen + held_out for langua
 tokenizer = WordTokenizer([word for word in words() if word in " ".join(all_captions)])
 if show.prompt is not None:
     with show.reading("prompt"):
-        tokenizer.encode(show.prompt, LENGTH)
+        typed = tokenizer.encode(show.prompt, LENGTH)
+    if not (tokenizer.encode(all_captions, LENGTH) == typed).all(axis=1).any():
+        say(
+            "  no caption of this world says it so: each names size, colour, shape and place, as in"
+        )
+        say('  "a small green triangle top left"; other prompts may show nothing')
 
 
 def ids_of(scenes, language="en"):
