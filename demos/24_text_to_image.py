@@ -64,9 +64,9 @@ if show.prompt is not None:
         typed = tokenizer.encode(show.prompt, LENGTH)
     if not (tokenizer.encode(all_captions, LENGTH) == typed).all(axis=1).any():
         say(
-            "  no caption of this world says it so: each names size, colour, shape and place, as in"
+            "  unlike the captions of the training: these name size, colour, shape and place, as in"
         )
-        say('  "a small green triangle top left"; other prompts may show nothing')
+        say('  "a small green triangle top left". So the pictures may show nothing')
 
 
 def ids_of(scenes, language="en"):
