@@ -1,5 +1,5 @@
 """24 · How does a model draw what a sentence says (DALL-E, Stable Diffusion)?
-python demos/24_text_to_image.py      6 min on one core
+python demos/24_text_to_image.py      7 min on one core
 
 A caption such as "a small green triangle top left" names shape, colour, size and place, in English
 or in Chinese. Four of the 16 pairs of shape and colour are held out: no model here ever sees, for
