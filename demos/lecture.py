@@ -254,9 +254,9 @@ LECTURE = (
         ("likelihood/vq_vae.py", "likelihood/dalle.py", "vision/clip.py"),
         "24",
         "tests/likelihood/test_dalle.py",
-        "A GPT over the codes of a discrete VAE draws what the caption says, and the places of its "
-        "things vary as much as in real drawings. Those of diffusion vary less, with guidance or "
-        "without.",
+        "A GPT over the codes of a discrete VAE draws what the caption says, and the positions of "
+        "its shapes vary as much as in real drawings. In the pictures of diffusion they vary less, "
+        "with guidance or without.",
         "GPT 逐个写出离散 VAE 的编码，照着句子画图，位置与真图一样多变；"
         "扩散模型的变化较少，不加引导也是。",
     ),

@@ -68,6 +68,13 @@ def test_punctuation_inside_a_word_is_no_edge_and_a_known_word_stays_whole():
         BOTH.split("a re.d circle")
 
 
+def test_a_mark_that_is_a_word_is_not_left_out():
+    tokenizer = WordTokenizer(["a", "circle", "!", "？", "圆形"])
+    assert tokenizer.split("a circle ! 圆形？") == ["a", "circle", "!", "圆形", "？"]
+    with pytest.raises(ValueError, match="does not know 'circle!'"):
+        tokenizer.split("a circle!")
+
+
 @pytest.mark.parametrize("text", [".", "- -", "。，", "?! '"])
 def test_a_prompt_of_punctuation_alone_is_refused(text):
     with pytest.raises(ValueError, match="punctuation alone; a prompt must have at least one word"):

@@ -6,7 +6,8 @@
 English is split at spaces. Chinese has no spaces, so a text is cut from left to right, and each
 piece is the longest word of the vocabulary that matches there (forward maximum matching). Upper
 case is read as lower case, a hyphen between Latin letters as a space, and punctuation at the edges
-of words is left out: "A circle, top-left." is read as "a circle top left".
+of words is left out: "A circle, top-left." is read as "a circle top left". A mark that is a word of
+the vocabulary stays.
 
 DALL-E and CLIP split texts into pieces of words (byte-pair encoding, Sennrich et al. 2016), because
 a caption from the web may hold any word. The captions of shapes_and_words.py use a few dozen words,
@@ -64,6 +65,7 @@ class WordTokenizer:
         ordered = sorted(words) if isinstance(words, (set, frozenset)) else words
         self.vocabulary = Vocabulary([word.lower() for word in ordered])
         self.longest = max(map(len, words))
+        self.ignored = "".join(mark for mark in PUNCTUATION if mark not in self.vocabulary.numbers)
         self.scripts = {script_of(character) for word in words for character in word}
 
     def __len__(self) -> int:
@@ -156,14 +158,14 @@ class WordTokenizer:
         """The parts of a text between spaces, without punctuation at their edges. A part that is a
         word of the vocabulary as it is, such as "t-shirt", stays whole."""
         runs = []
-        for part in _without_punctuation_in_chinese(text).split():
+        for part in _without_marks_in_chinese(text, self.ignored).split():
             if part in self.vocabulary.numbers:
                 runs.append(part)
                 continue
-            part = part.strip(PUNCTUATION)
+            part = part.strip(self.ignored)
             known = part in self.vocabulary.numbers
             pieces = [part] if known else part.replace("-", " ").split()
-            runs += [piece.strip(PUNCTUATION) for piece in pieces]
+            runs += [piece.strip(self.ignored) for piece in pieces]
         return [run for run in runs if run]
 
     def _proposal(self, word: str) -> str | None:
@@ -223,13 +225,13 @@ def _until_chinese(run: str, start: int) -> str:
     return run[start:stop]
 
 
-def _without_punctuation_in_chinese(text: str) -> str:
-    """The text with a space in place of each punctuation mark beside a Chinese character, because
-    there the edges of words are not marked by spaces."""
+def _without_marks_in_chinese(text: str, marks: str) -> str:
+    """The text with a space in place of each of ``marks`` beside a Chinese character, because there
+    the edges of words are not marked by spaces."""
     characters = list(text)
     for i, character in enumerate(text):
         beside = text[max(0, i - 1) : i] + text[i + 1 : i + 2]
-        if character in PUNCTUATION and any(map(is_chinese, beside)):
+        if character in marks and any(map(is_chinese, beside)):
             characters[i] = " "
     return "".join(characters)
 

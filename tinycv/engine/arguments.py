@@ -170,10 +170,11 @@ def allocated(make: Callable[[], Any], value: Any, what: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as it appears in error messages: shortened, and arrays as type, dtype and shape."""
+    """A value as it appears in error messages: shortened, on one line, and arrays as type, dtype
+    and shape."""
     if is_array(value) and value.ndim:
         return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
-    text = repr(value)
+    text = " ".join(line.strip() for line in repr(value).splitlines())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -65,9 +65,12 @@ class Module:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes. A subclass without it has other methods, and a call is a
         TypeError that names them."""
-        name, below = type(self).__name__, type(self).__mro__[: type(self).__mro__.index(Module)]
-        methods = {n for cls in below for n, value in vars(cls).items() if callable(value)}
-        methods = sorted(n for n in methods if not n.startswith("_"))
+        name = type(self).__name__
+        methods = sorted(
+            method
+            for method in set(dir(type(self))) - set(dir(Module))
+            if callable(getattr(type(self), method)) and not method.startswith("_")
+        )
         if not methods:
             raise TypeError(f"{name} must define forward()")
         raise TypeError(
