@@ -15,7 +15,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from queue import SimpleQueue
 from threading import Condition, Lock, RLock, Thread
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinycv.engine import arguments, rng
-from tinycv.engine.shards import member
+from tinycv.engine.shards import member, stored
 
 
 class Meeting:
@@ -142,8 +142,8 @@ class InCrew(NamedTuple):
     def all_reduce(self, x: Any) -> Any:
         return self.meeting.all_reduce(self.rank, x)
 
-    def once(self, work: Callable[[], Any]) -> Any:
-        return self.meeting.once(self.rank, work)
+    def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
+        return self.meeting.once(self.rank, partial(stored, work, store))
 
 
 class Job:

@@ -6,6 +6,8 @@ they meet:
 
     all_reduce(x)  the sum of x over all shards. Every shard receives it, to the last bit the same.
     once(work)     one shard runs work() while the others wait. Every shard receives its result.
+                   once(work, store) also calls store(result), once in each memory: once for all
+                   threads of a process, and once in each process that has its own copy.
 
 With all_reduce a layer can compute a statistic of the whole batch, as nn/batch_norm.py does.  It
 can be differentiated: each shard has a copy of the sum, and the loss of the batch is the sum of the
@@ -44,8 +46,9 @@ class Member(Protocol):
         """The sum of x over all shards."""
         ...
 
-    def once(self, work: Callable[[], Any]) -> Any:
-        """The result of ``work()``, which one shard runs while the others wait."""
+    def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
+        """The result of ``work()``, which one shard runs while the others wait; ``store(result)``
+        is called once in each memory."""
         ...
 
 
@@ -59,11 +62,19 @@ def all_reduce(x: Any) -> Any:
     return x if shard is None else shard.all_reduce(x)
 
 
-def once(work: Callable[[], Any]) -> Any:
+def once(work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
     """``work()``, once per batch: one shard runs it while the others wait, and every shard receives
-    its result."""
+    its result. store(result) is called once in each memory, before any shard goes on."""
     shard = member.get()
-    return work() if shard is None else shard.once(work)
+    return stored(work, store) if shard is None else shard.once(work, store)
+
+
+def stored(work: Callable[[], Any], store: Callable[[Any], None] | None) -> Any:
+    """The result of ``work()``, after ``store(result)``."""
+    result = work()
+    if store is not None:
+        store(result)
+    return result
 
 
 def divisor(count: Array | float) -> Array | float:

@@ -16,8 +16,8 @@ So a layer passes a function that computes its new state, and uses the arrays th
 Here next_u_and_v() returns the new arrays and writes nothing.
 
     once per batch                   the shards wait until all have arrived; then one of them runs
-                                     next_u_and_v and writes the result, and all of them receive
-                                     the same arrays
+                                     next_u_and_v, its result is written once in each memory, and
+                                     all shards receive the same arrays
     the second run in a checkpoint   writes nothing, and receives the arrays of the first run
     an error in any shard            restores the state from before the batch (parallel.Group does
                                      this with ``kept_if_done``)
@@ -49,7 +49,8 @@ def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]) 
     The caller can safely compute with the returned arrays: later batches write into the tensors,
     never into these arrays. new_values must not call all_reduce, because only one shard runs it.
     """
-    return _noted(partial(shards.once, partial(_written, tensors, new_values)))
+    # once computes all arrays before any is written, so an error leaves the state as it was
+    return _noted(partial(shards.once, new_values, partial(_write_all, tensors)))
 
 
 def read_state(tensor: Any) -> Any:
@@ -105,17 +106,12 @@ def kept_if_done() -> Iterator[None]:
 _written_so_far: ContextVar[list | None] = ContextVar("tinycv_written", default=None)
 
 
-def _written(
-    tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]
-) -> Sequence[Array]:
-    # Compute all arrays before writing any, so that an error here leaves the state as it was.
-    arrays = new_values()
+def _write_all(tensors: Sequence[Tensor], arrays: Sequence[Array]) -> None:
     so_far = _written_so_far.get()
     for tensor, array in zip(tensors, arrays, strict=True):
         if so_far is not None:
             so_far.append((tensor, tensor._data.copy()))
         _write(tensor, array)
-    return arrays
 
 
 def _write(tensor: Tensor, array: Any) -> None:
