@@ -35,8 +35,8 @@ READING = {
     "How they learn": (
         "optim",
         "sgd adam optimizer lbfgs line_search objective schedules clipping averaged "
-        "../training/loop ../training/checkpoint ../training/parallel "
-        "../engine/shards ../engine/crew ../engine/state ../engine/recompute",
+        "../training/loop ../training/checkpoint ../training/parallel ../training/groups "
+        "../training/threads ../engine/shards ../engine/crew ../engine/state ../engine/recompute",
     ),
     "Chapter 1, sequences": (
         "sequence",

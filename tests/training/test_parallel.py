@@ -22,6 +22,7 @@ from tinycv.engine.tensor import mode, recording
 from tinycv.nn import functional as F
 from tinycv.optim import AdamW
 from tinycv.training import parallel
+from tinycv.training.groups import shares
 from tinycv.training.loop import fit
 from tinycv.vision import ViT
 
@@ -112,7 +113,7 @@ def test_a_batch_that_requires_a_gradient_gets_it(group):
 def test_the_parts_are_views_and_nearly_equal():
     x = np.arange(14.0).reshape(7, 2)
     for array in (x, Tensor(x)):
-        parts = [part[0] for _, part in parallel.shares((array,), 3)]
+        parts = [part[0] for _, part in shares((array,), 3)]
         assert [len(p) for p in parts] == [2, 2, 3]
         assert all(np.shares_memory(getattr(p, "_data", p), x) for p in parts)
 
@@ -190,7 +191,7 @@ class Stop(Exception):
     """Raised by a loss, to simulate a crash."""
 
 
-def train(path=None, threads=2, stop=None):
+def train(path=None, size=2, stop=None):
     model = vit(dropout=0.2, dtype="float32")
     optimizer = AdamW(model.named_parameters(), lr=0.01)
 
@@ -199,18 +200,19 @@ def train(path=None, threads=2, stop=None):
             raise Stop
         return F.cross_entropy(model(x), y)
 
-    history = fit(
-        model,
-        optimizer,
-        loss_fn,
-        DataLoader(IMAGES.astype("f"), LABELS, batch_size=3, seed=1),
-        3,
-        seed=4,
-        checkpoint=path,
-        checkpoint_every=2,
-        progress=False,
-        threads=threads,
-    )
+    with parallel.threads(size) as group:
+        history = fit(
+            model,
+            optimizer,
+            loss_fn,
+            DataLoader(IMAGES.astype("f"), LABELS, batch_size=3, seed=1),
+            3,
+            seed=4,
+            checkpoint=path,
+            checkpoint_every=2,
+            progress=False,
+            parallel=group,
+        )
     return history.losses, [p.numpy().copy() for p in model.parameters()]
 
 
@@ -228,7 +230,7 @@ def test_a_training_may_resume_with_another_number_of_threads(tmp_path):
     calls = iter(range(1000))
     with pytest.raises(Stop):
         train(tmp_path / "run", stop=lambda: next(calls) > 8)
-    assert len(train(tmp_path / "run", threads=3)[0]) == 9
+    assert len(train(tmp_path / "run", size=3)[0]) == 9
 
 
 def test_a_training_that_fails_restores_the_threads_of_blas():
@@ -236,6 +238,35 @@ def test_a_training_that_fails_restores_the_threads_of_blas():
     with pytest.raises(Stop):
         train(stop=lambda: True)
     assert blas_threads() == before
+
+
+@pytest.mark.parametrize(
+    "value, error", [("fork", ValueError), (2, TypeError), (["threads"], TypeError)]
+)
+def test_fit_names_the_carriers_if_it_gets_another_value(value, error):
+    model = vit()
+    with pytest.raises(error, match=r"fit: parallel is .*; it must be None, \"threads\""):
+        loader = DataLoader(IMAGES, LABELS, batch_size=3)
+        fit(model, AdamW(model.named_parameters()), entropy_of, loader, 1, parallel=value)
+
+
+def test_a_group_opened_by_its_name_is_closed_at_the_end_and_an_open_one_is_not(pair_of_threads):
+    with parallel.opened("threads") as named, parallel.opened(pair_of_threads) as same:
+        assert named.map(Tensor, np.ones(4)).shape == same.map(Tensor, np.ones(4)).shape
+    with pytest.raises(RuntimeError, match="this group of threads is closed"):
+        named.map(Tensor, np.ones(4))
+    assert same is pair_of_threads and same.map(Tensor, np.ones(4)).shape == (4,)
+
+
+def test_a_group_of_this_process_alone_computes_the_step_of_the_whole_batch():
+    model = vit()
+    F.cross_entropy(model(Tensor(IMAGES)), LABELS).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    with parallel.opened(None) as group:
+        group.backward(entropy_of(model), IMAGES, LABELS)
+        assert group.map(model, IMAGES).shape == (7, 3)
+    near(gradients(model), expected)
 
 
 # ── Errors ──

@@ -74,7 +74,7 @@ def fit(**change):
         "device": "cpu",
         "progress": False,
         "log_every": 1,
-        "threads": 1,
+        "parallel": None,
     }
     arguments = {**good, **change}
     return train.fit(**{**arguments, "loss_fn": stopping(arguments["loss_fn"])})
@@ -89,6 +89,7 @@ def new_run(**change):
         "seed": 0,
         "ema": EMA(network),
         "path": None,
+        "group": None,
     }
     return Run(**{**good, **change})
 
@@ -426,7 +427,6 @@ def test_a_numpy_integer_is_accepted_as_a_size_everywhere():
         evaluate_every=np.int32(1),
         log_every=np.uint8(1),
         seed=np.int64(3),
-        threads=np.int64(1),
     )
     assert optim.warmup_cosine(np.int64(10), np.int16(2))(0) == pytest.approx(1 / 3)
     tinycv.manual_seed(0)

@@ -1,8 +1,10 @@
-"""Training: the training loop, checkpoints, half precision, data-parallel threads.
+"""Training: the training loop, checkpoints, half precision, data parallelism.
 
 loop.py         fit, the training loop, and Run, the loop that fit and the GANs share
 progress.py     steps, for a training loop of your own; the progress bar; Ctrl-C
-parallel.py     data parallelism: all cores compute the gradient of one batch, in threads
+parallel.py     data parallelism: all cores compute the gradient of one batch
+groups.py       what all its carriers do: cut the batch, add up the gradients of the shards
+threads.py      its carrier with threads
 half.py         half precision: float16 weights, float32 master weights, a scaled loss
 master.py       the float32 master weights of half.py
 checkpoint.py   saving and loading arrays and a small state in one safetensors file
@@ -18,10 +20,10 @@ Words and symbols:
     step     one update of the weights, counted from 0
     epoch    one pass through the loader: len(loader) steps
     rate     lr x schedule(step), the learning rate of one step
-    L, w     the loss, a scalar, and the weights (parallel.py, half.py)
-    L_i, n_i the loss of shard i of a batch, and its number of examples; N = Σ n_i (parallel.py)
+    L, w     the loss, a scalar, and the weights (groups.py, half.py)
+    L_i, n_i the loss of shard i of a batch, and its number of examples; N = Σ n_i (groups.py)
     S        the factor by which the loss is multiplied in half precision (half.py)
-    shard    a thread's share of a batch: consecutive examples along axis 0
+    shard    a worker's share of a batch: consecutive examples along axis 0
 """
 
 from tinycv.training import checkpoint, parallel

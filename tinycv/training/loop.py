@@ -33,11 +33,11 @@ import numpy as np
 
 from tinycv.data.loader import Batch, Loader
 from tinycv.engine import backend
-from tinycv.engine.arguments import flag, number, shown, size, whole
+from tinycv.engine.arguments import flag, number, shown, whole
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optim import EMA, Optimizer, Schedule, clip_grad_norm_
-from tinycv.training import parallel
+from tinycv.training.groups import Alone, Group
 from tinycv.training.half import Half
 from tinycv.training.inputs import (
     Pace,
@@ -53,6 +53,7 @@ from tinycv.training.inputs import (
     rate,
     refuse_closure,
 )
+from tinycv.training.parallel import opened
 from tinycv.training.progress import CtrlC, Progress, not_finite
 from tinycv.training.resume import identity, resume_run, save_run
 
@@ -80,7 +81,7 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     device: str | None = None,
     progress: bool = True,
     log_every: int = 10,
-    threads: int | None = 1,
+    parallel: str | Group | None = None,
 ) -> History:
     """Train ``model`` for ``epochs`` passes through ``loader``. Returns the history.
 
@@ -95,9 +96,10 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     the file. CheckpointError if the file belongs to another training.
     log_every: how often, in steps, the losses are read; on a GPU, nothing else waits for the
     device. FloatingPointError if a loss, or a weight to be saved, is not finite.
-    threads: split each batch among this many threads (None: one per core; see parallel.py); the
-    loss must then be the mean over the examples. Resuming with the same number is exact; resuming
-    with another number works, but changes the rounding and the noise of dropout.
+    parallel: None, or "threads" to split each batch among the cores, or an open group, such as
+    parallel.threads(2) (parallel.py); the loss must then be the mean over the examples. Resuming
+    with the same number of shards is exact, whoever computes them; resuming with another number
+    works, but changes the rounding and the noise of dropout.
     """
     check_participants("fit", model, {"optimizer": optimizer}, loader, ema)
     check_same_model("fit", model, optimizer, ema)
@@ -106,15 +108,12 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     checked_pace("fit", epochs, evaluate_every, checkpoint_every, log_every)
     seed, path = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
     device, progress = device_name("fit", device), flag(progress, "fit: progress")
-    threads = None if threads is None else size(threads, "fit: threads", 1)
     clip = None if clip is None else number(clip, "fit: clip", above=0)
 
-    model.to(device or optimizer.parameters()[0].device)
-    run = Run(model, {"optimizer": optimizer}, loader, seed, ema, path)
-    with nullcontext() if threads == 1 else parallel.threads(threads) as group:
-        learn = partial(
-            _learn, run, optimizer, loss_fn=loss_fn, schedule=schedule, clip=clip, group=group
-        )
+    with opened(parallel, "fit") as group:
+        model.to(device or optimizer.parameters()[0].device)
+        run = Run(model, {"optimizer": optimizer}, loader, seed, ema, path, group)
+        learn = partial(_learn, run, optimizer, loss_fn=loss_fn, schedule=schedule, clip=clip)
         return run.through(
             learn,
             epochs,
@@ -134,12 +133,11 @@ def _learn(
     loss_fn: Callable[..., Tensor],
     schedule: Schedule | None,
     clip: float | None,
-    group: parallel.Group | None,
 ) -> np.ndarray:
     """One step. Returns its loss, an array on the device; nothing here waits for the device."""
     set_learning_rates(optimizer, schedule, run.step)
     optimizer.zero_grad()
-    if group is None:
+    if run.group.size == 1:
         loss = loss_fn(run.model, *batch)
         if not isinstance(loss, Tensor):
             raise TypeError(
@@ -148,7 +146,7 @@ def _learn(
             )
         optimizer.backward(loss)
     else:
-        loss = group.backward(partial(loss_fn, run.model), *batch)
+        loss = run.group.backward(partial(loss_fn, run.model), *batch)
     if clip is not None:
         clip_grad_norm_(optimizer.parameters(), clip)
     optimizer.step()
@@ -192,7 +190,8 @@ class Run:
     """A training in progress: its model, optimisers, loader and EMA, and how far it has got.
 
     optimizers: a dict; its keys are the names in the checkpoint. path: the checkpoint file, or
-    None.
+    None. group: the workers that compute a step. If each of them runs the whole program, the worker
+    of rank 0 alone reads and writes the checkpoint and prints.
     """
 
     def __init__(
@@ -203,6 +202,7 @@ class Run:
         seed: int,
         ema: EMA | None,
         path: str | os.PathLike | None,
+        group: Group | None = None,
     ):
         check_participants("Run", model, optimizers, loader, ema)
         self.model = model
@@ -211,6 +211,12 @@ class Run:
         self.seed = whole(seed, "Run: seed")
         self.ema = ema
         self.path: Path | None = checkpoint_path("Run", path)
+        if group is not None and not isinstance(group, Group):
+            raise TypeError(
+                f"Run: group is {shown(group)}; it must be an open group, such as "
+                "parallel.threads(2), or None"
+            )
+        self.group = Alone() if group is None else group
         self.first = next(iter(optimizers.values())).parameters()[0]
         self.device = self.first.device
         if self.path is not None:
@@ -240,7 +246,7 @@ class Run:
         has_resumed = resume_run(self)
         self.model.train()
         with (
-            Progress(total, self.step, progress) as display,
+            Progress(total, self.step, progress and self.group.rank == 0) as display,
             CtrlC(self.path is not None) as ctrl_c,
         ):
             if has_resumed:
@@ -253,9 +259,10 @@ class Run:
                     display.loss(self.read_losses())
                 if rest == 0:
                     display.line(self.end_epoch(epoch, pace, evaluate))
-                if self.path and (self.is_due(pace, total) or ctrl_c.pressed):
-                    save_run(self, self.path)
-                if ctrl_c.pressed:
+                pressed = self.path is not None and self.group.agree(ctrl_c.pressed)
+                if self.path and (self.is_due(pace, total) or pressed):
+                    self.group.first(partial(save_run, self, self.path))
+                if pressed:
                     raise KeyboardInterrupt(
                         f"stopped after step {self.step} of {total}, saved to {self.path}"
                     )
@@ -312,6 +319,8 @@ class Run:
                 metrics = metrics_of(evaluate(self.model))
         finally:
             self.model.train()
+        # If each worker evaluates, all of them note what the worker of rank 0 found.
+        metrics = self.group.first(lambda: metrics)
         self.history.metrics.append({"epoch": epoch, **metrics})
 
     # -- history ----------------------------------------------------------------------------------

@@ -104,9 +104,13 @@ def _refuse_broken_weights(run: Run, arrays: Arrays) -> None:
 def resume_run(run: Run) -> bool:
     """Resume from the checkpoint, if there is one. CheckpointError if it does not fit; then nothing
     is changed."""
-    if run.path is None or not run.path.exists():
+    path = run.path
+    if path is None:
         return False
-    load_checkpoint = checked_loader(run, *checkpoint.load(run.path))
+    saved = run.group.first(lambda: checkpoint.load(path) if path.exists() else None)
+    if saved is None:
+        return False
+    load_checkpoint = checked_loader(run, *saved)
     load_checkpoint()
     return True
 

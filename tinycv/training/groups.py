@@ -1,0 +1,320 @@
+"""Data parallelism: what threads, processes and MPI have in common. A batch is cut into shards, and
+each shard is computed by a worker of a ``Group``.
+
+The batch of N examples is cut into shards; shard i has n_i examples. The loss is a mean over the
+examples, so it is the weighted sum of the shards' losses L_i, and so is its gradient:
+
+    L = Σ_i (n_i / N) L_i                     dL/dw = Σ_i (n_i / N) dL_i/dw
+
+The sum is always taken in the order of the shards, so two runs give the same bits, whichever worker
+was faster, and so do threads and processes. The result differs from that of the whole batch only by
+rounding, and because dropout draws other random numbers.
+
+A carrier (threads.py, processes.py, mpi.py) says how the shards are computed: it is a subclass of
+``Group`` with two methods, ``_gradients`` and ``_results``.
+How layers such as batch norm exchange sums between shards: engine/shards.py.
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinycv.engine import arguments, backend, state
+from tinycv.engine.backward import accumulate, sweep
+from tinycv.engine.methods import concatenate
+from tinycv.engine.tensor import LEAF, Tensor, as_array, no_grad, wrap
+
+MOST = 1024  # workers per group
+
+
+class Share(NamedTuple):
+    """One shard's part of a batch: how many examples it has, and its rows of each array."""
+
+    examples: int
+    arrays: list
+
+
+class Group(ABC):
+    """A group of workers among which a batch is split. Only one thread at a time may use a group,
+    and not from inside a shard.
+
+    size: the number of workers. rank: the number of the worker that runs this program; it is 0
+    unless every worker runs the whole program, as with MPI.
+    ``close`` ends the workers. They also end when Python collects a group that is no longer used.
+    """
+
+    size: int
+    rank: int = 0
+    # the name of the function in parallel.py that opens such a group; messages contain it
+    carrier: str = ""
+    # may the batch be on a GPU?
+    takes_gpus: bool = False
+    # cleans up after the group, when it is closed or collected
+    _end: weakref.finalize
+
+    # -- what a carrier says ----------------------------------------------------------------------
+
+    @abstractmethod
+    def _gradients(
+        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+    ) -> tuple[Any, dict]:
+        """The loss of the whole batch, an array of one number, and its gradients: {leaf: gradient},
+        both summed in the order of the shards. weights: the weight of each shard's loss; mean: is
+        the loss a mean over the examples (shards.Member.weight)?"""
+
+    @abstractmethod
+    def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
+        """The results of ``function(*arrays)`` for all shards, in their order."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the workers, and restore the number of threads that BLAS had."""
+
+    # -- what users call --------------------------------------------------------------------------
+
+    def backward(
+        self, loss_of: Callable[..., Tensor], *batch: Tensor | np.ndarray, reduction: str = "mean"
+    ) -> Tensor:
+        """Compute ``loss = loss_of(*batch); loss.backward()`` with all workers. Returns the loss,
+        without a graph.
+
+        batch: arrays and Tensors on the CPU, of equal length along axis 0, along which they are cut
+        into nearly equal parts (views).
+        loss_of(*parts) is called for each shard and returns one number: the mean over its examples
+        or, with reduction="sum", their sum. The mean of cross_entropy is over all rows of the whole
+        batch that count (ignore_index). If loss_of itself selects rows and averages over them, use
+        "sum", and divide by one number that is the same for all shards.
+        If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and the
+        buffers of the layers then stay as they were.
+        """
+        arguments.choice(reduction, "Group.backward: reduction", ("mean", "sum"))
+        arguments.function(loss_of, "Group.backward: loss_of")
+        parts = self._shares(batch, "Group.backward")
+        total = sum(share.examples for share in parts)
+        mean = reduction == "mean" and total > 0
+        weights = [share.examples / total if mean else 1.0 for share in parts]
+        with self._one_batch():
+            loss, gradients = self._gradients(loss_of, parts, weights, mean)
+        with no_grad():
+            accumulate(gradients)
+        return wrap(loss, None)
+
+    def map(self, function: Callable[..., Tensor], *batch: Tensor | np.ndarray) -> Tensor:
+        """Compute ``function(*batch)`` with all workers, without recording. The function returns
+        one result for each example; they are concatenated along axis 0."""
+        arguments.function(function, "Group.map: function")
+        parts = self._shares(batch, "Group.map")
+        with no_grad(), self._one_batch():
+            results = self._results(function, parts)
+            for share, y in zip(parts, results, strict=True):
+                _refuse_other_rows(y, share.examples)
+            return concatenate(results) if len(results) > 1 else results[0]
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- where every worker runs the whole program (MPI) ------------------------------------------
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        """``work()``, which the worker of rank 0 runs; every worker receives its result, or its
+        exception. For what must happen once, such as writing a file."""
+        return work()
+
+    def agree(self, flag: bool) -> bool:
+        """Is the flag True in any of the workers? For what all of them must do at the same step,
+        such as ending after Ctrl-C."""
+        return flag
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _shares(self, batch: tuple, caller: str) -> list[Share]:
+        """The parts of the batch, one per shard."""
+        parts = list(shares(batch, self.size, caller))
+        if not self.takes_gpus:
+            for i, x in enumerate(batch):
+                on_cpu(getattr(x, "_data", x), f"{caller}: argument {i} of the batch")
+        return parts
+
+    @contextmanager
+    def _one_batch(self) -> Iterator[None]:
+        """If the block fails, the buffers of the layers (running statistics) are restored."""
+        if not self._end.alive:
+            raise RuntimeError(
+                f"this group of {self.carrier} is closed: open another one, with "
+                f"parallel.{self.carrier}()"
+            )
+        state.refuse_in_checkpoint(f"a batch cannot be split among {self.carrier}")
+        with state.kept_if_done():
+            yield
+
+
+class Alone(Group):
+    """A group of one worker, this process itself: the whole batch is its only shard."""
+
+    size, takes_gpus = 1, True
+
+    def __init__(self) -> None:
+        self._end = weakref.finalize(self, _nothing)
+
+    def _gradients(
+        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+    ) -> tuple[Any, dict]:
+        return summed([loss_and_gradients(loss_of, shares[0].arrays, weights[0])], weights)
+
+    def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
+        return [function(*shares[0].arrays)]
+
+    def close(self) -> None:
+        """Nothing: there is no worker to end."""
+
+
+def _nothing() -> None:
+    """What a group without workers leaves to clean up."""
+
+
+# ── the shards of a batch ────────────────────────────────────────────────────────────────────────
+
+
+def shares(batch: tuple, size: int, caller: str = "shares") -> Iterator[Share]:
+    """The parts of all arrays, for each shard. There are ``size`` shards, or
+    one per example if there are fewer examples. No part is copied."""
+    for i, x in enumerate(batch):
+        refuse_what_has_no_rows(x, f"{caller}: argument {i} of the batch")
+    lengths = [len(x) for x in batch]
+    if len(set(lengths)) != 1:
+        raise ValueError(
+            f"{caller}: a batch needs at least one array"
+            if not batch
+            else f"{caller}: the arrays of a batch must have equal lengths, but have {lengths} "
+            "examples"
+        )
+    n = lengths[0]
+    size = max(1, min(size, n))
+    ends = [i * n // size for i in range(size + 1)]
+    for start, end in zip(ends, ends[1:], strict=False):
+        yield Share(end - start, [x if size == 1 else _rows(x, start, end) for x in batch])
+
+
+def refuse_what_has_no_rows(x: Any, what: str) -> None:
+    """TypeError or ValueError for anything that cannot be split along axis 0."""
+    if not isinstance(x, (Tensor, np.ndarray)) and backend.array_module(x) is np:
+        raise TypeError(
+            f"{what} is of type {type(x).__name__}: only arrays and Tensors can be split. "
+            "What is the same for all examples belongs inside the function"
+        )
+    if isinstance(x, np.ndarray):
+        # refuses masked arrays, strings, dates and objects
+        as_array(x, what=what)
+    if isinstance(x, Tensor) and x._node not in (None, LEAF):
+        raise ValueError(
+            f"{what}, of shape {x.shape}, was computed by a recorded op: several workers cannot "
+            "run backward through one graph. Compute it inside the function, or detach() it"
+        )
+    if not x.ndim:
+        raise TypeError(f"{what} is a single number: it has no axis 0 along which to split it")
+
+
+def on_cpu(array: Any, what: str) -> None:
+    """ValueError for an array on a GPU: the workers would only wait for each other at the device.
+    what: the array's name in the message."""
+    device = backend.device_of(array)
+    if device != "cpu":
+        raise ValueError(
+            f"{what} is on {device}: a GPU already works in parallel, and one thread keeps it "
+            "busy; call the function on the whole batch"
+        )
+
+
+def _rows(x: Any, start: int, end: int) -> Any:
+    """A view of some rows. If x collects a gradient, the slice is recorded, so that the gradient
+    reaches x."""
+    return (
+        wrap(x._data[start:end], None)
+        if isinstance(x, Tensor) and x._node is None
+        else x[start:end]
+    )
+
+
+def _refuse_other_rows(y: Any, n: int) -> None:
+    """TypeError unless y, which the function of ``map`` made of n examples, is a Tensor of n
+    rows."""
+    if not isinstance(y, Tensor) or y.shape[:1] != (n,):
+        found = f"a Tensor of shape {y.shape}" if isinstance(y, Tensor) else type(y).__name__
+        raise TypeError(
+            f"Group.map: of {n} examples the function made {found}; it must return a Tensor with "
+            f"{n} rows"
+        )
+
+
+def loss_and_gradients(loss_of: Callable, part: list, weight: float) -> tuple[Any, dict]:
+    """The loss of one shard, and its weighted gradients in a dict. ``.grad`` is not touched, so
+    workers that share memory do not disturb each other."""
+    loss = loss_of(*part)
+    if not isinstance(loss, Tensor) or loss.size != 1:
+        found = (
+            f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+        )
+        raise TypeError(
+            f"Group.backward: loss_of must return the loss, a Tensor of one number, not {found}"
+        )
+    return loss._data, sweep(
+        [loss], [np.full_like(loss._data, weight)], None, keep=False, record=False
+    )
+
+
+def summed(results: Sequence[tuple[Any, dict]], weights: list[float]) -> tuple[Any, dict]:
+    """The loss of the batch and its gradients, from those of the shards: sums over all shards, in
+    their order. The gradients are added up in the memory of the first shard's gradients."""
+    loss = sum(loss * weight for (loss, _), weight in zip(results, weights, strict=True))
+    total = results[0][1]
+    for _, gradients in results[1:]:
+        for leaf, g in gradients.items():
+            if leaf in total:
+                total[leaf]._data += g._data
+            else:
+                total[leaf] = g
+    return loss, total
+
+
+# ── BLAS ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class OneThreadOfBlas:
+    """Limits BLAS to one thread while any group of the process is open, and restores the old limit
+    when the last group closes."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.old_limits: Any = None
+        # Reentrant: while this thread holds the lock, Python may collect a dropped group, which
+        # calls ``leave`` in the same thread.
+        self.lock = RLock()
+
+    def enter(self) -> None:
+        # imported here, because threadpoolctl is needed only if a group is opened
+        from threadpoolctl import threadpool_limits
+
+        with self.lock:
+            if self.open == 0:
+                # this call searches all loaded libraries for a BLAS
+                self.old_limits = threadpool_limits(limits=1, user_api="blas")
+            self.open += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.open -= 1
+            if self.open == 0:
+                self.old_limits.restore_original_limits()
+
+
+one_thread_of_blas = OneThreadOfBlas()

@@ -1,0 +1,77 @@
+"""Data parallelism with threads: each thread of this process computes the loss and the gradient of
+its share of a batch.
+
+NumPy releases Python's global lock (the GIL) while it computes, so threads really run at the same
+time, on one model in one memory: nothing is copied.  Between two calls of NumPy a thread waits for
+the lock, so a model of many small operations gains little; processes.py has no lock in common.
+
+BLAS uses all cores too, but only inside one matrix product; everything between two products then
+runs on one core. Shards keep all cores busy all the time. While a group is open, BLAS is limited to
+one thread per shard.
+Read first: groups.py.  How the threads meet: engine/crew.py.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tinycv.engine import arguments
+from tinycv.engine.crew import Crew
+from tinycv.engine.tensor import Tensor
+from tinycv.training.groups import (
+    MOST,
+    Group,
+    Share,
+    loss_and_gradients,
+    on_cpu,
+    one_thread_of_blas,
+    summed,
+)
+
+
+class Threads(Group):
+    """A group of threads. If the process forks while it is open, it works in both processes."""
+
+    carrier = "threads"
+
+    def __init__(self, size: int):
+        self.size = arguments.size(size, "threads: size", 1)
+        if self.size > MOST:
+            raise ValueError(
+                f"threads: size is {self.size}; it must be a whole number, at least 1 and at most "
+                f"{MOST}"
+            )
+        self._crew = Crew(self.size)
+        one_thread_of_blas.enter()
+        self._end = weakref.finalize(self, _end, self._crew)
+        self._end.atexit = False  # at the end of the program, nothing needs to be restored
+
+    def _gradients(
+        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+    ) -> tuple[Any, dict]:
+        works = [
+            partial(loss_and_gradients, loss_of, share.arrays, weight)
+            for share, weight in zip(shares, weights, strict=True)
+        ]
+        results = self._crew.run(works, weights if mean else None)
+        for loss, _ in results:
+            on_cpu(loss, "Group.backward: the loss")
+        return summed(results, weights)
+
+    def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
+        return self._crew.run([partial(function, *share.arrays) for share in shares])
+
+    def close(self) -> None:
+        """End the threads, and restore the number of threads that BLAS had."""
+        if self._end.alive:
+            self._crew.close()
+            self._end()
+
+
+def _end(crew: Crew) -> None:
+    """Clean up after a group that was closed or collected."""
+    crew.dismiss()
+    one_thread_of_blas.leave()
