@@ -13,7 +13,7 @@ from tinycv import Tensor
 from tinycv.certificate.cases import cases
 from tinycv.engine import fused as mechanism
 from tinycv.engine import ops
-from tinycv.engine.check import agree, compare
+from tinycv.engine.check import SAME, agree, compare
 from tinycv.engine.fused import PAIRS, fused
 
 RNG = np.random.default_rng(0)
@@ -193,6 +193,31 @@ def test_a_pull_can_run_twice_and_does_not_change_the_inputs(name, device):
         assert all(np.array_equal(t.numpy(), w) for t, w in zip(weights, given, strict=True))
 
 
+@places
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_without_a_gradient_a_pair_returns_what_its_kernel_returns(name, dtype, device):
+    large = [
+        (partial(PAIRS[name], **options), inputs)
+        for label, (inputs, options) in LARGE.items()
+        if label.split(":")[0] == name
+    ]
+    for call, inputs in [*((case.call, case.inputs) for case in cases(name)), *large]:
+        given = floats(dtype, [np.asarray(x) for x in inputs])
+        tensors = [
+            Tensor(x.copy(), device=device, requires_grad=x.dtype.kind == "f") for x in given
+        ]
+        recorded = results(call(*tensors))
+        with tinycv.no_grad():
+            alone = results(call(*tensors))
+        for y, expected in zip(alone, recorded, strict=True):
+            assert (y.shape, y.dtype) == (expected.shape, expected.dtype) and not y.requires_grad
+            y, expected = y.numpy(), expected.numpy()
+            bound = SAME[expected.dtype.char]
+            size = np.abs(expected[np.isfinite(expected)]).max(initial=0)
+            assert np.allclose(y, expected, bound, bound * size, equal_nan=True)
+        assert all(np.array_equal(t.numpy(), x) for t, x in zip(tensors, given, strict=True))
+
+
 def test_compare_checks_kernel_and_definition_against_finite_differences(device):
     x, weight = draw(3, 4), draw(2, 4)
     assert compare(PAIRS["linear"], x, weight, draw(2), device=device) < 1e-14
@@ -274,6 +299,22 @@ def test_under_no_grad_a_pair_records_nothing(spy):
     with tinycv.no_grad():
         assert not square(Tensor([3.0], requires_grad=True)).requires_grad
     assert not square(Tensor([3.0])).requires_grad
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_the_member_for_inference_runs_only_where_nothing_is_recorded(spy, device, requires_grad):
+    square, log = spy
+
+    @square.inference
+    def _(xp, x, scale=1.0):
+        log.append("inference")
+        return x * x * scale
+
+    x = Tensor([3.0], device=device, requires_grad=requires_grad)
+    assert square(x).item() == 9
+    with tinycv.no_grad():
+        assert square(x, 2.0).item() == 18
+    assert log == ["kernel" if requires_grad else "inference", "inference"]
 
 
 @pytest.mark.parametrize(

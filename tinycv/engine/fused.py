@@ -32,6 +32,14 @@ they are, and computes in float32 inside.
 A pull may return a function in place of an array.  The function is called only if that gradient is
 needed.
 
+Inference.  Under ``no_grad``, or if no input requires a gradient, no pull is needed.  If the kernel
+computes or keeps much for its pull, the pair may have a member that leaves this out:
+
+    @softmax.inference                  # takes what the kernel takes, and returns y alone
+    def _(xp, x, axis=-1): ...
+
+test_pairs.py checks that its y is that of the kernel, and that it leaves its inputs unchanged.
+
 Several results.  If the kernel returns a tuple as y, the pair has several results, as the LSTM has.
 Its pull then receives a tuple of gradients, with None for each result that the loss does not depend
 on (``OneOf`` below; ``Parts`` in walk.py).
@@ -54,7 +62,7 @@ from tinycv.engine.backward import grad
 from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
 from tinycv.engine.record import is_float16, module_of
-from tinycv.engine.tensor import DEBUG, RECORD, Gradient, Node, Tensor, graph_key, mode, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Gradient, Node, Tensor, mode, wrap
 from tinycv.engine.walk import Parts
 
 PAIRS: dict[str, Fused] = {}  # every pair by its name
@@ -69,6 +77,7 @@ class Fused:
     def __init__(self, definition: Callable, whole: str = ""):
         self.function = definition
         self.run: Any = None  # the kernel, which the decorator ``kernel`` puts here
+        self.infer: Callable | None = None  # see ``inference``
         self.doubt: Callable | None = None  # see ``doubtful``
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
@@ -95,6 +104,12 @@ class Fused:
         self.run = run
         return run
 
+    def inference(self, infer: Callable) -> Callable:
+        """Decorator for ``infer(xp, *arguments) -> y``: the kernel without what only its pull
+        needs. It runs in place of the kernel if nothing is recorded."""
+        self.infer = infer
+        return infer
+
     def doubtful(self, check: Callable) -> Callable:
         """Decorator for a check of unusual calls: ``check(args, options)`` runs when arguments are
         missing, unknown or of mixed types, and may raise an error that explains the mistake better
@@ -103,25 +118,18 @@ class Fused:
         return check
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        args, arrays = self.in_one_dtype(self.all_by_position(args, options))
-        xp = module_of(arrays)
-        if xp is np or not suits(arrays):
-            run = self.run
-        else:
-            run = member(self.place) or self.run
-        if run is self.run and getattr(arrays[0], "dtype", None) == FLOAT16 and suits(arrays):
-            run = in_float32(run)
+        if options or len(args) != len(self.names):
+            args = self.all_by_position(args, options)
+        args, arrays = self.in_one_dtype(args)
+        now = mode.get()
+        parents = parents_of(args) if now & RECORD else None
         try:
-            y, pull = run(xp, *arrays)
+            y, pull = self.computed(arrays, parents is not None)
         except Exception as error:
             raise errors.explain(self, args, {}, error) from error
-        if not any(isinstance(a, Tensor) for a in args):
+        if parents is None and not any([isinstance(a, Tensor) for a in args]):
             return y
-        now = mode.get()
-        parents = tuple([graph_key(a) if isinstance(a, Tensor) else None for a in args])
-        node = None
-        if now & RECORD and any(parent is not None for parent in parents):
-            node = Node(self, parents, ((pull,), args))
+        node = None if parents is None else Node(self, parents, ((pull,), args))
         result = wrap_several(y, node) if isinstance(y, tuple) else wrap_one(y, node)
         if now & DEBUG:
             for part in result if isinstance(result, tuple) else (result,):
@@ -129,6 +137,21 @@ class Fused:
             if node is not None:
                 node.line = debug.caller_line()
         return result
+
+    def computed(self, arrays: list, recorded: bool) -> tuple:
+        """(y, pull) from the member of the pair that suits these arrays. pull is None if nothing is
+        recorded and that member makes none."""
+        infer, first = None if recorded else self.infer, arrays[0]
+        if type(first) is np.ndarray and first.dtype is FLOAT32:  # the usual case, decided quickly
+            return self.run(np, *arrays) if infer is None else (infer(np, *arrays), None)
+        xp = module_of(arrays)
+        if suits(arrays):
+            on_gpu = None if xp is np else member(self.place)
+            if on_gpu is not None:
+                return on_gpu(xp, *arrays)
+            if getattr(first, "dtype", None) == FLOAT16:
+                return in_float32(self.run)(xp, *arrays)
+        return self.run(xp, *arrays) if infer is None else (infer(xp, *arrays), None)
 
     def all_by_position(self, args: tuple, options: dict) -> tuple:
         """All arguments by position, with defaults filled in from the definition."""
@@ -271,6 +294,18 @@ def fused(definition: Callable | None = None, whole: str = "") -> Any:
     whole: the names of arguments that may stay integers or bools, such as targets and masks.
     """
     return partial(Fused, whole=whole) if definition is None else Fused(definition, whole)
+
+
+def parents_of(args: tuple) -> tuple | None:
+    """The parent of each argument (see Node); None if no argument requires a gradient."""
+    parents = []
+    requires_grad = False
+    for a in args:
+        node = a._node if isinstance(a, Tensor) else None
+        if node is not None:
+            requires_grad = True
+        parents.append(a if node is LEAF else node)
+    return tuple(parents) if requires_grad else None
 
 
 def is_whole(dtype: object) -> bool:
