@@ -310,16 +310,25 @@ def normal_cdf(xp: ModuleType, x: Array) -> Array:
 
 
 def log1p(xp: ModuleType, x: Array) -> Array:
-    """log(1 + x) for 0 <= x <= 1. In float32 NumPy's log1p takes twice as long as the formula used
-    here, log(u) x / (u - 1) with u = 1 + x: the rounding errors of u in numerator and denominator
-    cancel (Goldberg 1991, theorem 4)."""
+    """log(1 + x) for 0 <= x <= 1.
+
+    In float32 NumPy's log1p takes many times as long as the formula used here, the series of
+    log(1 + x) = 2 artanh(s / 2) with s = x / (1 + x / 2), which is s (1 + s²/12 + s⁴/80 + ...).
+    With its four last coefficients changed to fit s <= 2/3, it can stop at s⁸: error 5e-9.
+    """
     if xp is not np or x.dtype != np.float32:
         return xp.log1p(x)
-    u = 1 + x
-    d = u - 1
-    # Where x is so small that 1 + x = 1, this is 0 / 0, and the result is x.
-    with np.errstate(invalid="ignore"):
-        return np.where(d == 0, x, np.log(u) * x / d)
+    s = x * 0.5
+    s += 1
+    s = x / s
+    squared = s * s
+    y = squared * 0.00054735
+    for coefficient in (0.00218743, 0.01250678, 0.08333302):
+        y += coefficient
+        y *= squared
+    y += 1
+    y *= s
+    return y
 
 
 def add_at(xp: ModuleType, target: Array, index: Index, value: Array) -> None:

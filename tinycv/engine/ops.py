@@ -246,7 +246,9 @@ def _softplus(xp: Any, x: Any) -> Any:
     """log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|)), which cannot overflow."""
     if getattr(x, "dtype", None) == FLOAT16:  # log(1 + exp(-16)) would be 0 in float16
         return _softplus(xp, x.astype(np.float32)).astype(np.float16)
-    return _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x)))
+    y = backend.log1p(xp, xp.exp(-xp.abs(x)))
+    y += _positive(xp, x)
+    return y
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
