@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import tasks
-from benchmarks.inputs import weights
 from benchmarks.row import Work
 from benchmarks.work import LR
 
@@ -213,7 +212,7 @@ def by_autograd(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
     from autograd import value_and_grad
 
     lib = autograd_parts()
-    start, batch = weights(shapes), task.examples()
+    start, batch = task.weights(shapes), task.examples()
     if not train:
         return lambda: {"result": network(task, lib, start, batch[0])}
     loss_and_gradients = value_and_grad(partial(loss, task, lib))
@@ -233,7 +232,7 @@ def by_mygrad(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
     # MyGrad's manual recommends this for speed
     mygrad.turn_memory_guarding_off()
     lib = mygrad_parts()
-    start, batch = weights(shapes), task.examples()
+    start, batch = task.weights(shapes), task.examples()
     adam = Adam(start, LR)
 
     def tensors() -> Weights:

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks import tasks
-from benchmarks.inputs import weights
 
 Lib = Any  # a SimpleNamespace from libraries.py
 
@@ -21,7 +20,8 @@ Lib = Any  # a SimpleNamespace from libraries.py
 def build(lib: Lib, task: tasks.Task) -> Any:
     """The network of a task, with its weights loaded."""
     model = NETWORKS[type(task)](lib, task)
-    start = weights_of(tuple((name, tuple(p.shape)) for name, p in model.named_parameters()))
+    shapes = tuple((name, tuple(p.shape)) for name, p in model.named_parameters())
+    start = weights_of(task, shapes)
     lib.load(model, start)
     return model
 
@@ -35,10 +35,10 @@ def shapes_of(task: tasks.Task) -> dict[str, tuple]:
 
 
 @lru_cache(maxsize=1)
-def weights_of(shapes: tuple[tuple[str, tuple], ...]) -> dict[str, Any]:
+def weights_of(task: tasks.Task, shapes: tuple[tuple[str, tuple], ...]) -> dict[str, Any]:
     """The weights of the last network are cached: the next row often has the same network, and
     drawing 86 million numbers takes a second."""
-    return weights(dict(shapes))
+    return task.weights(dict(shapes))
 
 
 def mlp(lib: Lib, task: tasks.Mlp) -> Any:
