@@ -71,6 +71,18 @@ def split(shards: int) -> list[_Streams]:
     return [_Streams(seed, (number, i)) for i in range(shards)]
 
 
+def position() -> tuple[int, ...]:
+    """The seed and the number of splits since then. If they are equal in two processes, ``split``
+    creates the same streams in both."""
+    streams = _current()
+    return *streams.seed, streams.splits
+
+
+def discarded() -> _Streams:
+    """Streams for numbers that nobody will use, so that drawing them changes no other stream."""
+    return _Streams()
+
+
 def _new_lock() -> None:
     """Make the lock of ``split``. A forked process makes its own: if another thread held the lock
     at the fork, that thread does not exist in the child, and could never release it."""

@@ -5,6 +5,10 @@ progress.py     steps, for a training loop of your own; the progress bar; Ctrl-C
 parallel.py     data parallelism: all cores compute the gradient of one batch
 groups.py       what all its carriers do: cut the batch, add up the gradients of the shards
 threads.py      its carrier with threads
+mpi.py          its carrier with MPI: every rank runs the whole program, on one machine or many
+messages.py     sums in rank order between MPI ranks, and errors that reach all of them
+packed.py       all gradients of a step in one array per dtype, for one message
+nccl.py         sums between GPUs, each driven by one MPI rank
 half.py         half precision: float16 weights, float32 master weights, a scaled loss
 master.py       the float32 master weights of half.py
 checkpoint.py   saving and loading arrays and a small state in one safetensors file

@@ -17,6 +17,7 @@ How layers such as batch norm exchange sums between shards: engine/shards.py.
 
 from __future__ import annotations
 
+import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,8 @@ class Group(ABC):
     carrier: str = ""
     # may the batch be on a GPU?
     takes_gpus: bool = False
+    # does every worker run the whole program, and may it load its own rows of each batch alone?
+    loads_own_rows: bool = False
     # cleans up after the group, when it is closed or collected
     _end: weakref.finalize
 
@@ -80,7 +83,11 @@ class Group(ABC):
     # -- what users call --------------------------------------------------------------------------
 
     def backward(
-        self, loss_of: Callable[..., Tensor], *batch: Tensor | np.ndarray, reduction: str = "mean"
+        self,
+        loss_of: Callable[..., Tensor],
+        *batch: Tensor | np.ndarray,
+        reduction: str = "mean",
+        examples: int | None = None,
     ) -> Tensor:
         """Compute ``loss = loss_of(*batch); loss.backward()`` with all workers. Returns the loss,
         without a graph.
@@ -91,12 +98,14 @@ class Group(ABC):
         or, with reduction="sum", their sum. The mean of cross_entropy is over all rows of the whole
         batch that count (ignore_index). If loss_of itself selects rows and averages over them, use
         "sum", and divide by one number that is the same for all shards.
+        examples: None or, where every worker runs the whole program (mpi), the number of examples
+        of the whole batch, of which ``batch`` holds the rows of this worker alone (``own_rows``).
         If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and the
         buffers of the layers then stay as they were.
         """
         arguments.choice(reduction, "Group.backward: reduction", ("mean", "sum"))
         arguments.function(loss_of, "Group.backward: loss_of")
-        parts = self._shares(batch, "Group.backward")
+        parts = self._shares(batch, "Group.backward", examples)
         total = sum(share.examples for share in parts)
         mean = reduction == "mean" and total > 0
         weights = [share.examples / total if mean else 1.0 for share in parts]
@@ -114,7 +123,7 @@ class Group(ABC):
         with no_grad(), self._one_batch():
             results = self._results(function, parts)
             for share, y in zip(parts, results, strict=True):
-                _refuse_other_rows(y, share.examples)
+                refuse_other_rows(y, share.examples)
             return concatenate(results) if len(results) > 1 else results[0]
 
     def __enter__(self) -> Group:
@@ -135,15 +144,42 @@ class Group(ABC):
         such as ending after Ctrl-C."""
         return flag
 
+    def place(self, device: str | None) -> str | None:
+        """The device of this worker, if the program runs on ``device``."""
+        return device
+
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _shares(self, batch: tuple, caller: str) -> list[Share]:
-        """The parts of the batch, one per shard."""
+    def _shares(self, batch: tuple, caller: str, examples: int | None = None) -> list[Share]:
+        """The parts of the batch, one per shard. examples: see ``backward``; the parts of the other
+        workers then have no arrays."""
+        if examples is not None:
+            return self._own_share(batch, caller, examples)
         parts = list(shares(batch, self.size, caller))
         if not self.takes_gpus:
             for i, x in enumerate(batch):
                 on_cpu(getattr(x, "_data", x), f"{caller}: argument {i} of the batch")
         return parts
+
+    def _own_share(self, batch: tuple, caller: str, examples: int) -> list[Share]:
+        """The shares of a batch of which only the rows of this worker are here."""
+        if not self.loads_own_rows:
+            raise ValueError(
+                f"{caller}: examples is {examples}; among {self.carrier or 'one worker'} it must "
+                "be None, because the batch is whole"
+            )
+        (own,) = shares(batch, 1, caller)
+        arguments.size(examples, f"{caller}: examples")
+        places = [own_rows(examples, rank, self.size) for rank in range(min(self.size, examples))]
+        start, end = own_rows(examples, self.rank, self.size)
+        if own.examples != end - start:
+            raise ValueError(
+                f"{caller}: of a batch of {examples} examples, rank {self.rank} of {self.size} got "
+                f"{own.examples} rows; it must get {end - start}"
+            )
+        return [Share(b - a, own.arrays if (a, b) == (start, end) else []) for a, b in places] or [
+            own
+        ]
 
     @contextmanager
     def _one_batch(self) -> Iterator[None]:
@@ -200,9 +236,17 @@ def shares(batch: tuple, size: int, caller: str = "shares") -> Iterator[Share]:
         )
     n = lengths[0]
     size = max(1, min(size, n))
-    ends = [i * n // size for i in range(size + 1)]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in (own_rows(n, i, size) for i in range(size)):
         yield Share(end - start, [x if size == 1 else _rows(x, start, end) for x in batch])
+
+
+def own_rows(n: int, rank: int, size: int) -> tuple[int, int]:
+    """The first row of shard ``rank``, and the one after its last, if n examples are cut into
+    ``size`` shards. If there are fewer examples than shards, a rank without a shard has the rows of
+    shard 0."""
+    size = max(1, min(size, n))
+    rank = rank if rank < size else 0
+    return rank * n // size, (rank + 1) * n // size
 
 
 def refuse_what_has_no_rows(x: Any, what: str) -> None:
@@ -245,7 +289,7 @@ def _rows(x: Any, start: int, end: int) -> Any:
     )
 
 
-def _refuse_other_rows(y: Any, n: int) -> None:
+def refuse_other_rows(y: Any, n: int) -> None:
     """TypeError unless y, which the function of ``map`` made of n examples, is a Tensor of n
     rows."""
     if not isinstance(y, Tensor) or y.shape[:1] != (n,):
@@ -284,6 +328,12 @@ def summed(results: Sequence[tuple[Any, dict]], weights: list[float]) -> tuple[A
             else:
                 total[leaf] = g
     return loss, total
+
+
+def cores() -> int:
+    """How many cores this process may use: all cores of the machine, or fewer in a container or
+    under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ── BLAS ─────────────────────────────────────────────────────────────────────────────────────────

@@ -11,19 +11,19 @@ The batch is cut into shards, one per worker, and the gradients of the shards ar
 is that of the whole batch. In a training, ``fit(..., parallel="threads")`` does the same.
 
     threads      share this process's memory and Python's lock: threads.py
+    mpi          processes that each run the whole program, on one machine or many: mpi.py
 
 What they have in common, and the formula: groups.py.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tinycv.engine.arguments import shown
-from tinycv.training.groups import Alone, Group
+from tinycv.training.groups import Alone, Group, cores
 from tinycv.training.threads import Threads
 
 
@@ -34,13 +34,20 @@ def threads(size: int | None = None) -> Group:
     return Threads(cores() if size is None else size)
 
 
-def cores() -> int:
-    """How many cores this process may use: all cores of the machine, or fewer in a container or
-    under taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def mpi(order: str = "rank") -> Group:
+    """Open the group of all ranks of an MPI program, each of which runs the whole program:
+    ``mpiexec -n 4 python train.py``. Without mpiexec it is a group of one rank.
+
+    order: "rank" adds in the order of the shards, with the bits of threads and processes; "any"
+    uses MPI's Allreduce, which sends fewer messages when there are many ranks (mpi.py).
+    ImportError if mpi4py is not installed.
+    """
+    from tinycv.training.mpi import Ranks  # here, because it is an extra
+
+    return Ranks(order)
 
 
-CARRIERS = {"threads": threads}
+CARRIERS = {"threads": threads, "mpi": mpi}
 
 
 @contextmanager

@@ -1,0 +1,70 @@
+"""NCCL: sums over several GPUs, each driven by one MPI rank.
+
+NCCL (NVIDIA) adds up arrays that lie on different GPUs without copying them to the host: over
+NVLink or PCIe within a machine, and over the network between machines.  CuPy's cupyx.distributed
+has it.  Its communicator is started here through MPI (``use_mpi=True``); the TCP server that it
+starts otherwise fails on some machines.
+
+The order in which NCCL adds is its own.  It depends on the number of GPUs and on how they are
+connected, and is the same in each run on the same machines.
+Used by: mpi.py.  It has not yet run on two real GPUs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tinycv.engine.backend import device_of
+from tinycv.training.messages import Messages
+
+
+class Nccl:
+    """Sums and broadcasts of arrays on GPUs. Every rank must have a GPU of its own."""
+
+    def __init__(self, messages: Messages, device: str):
+        self.messages, self.device = messages, device
+        self.cupy = importlib.import_module("cupy")
+        backend = importlib.import_module("cupyx.distributed").NCCLBackend
+        with self.cupy.cuda.Device(int(device.partition(":")[2])):
+            # collective: it returns when all ranks have come here
+            self.backend = backend(messages.size, messages.rank, use_mpi=True)
+
+    def sum(self, x: Any, count: int) -> Any:
+        """The sum of x over the first ``count`` ranks, in every rank. x is contiguous; it is
+        overwritten."""
+        if self.messages.rank >= count:
+            x[...] = 0
+        self.messages.sent += x.nbytes * 2 * (self.messages.size - 1) // self.messages.size
+        with self.messages.or_abort():
+            self.backend.all_reduce(x, x, op="sum")
+        return x
+
+    def broadcast(self, x: Any) -> None:
+        """Overwrite x, which is contiguous, with x of rank 0."""
+        self.messages.sent += x.nbytes if self.messages.rank == 0 else 0
+        with self.messages.or_abort():
+            self.backend.broadcast(x, 0)
+
+
+def own_gpus(messages: Messages, device: str) -> bool:
+    """Has every rank a GPU of its own? Collective; ``device`` is the GPU of this rank."""
+    if messages.size == 1:
+        return True
+    place = messages.mpi.Get_processor_name(), device
+    places = messages.comm.allgather(place)
+    return len(set(places)) == len(places)
+
+
+def device_for(messages: Messages, device: str) -> str:
+    """The GPU of this rank: "gpu" is the one with the number of the rank on its machine, modulo
+    the number of GPUs there. Any other device is taken as it is."""
+    if device not in ("gpu", "cuda"):
+        return device
+    count = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
+    return f"gpu:{messages.local_rank % count}"
+
+
+def is_on_gpu(x: Any) -> bool:
+    """Is the array on a GPU?"""
+    return device_of(x) != "cpu"

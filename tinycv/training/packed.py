@@ -1,0 +1,99 @@
+"""Gradient packing: all gradients of a step, and its loss, in one array per dtype.
+
+A message costs its latency, some microseconds, and then its bytes. A model has dozens of small
+parameters; packed into one array, they cost one latency per step.  The ranks pack in the same
+order: each leaf gets a number when it is first seen, and gradients are packed by number.
+Used by: mpi.py.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from tinycv.engine import backend
+from tinycv.engine.tensor import Tensor, wrap
+
+Gradients = dict[Tensor, Tensor]
+
+
+class Packing:
+    """The numbers of the leaves, and which gradients lie where in the packed arrays.
+
+    parts: the length of a packed array is a multiple of it, so that it can be cut into equal
+    slices.
+    """
+
+    def __init__(self, parts: int):
+        self.parts = parts
+        # id of a leaf -> its number. (Tensors are compared element by element, so no WeakKeyDict.)
+        self.numbers: dict[int, int] = {}
+        self.alive: dict[int, weakref.ref] = {}
+        self.next = 0
+
+    def unknown(self, gradients: Gradients) -> list[Tensor]:
+        """The leaves that have no number yet, in the order in which the gradients came."""
+        return [leaf for leaf in gradients if id(leaf) not in self.numbers]
+
+    def learn(self, leaves: list[Tensor]) -> None:
+        """Number the leaves."""
+        for leaf in leaves:
+            key = id(leaf)
+            self.numbers[key], self.next = self.next, self.next + 1
+            # once the leaf is gone, its id may become that of another Tensor
+            self.alive[key] = weakref.ref(leaf, lambda _, key=key: self._forget(key))
+
+    def _forget(self, key: int) -> None:
+        del self.numbers[key], self.alive[key]
+
+    def ordered(self, gradients: Gradients) -> list[Tensor]:
+        """The leaves in the order of their numbers; the unknown ones last."""
+        unknown = {id(leaf): self.next + i for i, leaf in enumerate(self.unknown(gradients))}
+        return sorted(gradients, key=lambda leaf: (self.numbers | unknown)[id(leaf)])
+
+    def description(self, leaves: list[Tensor], gradients: Gradients) -> tuple:
+        """What must be equal in all ranks: number, shape and dtype of each gradient."""
+        return tuple(
+            (self.numbers.get(id(leaf), -1), gradients[leaf].shape, str(gradients[leaf].dtype))
+            for leaf in leaves
+        )
+
+    def summed(
+        self,
+        loss: Any,
+        leaves: list[Tensor],
+        gradients: Gradients,
+        add: Callable[[Any], Any],
+    ) -> tuple[Any, Gradients]:
+        """The loss and the gradients after ``add`` has replaced each packed array by its sum over
+        the shards. loss: an array of one number."""
+        xp, total = backend.array_module(loss), {}
+        by_dtype: dict[Any, list[Tensor]] = {loss.dtype: []}
+        for leaf in leaves:
+            by_dtype.setdefault(gradients[leaf].dtype, []).append(leaf)
+        for dtype, some in by_dtype.items():
+            arrays = [gradients[leaf]._data.reshape(-1) for leaf in some]
+            if dtype == loss.dtype:
+                arrays.append(loss.reshape(-1))
+            size = sum(len(array) for array in arrays)
+            arrays.append(xp.zeros(-size % self.parts, dtype))
+            flat, start = add(xp.concatenate(arrays)), 0
+            for leaf in some:
+                shape, end = gradients[leaf].shape, start + gradients[leaf].size
+                total[leaf] = wrap(flat[start:end].reshape(shape), None)
+                start = end
+            if dtype == loss.dtype:
+                loss = flat[start : start + 1].reshape(())
+        return loss, total
+
+
+def checksum(leaves: list[Tensor]) -> int:
+    """A number that differs if one of the values differs. A GPU's values are copied to the host."""
+    result = 0
+    for leaf in leaves:
+        result = crc32(np.ascontiguousarray(backend.to_numpy(leaf._data)).data, result)
+    return result
