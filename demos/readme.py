@@ -29,8 +29,8 @@ READING = {
     ),
     "What networks share": (
         "nn",
-        "module linear activation softmax norm batch_norm losses conv masked winograd pool "
-        "instance_norm upsample shuffle padding spectral_norm slerp inputs",
+        "module linear activation softmax norm batch_norm losses conv masked winograd conv_few "
+        "pool instance_norm upsample shuffle padding spectral_norm slerp inputs",
     ),
     "How they learn": (
         "optim",

@@ -19,7 +19,7 @@ from tinycv import Tensor, nn
 from tinycv.engine import reduce
 from tinycv.engine.check import agree
 from tinycv.engine.fused import PAIRS
-from tinycv.nn import winograd
+from tinycv.nn import conv_few, winograd
 from tinycv.nn.functional import conv2d, conv_transpose2d
 
 RNG = np.random.default_rng(0)
@@ -410,6 +410,57 @@ def test_winograd_equals_the_definition(channels, out, padding, side, monkeypatc
             device="cpu",
         )
     assert len(taken) >= 2 * 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stride": (2, 3)}, {"padding": (2, 1)}, {"dilation": (2, 1)}, {"padding": "same"}],
+    ids=str,
+)
+@pytest.mark.parametrize("channels, out, images", [(1, 6, 16), (8, 16, 17), (3, 2, 20)], ids=str)
+def test_few_channels_equal_the_definition(channels, out, images, options, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(images, channels, 8, 7)), rng.normal(size=(out, channels, 3, 3))
+    bias, taken = rng.normal(size=out), []
+    monkeypatch.setattr(
+        conv_few, "windows", lambda *a, way=conv_few.windows: taken.append(1) or way(*a)
+    )
+    # one row of the result at a time, and all
+    for block in (1, 1 << 15):
+        monkeypatch.setattr(conv_few, "BLOCK", block)
+        agree(
+            partial(PAIRS["conv2d"], **options),
+            partial(PAIRS["conv2d"].definition, **options),
+            x,
+            w,
+            bias,
+            device="cpu",
+        )
+    assert len(taken) >= 2 * 3  # forward, dL/dx and dL/dw
+
+
+def test_few_channels_transposed_equal_the_definition():
+    rng = np.random.default_rng(0)
+    x, w, bias = rng.normal(size=(16, 4, 5, 6)), rng.normal(size=(4, 3, 3, 2)), rng.normal(size=3)
+    assert conv_few.pays(np, 16, 3, 4)
+    for options in ({}, {"stride": 2, "padding": 1, "output_padding": 1}, {"dilation": (1, 2)}):
+        agree(
+            partial(PAIRS["conv_transpose2d"], **options),
+            partial(PAIRS["conv_transpose2d"].definition, **options),
+            x,
+            w,
+            bias,
+            device="cpu",
+        )
+
+
+def test_with_few_channels_a_nan_reaches_only_the_windows_that_see_it():
+    x = np.zeros((16, 1, 6, 6), np.float32)
+    x[3, 0, 2, 1] = np.nan
+    y = conv2d(Tensor(x), tinycv.ones(2, 1, 3, 3)).numpy()
+    expected = np.zeros(y.shape, bool)
+    expected[3, :, 0:3, 0:2] = True
+    assert (np.isnan(y) == expected).all()
 
 
 def test_winograd_loses_little_precision_in_float32():

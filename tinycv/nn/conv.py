@@ -32,12 +32,10 @@ from tinycv.engine.backend import Array
 from tinycv.engine.dispatch import on_gpu
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
-from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, flag
-from tinycv.nn.conv_kernel import forward, to_input, to_weight
-from tinycv.nn.layout import channels_last
+from tinycv.nn.conv_kernel import forward, to_bias, to_input, to_weight
 from tinycv.nn.module import Module
 from tinycv.nn.window import (
     Pair,
@@ -254,7 +252,7 @@ def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
         return (
             lambda: linear_map(to_input, xp, g, weight, x.shape, *walk),
             lambda: linear_map(to_weight, xp, g, x, weight.shape, *walk),
-            lambda: sum_rows(xp, as_rows(channels_last(g))),
+            lambda: to_bias(xp, g),
         )
 
     return linear_map(forward, xp, x, weight, *walk, bias), pull
@@ -279,7 +277,7 @@ def _conv_transpose2d(
         return (
             lambda: linear_map(forward, xp, g, weight, *walk)[..., : steps[0], : steps[1]],
             lambda: linear_map(to_weight, xp, x, g, weight.shape, *walk),
-            lambda: sum_rows(xp, as_rows(channels_last(g))),
+            lambda: to_bias(xp, g),
         )
 
     return y, pull

@@ -13,8 +13,9 @@ matrix called ``columns``, so that the sum over taps and channels becomes a sing
     a few images at a time  the columns of the whole batch would be k² times as large as the batch;
                             those of one or two images stay in the cache
 
-Two other methods are faster for some shapes:
+Three other methods are faster for some shapes:
 
+    conv_few.py             few channels: the images of the batch lie last in memory
     winograd.py             3 x 3 windows with many channels: fewer multiplications
     ``stamp``               many input channels, few output channels: no columns at all. Every pixel
                             adds its multiple of the window to the result
@@ -35,15 +36,17 @@ from math import prod
 
 import numpy as np
 
-from tinycv.engine.reduce import BLOCK, as_rows, blocks, slices_of_examples
-from tinycv.nn import winograd
-from tinycv.nn.layout import channels_first, channels_last
+from tinycv.engine.reduce import BLOCK, as_rows, blocks, slices_of_examples, sum_rows
+from tinycv.nn import conv_few, winograd
+from tinycv.nn.layout import channels_first, channels_last, images_last
 from tinycv.nn.window import output_size, tap_index
 from tinycv.nn.window import taps as tap_positions
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     """y (N, O, H', W') of x (N, C, H, W) and w (O, C / groups, kH, kW)."""
+    if groups == 1 and conv_few.pays(xp, len(x), w.shape[1], len(w)):
+        return conv_few.forward(xp, x, w, stride, padding, dilation, bias)
     (o, c, *window), x = w.shape, channels_last(x)
     size = output_size(
         [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation
@@ -60,6 +63,8 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
 def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
     """dL/dw, of w_shape (O, C / groups, kH, kW), from g = dL/dy (N, O, H', W') and x (N, C, H,
     W)."""
+    if groups == 1 and conv_few.pays(xp, len(x), w_shape[1], w_shape[0]):
+        return conv_few.to_weight(xp, g, x, w_shape, stride, padding, dilation)
     o, c, *window = w_shape
     x, g, gw = channels_last(x), channels_last(g), xp.empty(w_shape, g.dtype)
     for ins, outs in group_slices(c, o // groups, groups):
@@ -76,6 +81,8 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     window to the pixels that this window saw. ``gather`` starts from x: every pixel collects the g
     of all windows that saw it. That is again a convolution, of g, with the taps in reverse order.
     """
+    if groups == 1 and conv_few.pays(xp, len(g), w.shape[1], len(w)):
+        return conv_few.to_input(xp, g, w, x_shape, stride, padding, dilation, bias)
     x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), channels_last(g)
     plan = None
     if xp is np:
@@ -97,6 +104,14 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
             if bias is not None:
                 x[at, ..., ins] += bias[ins]
     return channels_first(x)
+
+
+def to_bias(xp, g):
+    """dL/dbias (O,) from g = dL/dy (N, O, H', W')."""
+    rows = images_last(g)
+    if xp is np and rows.flags.c_contiguous:  # from conv_few.py
+        return rows.reshape(len(rows), -1).sum(axis=1)
+    return sum_rows(xp, as_rows(channels_last(g)))
 
 
 def gather_plan(w_shape, size, sides, stride, padding, dilation):

@@ -6,6 +6,7 @@ ops keep that order.  A kernel that works in the memory's order needs no copy an
 after the other:
 
     channels_last, channels_first    views with the axes the other way round     conv_kernel.py
+    images_last, images_first        the same for (C, H, W, N)                   conv_few.py
     pixel_rows, from_pixel_rows      (N, C, *spatial) as (N, S, C), and back      norm.py
     as_it_lies, axes_back            the same without joining the pixels          gpu/norm.py
     flattened, unflattened           all values in memory order, and back         activation.py
@@ -29,6 +30,16 @@ def channels_last(x: Array) -> Array:
 def channels_first(x: Array) -> Array:
     """(N, H, W, C) -> (N, C, H, W), without a copy. The inverse of ``channels_last``."""
     return x.transpose(0, 3, 1, 2)
+
+
+def images_last(x: Array) -> Array:
+    """(N, C, H, W) -> (C, H, W, N), without a copy."""
+    return x.transpose(1, 2, 3, 0)
+
+
+def images_first(x: Array) -> Array:
+    """(C, H, W, N) -> (N, C, H, W), without a copy. The inverse of ``images_last``."""
+    return x.transpose(3, 0, 1, 2)
 
 
 def pixel_rows(xp: Any, x: Array) -> Array:
