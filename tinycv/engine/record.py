@@ -61,7 +61,7 @@ PLAIN = {
 }
 REAL = frozenset("fiub")  # kinds of dtype that ops calculate with
 NUMBER = frozenset((int, float, bool))
-ndarray = np.ndarray
+ndarray, new, current_mode = np.ndarray, object.__new__, mode.get
 # every op by name: filled by ``name_rows`` at the end of ops.py
 OPS: dict[str, Any] = {}
 
@@ -127,13 +127,16 @@ class Row:
         each mask gets its own saver, which is put together from small functions (``getter``) once,
         when the mask first occurs, and then kept in ``savers``.
         """
-        savers = []
-        for i, names in enumerate(self.needs):
-            if mask >> i & 1 and self.pulls[i]:
-                savers.append(tuple_of([self.getter(name) for name in names]))
-            else:
-                savers.append(save_nothing)
-        return self.savers.setdefault(mask, tuple_of(savers))
+        required = [bool(mask >> i & 1 and pull) for i, pull in enumerate(self.pulls)]
+        if any(self.needs):
+            savers = [
+                tuple_of([self.getter(name) for name in names]) if yes else save_nothing
+                for yes, names in zip(required, self.needs, strict=True)
+            ]
+            saver = tuple_of(savers)
+        else:  # as for a + b, whose pulls need g alone: always the same tuple of empty tuples
+            saver = constant(tuple([() if yes else None for yes in required]))
+        return self.savers.setdefault(mask, saver)
 
     def getter(self, name: str) -> Callable:
         """A function (y, inputs, options) -> the value that a pull's parameter ``name`` means."""
@@ -289,6 +292,11 @@ def save_nothing(y: Array, inputs: tuple, options: dict) -> None:
     """The saver of an input that needs no gradient."""
 
 
+def constant(value: Any) -> Callable:
+    """The function (y, inputs, options) -> value."""
+    return lambda y, inputs, options: value
+
+
 def tuple_of(getters: list[Callable]) -> Callable:
     """The function (y, inputs, options) -> the tuple of what the getters return.
 
@@ -315,7 +323,7 @@ def op(  # noqa: C901  one long function, because further calls would cost 4 % o
     """Turn a row of the table into the function that users call; see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
     n: Any = None if row.variadic else len(row.inputs)
-    all_options, checked = row.options, row.checked
+    all_options, checked, savers = row.options, row.checked, row.savers
     differentiable, masked = any(row.pulls), row.masked
 
     def call(*args: Any, **options: Any) -> Any:  # noqa: C901
@@ -367,17 +375,18 @@ def op(  # noqa: C901  one long function, because further calls would cost 4 % o
             raise errors.explain(row, args, options, error) from error
         if not any_tensor:
             return y if type(arrays[0]) is ndarray else number_of(y, args)
-        now = mode.get()
+        now = current_mode()
+        if type(y) is not ndarray and isinstance(y, np.generic):
+            y = np.asarray(y)
+        # ``wrap`` in place, without its calls
+        result = new(Tensor)
+        result._data, result._node, result._moved, result.grad = y, None, 0, None
         if mask and differentiable and now & RECORD:
-            if isinstance(y, np.generic):
-                y = np.asarray(y)
             if n is None:
                 saved = row.save_all(args, options)
             else:
-                saved = (row.savers.get(mask) or row.saver(mask))(y, args, options)
-            result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))
-        else:
-            result = wrap(y, None)
+                saved = (savers.get(mask) or row.saver(mask))(y, args, options)
+            result._node = Node(row, tuple(parents), saved, y.shape, y.dtype)
         if now & DEBUG:
             debug.check_forward(row.name, args, result)
         return result

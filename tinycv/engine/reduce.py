@@ -81,7 +81,7 @@ def _ones(n: int, char: str) -> np.ndarray:
 
 def as_rows(a: Array) -> Array:
     """(..., D) -> (N, D). reshape(-1, D) would fail for D = 0, where N cannot be computed."""
-    return a.reshape(prod(a.shape[:-1]), a.shape[-1])
+    return a if a.ndim == 2 else a.reshape(prod(a.shape[:-1]), a.shape[-1])
 
 
 def sum_last(xp: Any, a: Array) -> Array:
