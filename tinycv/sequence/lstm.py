@@ -179,12 +179,9 @@ def lstm_gates(layer: LSTM, x: Tensor) -> dict[str, Tensor]:
 @lstm.kernel
 def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=None):
     check(4, x, {"h0": h0, "c0": c0}, (weight_ih, weight_hh, bias_ih, bias_hh), mask)
-    hidden = h0.shape[1]
     columns, blocks, tanh_cells, ended = forward_steps(
         xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask
     )
-    y = columns[1:, :hidden].swapaxes(1, 2)  # the h at the top of each column, (T, B, H)
-    c_n = blocks[-1, CELL].T.copy()  # (B, H)
 
     def pull(g):
         d_gates, dh0, dc0 = backward_steps(xp, g, blocks, tanh_cells, ended, weight_hh)
@@ -193,4 +190,18 @@ def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=
         )
         return to_x, dh0.T, dc0.T, to_weight_ih, to_weight_hh, to_bias, to_bias
 
-    return (y, c_n), pull
+    return results(columns, blocks), pull
+
+
+@lstm.inference
+def _lstm_inference(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=None):
+    weights = weight_ih, weight_hh, bias_ih, bias_hh
+    check(4, x, {"h0": h0, "c0": c0}, weights, mask)
+    columns, blocks, *_ = forward_steps(xp, x, h0, c0, *weights, mask, keep=False)
+    return results(columns, blocks)
+
+
+def results(columns, blocks):
+    """y (T, B, H), a view of the h at the top of each column, and c_n (B, H)."""
+    hidden = blocks.shape[2]
+    return columns[1:, :hidden].swapaxes(1, 2), blocks[-1, CELL].T.copy()

@@ -24,7 +24,7 @@ copied.  In these steps x counts as 0, and so does every gradient of the gates.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -40,34 +40,41 @@ OUTPUT_AND_INPUT = slice(OUTPUT, FORGET)  # o, i
 GATES = slice(OUTPUT, CELL)  # o, i, f, g
 
 
-def forward_steps(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
+def forward_steps(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask, keep=True):
     """Returns columns (T + 1, H + I + 1, B), of which the last holds only h; blocks (T + 1, 5, H,
     B), of which the last holds only c; tanh of the cell after each step, (T, H, B); and where a
-    sequence has ended, bool (T, B), or None without a mask."""
+    sequence has ended, bool (T, B), or None without a mask.
+
+    keep: False if no backward pass will follow. Then every step writes to the same block, which
+    stays in the cache, and only the columns and the last c are valid.
+    """
     (steps, batch, width), hidden, dtype = x.shape, h0.shape[1], x.dtype
     weight = joined_weight(xp, weight_ih, weight_hh, bias_ih, bias_hh)
     x = x if mask is None else xp.where(mask, x, 0)
     ended = None if mask is None else ~mask[..., 0]
+    empty = xp.empty if keep else partial(empty_for_one_step, xp)
 
     columns = xp.empty((steps + 1, hidden + width + 1, batch), dtype)
     columns[0, :hidden] = h0.T
     columns[:-1, hidden:-1] = x.swapaxes(1, 2)
     columns[:, -1] = 1
-    blocks = xp.empty((steps + 1, 5, hidden, batch), dtype)
+    # The same memory twice: with everything of a step stacked on one axis, as the product writes
+    # the gates, and with an axis of 5.
+    stacked = empty((steps + 1, 5 * hidden, batch), dtype)
+    blocks = stacked.reshape(steps + 1, 5, hidden, batch)
     blocks[0, CELL] = c0.T
-    # The same memory, with the gates of a step stacked on one axis, as the product writes them.
-    stacked_gates = blocks.reshape(steps + 1, 5 * hidden, batch)[:, : 4 * hidden]
-    tanh_cells = xp.empty((steps, hidden, batch), dtype)
+    tanh_cells = empty((steps, hidden, batch), dtype)
     summands = xp.empty((2, hidden, batch), dtype)  # i g and f c
+    half = xp.asarray(0.5, dtype)  # a Python number would be converted again at every step
 
     for t in range(steps):
-        column, block, gates = columns[t], blocks[t], stacked_gates[t]
+        column, block, gates = columns[t], blocks[t], stacked[t, : 4 * hidden]
         next_c, tanh_c, next_h = blocks[t + 1, CELL], tanh_cells[t], columns[t + 1, :hidden]
         xp.matmul(weight, column, out=gates)
         xp.tanh(gates, out=gates)
         sigmoids = block[SIGMOIDS]
-        sigmoids *= 0.5
-        sigmoids += 0.5
+        sigmoids *= half
+        sigmoids += half
         if ended is not None:
             xp.copyto(block[OUTPUT_AND_INPUT], 0, where=ended[t])
             xp.copyto(block[FORGET], 1, where=ended[t])
@@ -80,6 +87,13 @@ def forward_steps(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
         if ended is not None:
             xp.copyto(next_h, column[:hidden], where=ended[t])
     return columns, blocks, tanh_cells, ended
+
+
+def empty_for_one_step(xp, shape, dtype):
+    """An array of ``shape`` whose first axis, the steps, has stride 0: what looks like many steps
+    is the memory of one."""
+    one = xp.empty(shape[1:], dtype)
+    return xp.lib.stride_tricks.as_strided(one, shape, (0, *one.strides))
 
 
 def joined_weight(xp, weight_ih, weight_hh, bias_ih, bias_hh):
