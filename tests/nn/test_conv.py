@@ -560,3 +560,11 @@ def test_empty_channels_and_batches_behave_as_in_the_definition(transposed, x, w
         y.sum().backward()
         assert a.grad.shape == x and b.grad.shape == w
         assert not (y.numpy().any() or a.grad.numpy().any() or b.grad.numpy().any())
+
+
+@pytest.mark.parametrize(
+    "images, channels, out, pays",
+    [(16, 8, 16, True), (15, 8, 16, False), (16, 9, 1, False), (16, 1, 17, False)],
+)
+def test_images_lie_last_only_where_channels_are_few(images, channels, out, pays):
+    assert conv_few.pays(np, images, channels, out) == pays

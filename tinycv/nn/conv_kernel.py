@@ -80,27 +80,20 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     There are two ways to compute it. ``stamp`` starts from g: every g adds its multiple of the
     window to the pixels that this window saw. ``gather`` starts from x: every pixel collects the g
     of all windows that saw it. That is again a convolution, of g, with the taps in reverse order.
+    It needs no additions in memory, and is faster with stride 1, except for few channels, or if
+    most pixels see only a part of the window. With a larger stride, ``stamp_cells`` is faster.
     """
     if groups == 1 and conv_few.pays(xp, len(g), w.shape[1], len(w)):
         return conv_few.to_input(xp, g, w, x_shape, stride, padding, dilation, bias)
     x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), channels_last(g)
-    plan = None
-    if xp is np:
-        plan = gather_plan(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation)
-    # Where the stride does not divide the window, ``reversed_taps`` adds taps of 0.
-    zero_taps = any(k % s for k, s in zip(w.shape[2:], stride, strict=True))
     for ins, outs in group_slices(w.shape[1], w.shape[0] // groups, groups):
-        if plan is None:
-            written = stamp(xp, x[..., ins], g[..., outs], w[outs], stride, padding, dilation)
+        if xp is not np or is_thin(w.shape[0] // groups, w.shape[1]):
+            way = stamp
+        elif max(stride) == 1 and prod(x.shape[1:3]) <= 4 * prod(g.shape[1:3]):
+            way = gather
         else:
-            written = gather(xp, x[..., ins], g[..., outs], w[outs], stride, dilation, *plan)
-        for at in written:
-            if plan is not None and zero_taps and not is_finite(xp, x[at, ..., ins]):
-                # A tap of 0 times an infinite g may have made NaN. ``stamp`` has no such taps.
-                for _ in stamp(
-                    xp, x[at, ..., ins], g[at, ..., outs], w[outs], stride, padding, dilation
-                ):
-                    pass
+            way = stamp_cells if dilation[1] == 1 < stride[1] else stamp
+        for at in way(xp, x[..., ins], g[..., outs], w[outs], stride, padding, dilation):
             if bias is not None:
                 x[at, ..., ins] += bias[ins]
     return channels_first(x)
@@ -114,64 +107,51 @@ def to_bias(xp, g):
     return sum_rows(xp, as_rows(channels_last(g)))
 
 
-def gather_plan(w_shape, size, sides, stride, padding, dilation):
-    """How ``gather`` computes dL/dx: (reach, cells, cut, around), each a pair (down, across). None
-    where ``stamp`` is faster.
-
-    Along one axis, step q of the window sees pixel h through tap t if q s + t d = h + p. So with
-    stride s and dilation 1, tap t sees only the pixels for which h + p = t (mod s). The padded
-    image is therefore divided into cells of s neighbouring pixels. Pixel a of a cell is seen
-    through the taps a, a + s, a + 2 s, ...; but all pixels of a cell are seen by the same ⌈k / s⌉
-    steps, their neighbours in g. So a convolution of g with stride 1 and ⌈k / s⌉ taps computes all
-    pixels of a cell at once, s x s x C output channels:
-
-        reach     ⌈k / s⌉, its number of taps
-        cells     how many cells it computes
-        cut       how many pixels of the first of these cells are padding, and are cut off
-        around    the padding of g, (before, after), negative where g is cut off
-
-    Stamping needs fewer products, but its additions are slow, except with few channels.
-    """
-    o, c, *window = w_shape
-    reach = [-(-k // s) for k, s in zip(window, stride, strict=True)]
-    # how many cells lie wholly in the padding before the image; these are not computed
-    skip = [p // s for (p, _), s in zip(padding, stride, strict=True)]
-    cut = [p % s for (p, _), s in zip(padding, stride, strict=True)]
-    cells = [-(-(n + e) // s) for n, e, s in zip(sides, cut, stride, strict=True)]
+def gather(xp, x, g, w, stride, padding, dilation):
+    """Write dL/dx into x (N, H, W, C) by a convolution of g (N, H', W', O), for stride 1: step q of
+    the window sees pixel h through tap t if q + t d = h + p, so pixel h is seen through the taps in
+    reverse order."""
     around = [
-        (d * (r - 1) - k, m + k - n)
-        for r, d, k, m, n in zip(reach, dilation, skip, cells, size, strict=True)
+        (d * (k - 1) - p, m + p - n)
+        for k, d, (p, _), m, n in zip(
+            w.shape[2:], dilation, padding, x.shape[1:3], g.shape[1:3], strict=True
+        )
     ]
-    work = prod(cells) * prod(reach) * prod(stride)
-    # with both a stride and a dilation, the steps that see a cell are not evenly spaced
-    uneven = max(stride) > 1 and max(dilation) > 1
-    if uneven or is_thin(o, c) or work > 4 * prod(size) * prod(window):
-        return None
-    return reach, cells, cut, around
-
-
-def gather(xp, x, g, w, stride, dilation, reach, cells, cut, around):
-    """Write dL/dx into x (N, H, W, C) by a convolution of g (N, H', W', O) with stride 1. Each of
-    its results is a cell of s x s pixels: see ``gather_plan``."""
-    (o, c, *_), sides, taps = w.shape, x.shape[1:3], reversed_taps(xp, w, reach, stride)
     # where the padding is negative, g is cut off
     rows, columns = (
         slice(max(0, -first), n - max(0, -last))
         for (first, last), n in zip(around, g.shape[1:3], strict=True)
     )
-    g = g[:, rows, columns]
     around = [(max(0, first), max(0, last)) for first, last in around]
-    if max(stride) == 1:
-        yield from convolve(xp, x, g, taps, (1, 1), around, dilation)
-        return
-    for at in slices_of_examples(xp, len(g), prod(cells) * prod(reach) * o):
-        z = xp.empty((len(g[at]), *cells, prod(stride) * c), g.dtype)
-        for _ in convolve(xp, z, g[at], taps, (1, 1), around, dilation):
-            pass
-        # (n, cell down, cell across, a, b, C) -> (n, cell down, a, cell across, b, C)
-        z = z.reshape(len(z), *cells, *stride, c).swapaxes(2, 3)
-        z = z.reshape(len(z), cells[0] * stride[0], cells[1] * stride[1], c)
-        x[at] = z[:, cut[0] : cut[0] + sides[0], cut[1] : cut[1] + sides[1]]
+    taps = w[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)  # (kH, kW, O, C)
+    yield from convolve(xp, x, g[:, rows, columns], taps, stride, around, dilation)
+
+
+def stamp_cells(xp, x, g, w, stride, padding, dilation):
+    """``stamp`` for a stride s above 1 across and no dilation across.
+
+    Each row of the padded image is divided into cells of s pixels. A row of the window covers
+    ⌈k / s⌉ cells, and that of the next window the same number of cells, one cell further. So the
+    taps in cell j of a row of the window are one matrix. Its products with a row of g lie in memory
+    as the cells do, and are added to them in one run, j cells further to the right.
+    """
+    o, c, *window = w.shape
+    (height, width), (down, across) = g.shape[1:3], stride
+    rows, columns = (n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True))
+    reach = -(-window[1] // across)
+    cells = max(width + reach - 1, -(-columns // across))  # in a row of the image
+    taps, (top, left) = xp.ascontiguousarray(w.transpose(0, 2, 3, 1)), top_left(padding)
+    for at in slices_of_examples(xp, len(g), height * width * prod(window) * c):
+        pixels, n = as_rows(g[at]), len(g[at])
+        canvas = xp.zeros((n, rows, cells, across * c), g.dtype)
+        for i, j in tap_positions((window[0], reach)):
+            in_cell = taps[:, i, j * across : (j + 1) * across]  # the last cell may hold fewer
+            b = in_cell.shape[1] * c
+            stamps = (pixels @ in_cell.reshape(o, b)).reshape(n, height, width, b)
+            first = i * dilation[0]
+            canvas[:, first : first + height * down : down, j : j + width, :b] += stamps
+        canvas = canvas.reshape(n, rows, cells * across, c)
+        x[at] = canvas[:, top : top + x.shape[1], left : left + x.shape[2]]
         yield at
 
 
@@ -242,8 +222,9 @@ def convolve(xp, y, x, taps, stride, padding, dilation):
 def convolve_by_columns(xp, y, x, taps, stride, padding, dilation):
     """``convolve`` by im2col: the product of the columns and the taps."""
     (*window, _, o), size = taps.shape, y.shape[1:3]
-    # not reshape(-1, o), which fails if an axis is 0
-    matrix = taps.reshape(prod(taps.shape[:3]), o)
+    # Taps are views of a weight (O, C, kH, kW). To copy them in the order (O, kH, kW, C) takes a
+    # fifth of the time of (kH, kW, C, O), because each row of O stays in the cache.
+    matrix = xp.ascontiguousarray(taps.transpose(3, 0, 1, 2)).reshape(o, prod(taps.shape[:3])).T
     for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
         if y.flags.c_contiguous:
             xp.matmul(columns, matrix, out=as_rows(y[at]))
@@ -279,10 +260,10 @@ def taps_gradient(xp, g, x, window, stride, padding, dilation):
         # NaN at taps that never see this pixel. In that case the columns of x are used, below.
         if is_finite(xp, total):
             return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
-    total = xp.zeros((prod(window) * c, o), g.dtype)
+    total = xp.zeros((o, prod(window) * c), g.dtype)
     for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
-        total += columns.T @ as_rows(g[at])
-    return total.reshape(*window, c, o)
+        total += as_rows(g[at]).T @ columns
+    return total.reshape(o, *window, c).transpose(1, 2, 3, 0)
 
 
 # ── helpers ──────────────────────────────────────────────────────────────────────────────────────
@@ -297,19 +278,6 @@ def group_slices(c, o, groups):
     """(input channels, output channels) of each group, as slices. Each group has c input channels
     and o output channels."""
     return [(slice(i * c, i * c + c), slice(i * o, i * o + o)) for i in range(groups)]
-
-
-def reversed_taps(xp, w, reach, stride):
-    """The taps of ``gather``'s convolution, (rH, rW, O, sH sW C), from w (O, C, kH, kW).
-
-    Tap a + s j of w becomes tap r - 1 - j for pixel a of a cell. Where s r is more than k, the
-    missing taps are 0.
-    """
-    o, c, *window = w.shape
-    whole = xp.zeros((o, c, *[r * s for r, s in zip(reach, stride, strict=True)]), w.dtype)
-    whole[:, :, : window[0], : window[1]] = w
-    whole = whole.reshape(o, c, reach[0], stride[0], reach[1], stride[1])[:, :, ::-1, :, ::-1]
-    return whole.transpose(2, 4, 0, 3, 5, 1).reshape(*reach, o, prod(stride) * c)
 
 
 def unfolded(xp, x, window, size, stride, padding, dilation, out_channels):
