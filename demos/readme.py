@@ -36,7 +36,8 @@ READING = {
         "optim",
         "sgd adam optimizer lbfgs line_search objective schedules clipping averaged "
         "../training/loop ../training/checkpoint ../training/parallel ../training/groups "
-        "../training/threads ../training/mpi ../training/messages ../training/packed "
+        "../training/threads ../training/processes ../training/sent_functions "
+        "../training/shared_memory ../training/mpi ../training/messages ../training/packed "
         "../training/nccl ../engine/shards ../engine/crew ../engine/state ../engine/recompute",
     ),
     "Chapter 1, sequences": (

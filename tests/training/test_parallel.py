@@ -28,12 +28,23 @@ from tinycv.vision import ViT
 
 RNG = np.random.default_rng(0)
 SIZES = [1, 2, 3, 5]
+CARRIERS = [parallel.threads, parallel.processes]
 IMAGES, LABELS = RNG.normal(size=(7, 1, 8, 8)), np.array([2, 0, 1, 1, 2, 0, 0])
 
 
-@pytest.fixture(params=SIZES)
+@pytest.fixture(
+    params=[(c, n) for c in CARRIERS for n in SIZES],
+    ids=lambda p: f"{p[1]} {p[0].__name__}",
+)
 def group(request):
-    with parallel.threads(request.param) as group:
+    carrier, size = request.param
+    with carrier(size) as group:
+        yield group
+
+
+@pytest.fixture(params=CARRIERS)
+def pair(request):
+    with request.param(2) as group:
         yield group
 
 
@@ -93,14 +104,14 @@ def test_gradients_of_repeated_backward_calls_accumulate(group):
 
 
 def test_an_unused_parameter_gets_no_gradient_and_one_used_in_a_single_shard_gets_its_own(
-    pair_of_threads,
+    pair,
 ):
     unused, late = (tinycv.Parameter(np.ones(())) for _ in range(2))
 
     def loss_of(x):
         return (x * late).mean() if x[0] > 1 else Tensor(x, requires_grad=True).mean()
 
-    pair_of_threads.backward(loss_of, np.array([0.0, 0, 2, 4]))
+    pair.backward(loss_of, np.array([0.0, 0, 2, 4]))
     assert unused.grad is None and late.grad.item() == 1.5
 
 
@@ -139,20 +150,21 @@ def test_threads_compute_at_the_same_time(pair_of_threads):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_two_runs_with_dropout_have_the_same_bits_unless_seed_or_step_differ(size):
-    def run(seed):
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_runs_with_dropout_have_the_bits_of_threads_unless_seed_or_step_differ(carrier, size):
+    def run(seed, carrier):
         model = vit(dropout=0.3, dtype="float32")
         tinycv.manual_seed(seed)
-        with parallel.threads(size) as group:
+        with carrier(size) as group:
             for _ in range(3):
                 group.backward(entropy_of(model), IMAGES.astype("f"), LABELS)
         return b"".join(g.tobytes() for g in gradients(model).values())
 
-    assert run((1, 2)) == run((1, 2)) != run((1, 3))
+    assert run((1, 2), carrier) == run((1, 2), parallel.threads) != run((1, 3), carrier)
 
 
 def test_each_shard_and_each_split_draws_its_own_noise_and_the_process_keeps_its_stream(
-    pair_of_threads,
+    pair,
 ):
     def noise(x):
         return Tensor(backend.standard_normal(x.shape, x))
@@ -160,28 +172,28 @@ def test_each_shard_and_each_split_draws_its_own_noise_and_the_process_keeps_its
     tinycv.manual_seed(5)
     expected = backend.standard_normal(3, np)
     tinycv.manual_seed(5)
-    first, second = (pair_of_threads.map(noise, np.zeros(4, "f")).numpy() for _ in range(2))
+    first, second = (pair.map(noise, np.zeros(4, "f")).numpy() for _ in range(2))
     assert len({*first, *second}) == 8
     assert (backend.standard_normal(3, np) == expected).all()
     tinycv.manual_seed(5)
-    assert (pair_of_threads.map(noise, np.zeros(4, "f")).numpy() == first).all()
+    assert (pair.map(noise, np.zeros(4, "f")).numpy() == first).all()
 
 
-def test_the_number_of_splits_is_part_of_the_random_state(pair_of_threads):
+def test_the_number_of_splits_is_part_of_the_random_state(pair):
     def noise(x):
         return Tensor(backend.uniform(x.shape, x))
 
     tinycv.manual_seed(5)
-    pair_of_threads.map(noise, np.zeros(4))
+    pair.map(noise, np.zeros(4))
     state = backend.get_rng_state()
-    expected = pair_of_threads.map(noise, np.zeros(4)).numpy()
+    expected = pair.map(noise, np.zeros(4)).numpy()
     backend.set_rng_state(state)
-    assert (pair_of_threads.map(noise, np.zeros(4)).numpy() == expected).all()
+    assert (pair.map(noise, np.zeros(4)).numpy() == expected).all()
 
 
-def test_seeding_inside_a_shard_is_refused(pair_of_threads):
+def test_seeding_inside_a_shard_is_refused(pair):
     with pytest.raises(RuntimeError, match="seed before the batch is split"):
-        pair_of_threads.map(lambda x: tinycv.manual_seed(1), np.zeros(4))
+        pair.map(lambda x: tinycv.manual_seed(1), np.zeros(4))
 
 
 # ── training ──
@@ -191,7 +203,7 @@ class Stop(Exception):
     """Raised by a loss, to simulate a crash."""
 
 
-def train(path=None, size=2, stop=None):
+def train(path=None, size=2, stop=None, carrier=parallel.threads):
     model = vit(dropout=0.2, dtype="float32")
     optimizer = AdamW(model.named_parameters(), lr=0.01)
 
@@ -200,7 +212,7 @@ def train(path=None, size=2, stop=None):
             raise Stop
         return F.cross_entropy(model(x), y)
 
-    with parallel.threads(size) as group:
+    with carrier(size) as group:
         history = fit(
             model,
             optimizer,
@@ -361,7 +373,7 @@ def test_ctrl_c_anywhere_in_a_batch_leaves_a_group_that_works_and_closes(again):
     assert in_time(walk) > 50
 
 
-def test_grad_is_as_it_was_after_an_error(pair_of_threads):
+def test_grad_is_as_it_was_after_an_error(pair):
     w = tinycv.Parameter(np.ones(()))
 
     def loss_of(x):
@@ -370,21 +382,21 @@ def test_grad_is_as_it_was_after_an_error(pair_of_threads):
         return (x * w).mean()
 
     with pytest.raises(ValueError, match="no"):
-        pair_of_threads.backward(loss_of, np.array([0.0, 1]))
+        pair.backward(loss_of, np.array([0.0, 1]))
     assert w.grad is None
 
 
-def test_a_shard_that_calls_all_reduce_more_often_than_the_others_fails(pair_of_threads):
+def test_a_shard_that_calls_all_reduce_more_often_than_the_others_fails(pair):
     def unequal(x):
         return Tensor(shards.all_reduce(x) if x[0] else x)
 
     with pytest.raises(RuntimeError, match="equally often"):
-        pair_of_threads.map(unequal, np.array([0.0, 1]))
+        pair.map(unequal, np.array([0.0, 1]))
 
 
-def test_all_reduce_refuses_shapes_that_differ_between_shards(pair_of_threads):
+def test_all_reduce_refuses_shapes_that_differ_between_shards(pair):
     with pytest.raises(ValueError, match=r"\[\(1,\), \(2,\)\]"):
-        pair_of_threads.map(lambda x: Tensor(shards.all_reduce(x)), np.arange(3.0))
+        pair.map(lambda x: Tensor(shards.all_reduce(x)), np.arange(3.0))
 
 
 @pytest.mark.parametrize(
@@ -406,27 +418,27 @@ def test_a_batch_that_cannot_be_split_is_refused(group, batch, error, words):
 @pytest.mark.parametrize(
     "made, words", [(lambda x: 1.0, "not float"), (lambda x: Tensor(x), r"shape \(2,\)")]
 )
-def test_a_loss_that_is_not_a_number_is_refused(pair_of_threads, made, words):
+def test_a_loss_that_is_not_a_number_is_refused(pair, made, words):
     with pytest.raises(TypeError, match=words):
-        pair_of_threads.backward(made, np.ones(4))
+        pair.backward(made, np.ones(4))
 
 
-def test_map_needs_one_row_per_example_and_backward_a_known_reduction(pair_of_threads):
+def test_map_needs_one_row_per_example_and_backward_a_known_reduction(pair):
     with pytest.raises(TypeError, match=r"of 2 examples the function made a Tensor of shape \(\)"):
-        pair_of_threads.map(lambda x: Tensor(x).mean(), np.ones(4))
+        pair.map(lambda x: Tensor(x).mean(), np.ones(4))
     with pytest.raises(ValueError, match="reduction is 'none'"):
-        pair_of_threads.backward(lambda x: x, np.ones(4), reduction="none")
+        pair.backward(lambda x: x, np.ones(4), reduction="none")
 
 
-def test_a_shard_cannot_split_again(pair_of_threads):
+def test_a_shard_cannot_split_again(pair):
     with pytest.raises(RuntimeError, match="cannot be split again"):
-        pair_of_threads.map(lambda x: pair_of_threads.map(Tensor, x), np.ones(4))
+        pair.map(lambda x: pair.map(Tensor, x), np.ones(4))
 
 
-def test_a_batch_on_a_gpu_is_refused(pair_of_threads, double):
+def test_a_batch_on_a_gpu_is_refused(pair, double):
     for x in (Tensor(np.ones(4), device="gpu"), backend.to_device(np.ones(4), "gpu")):
         with pytest.raises(ValueError, match="argument 0 of the batch is on gpu:0"):
-            pair_of_threads.backward(lambda x: x.mean(), x)
+            pair.backward(lambda x: x.mean(), x)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,24 @@ import numpy as np
 from tinycv.engine import arguments, rng
 from tinycv.engine.shards import member, stored
 
+# Errors of shards that do not meet, also of those in other processes (training/processes.py)
+INSIDE_ONCE = (
+    "{} inside a function that one shard runs for all of them: the other shards wait for that "
+    "function, so they cannot take part"
+)
+LEFT = (
+    "another shard ended before it took part in this {}. Every shard must call it equally often, "
+    "so no branch around it may depend on the shard's data"
+)
+DIFFERENT_CALLS = (
+    "the shards made different calls at the same time, {}: each shard must call the same layers in "
+    "the same order"
+)
+FORKED = (
+    "this process was forked inside a shard of a batch, and the other shards do not run in it: end "
+    "it with os._exit, or fork before the batch is split"
+)
+
 
 class Meeting:
     """A barrier at which the threads of one batch exchange arrays. It is used round after round.
@@ -52,10 +70,7 @@ class Meeting:
         self.refuse_a_fork()
         with self.lock:
             if self.working:
-                raise RuntimeError(
-                    f"{kind} inside a function that one shard runs for all of them: the other "
-                    "shards wait for that function, so they cannot take part"
-                )
+                raise RuntimeError(INSIDE_ONCE.format(kind))
             this_round = self.rounds
             self.contributions[rank] = kind, x
             self.arrived += 1
@@ -65,20 +80,14 @@ class Meeting:
                 self.changed.wait_for(lambda: self.rounds != this_round or self.left)
             if self.rounds == this_round:
                 self.stranded.add(rank)
-                raise RuntimeError(
-                    f"another shard ended before it took part in this {kind}. Every shard must "
-                    "call it equally often, so no branch around it may depend on the shard's data"
-                )
+                raise RuntimeError(LEFT.format(kind))
             return self.result
 
     def _finish(self, work: Callable[[list], Any]) -> None:
         """Compute the result of this round, and wake the other threads."""
         kinds = {kind for kind, _ in self.contributions}
         if len(kinds) > 1:
-            raise RuntimeError(
-                f"the shards made different calls at the same time, {' and '.join(sorted(kinds))}: "
-                "each shard must call the same layers in the same order"
-            )
+            raise RuntimeError(DIFFERENT_CALLS.format(" and ".join(sorted(kinds))))
         self.working = True
         try:
             self.result = work([x for _, x in self.contributions])
@@ -91,7 +100,7 @@ class Meeting:
         """The sum of x over all shards. It is added in the order of ranks, so that the result does
         not depend on which thread is faster."""
         # Each shard gets a copy, because a kernel may change it in place.
-        return copy.copy(self.met(rank, "all_reduce", x, _sum))
+        return copy.copy(self.met(rank, "all_reduce", x, sum_of))
 
     def once(self, rank: int, work: Callable[[], Any]) -> Any:
         """Run the ``work`` of shard 0, once all shards have arrived, in the thread that arrives
@@ -116,13 +125,11 @@ class Meeting:
         """RuntimeError in a process that was forked inside a shard, because it does not contain the
         threads of the other shards."""
         if os.getpid() != self.process:
-            raise RuntimeError(
-                "this process was forked inside a shard of a batch, and the other shards do not "
-                "run in it: end it with os._exit, or fork before the batch is split"
-            )
+            raise RuntimeError(FORKED)
 
 
-def _sum(arrays: list) -> Any:
+def sum_of(arrays: list) -> Any:
+    """The sum of what the shards contributed to an all_reduce, in the order of the shards."""
     shapes = {np.shape(x) for x in arrays}
     if len(shapes) > 1:
         raise ValueError(

@@ -30,6 +30,7 @@ import numpy as np
 from tinycv.engine import arguments, backend, state
 from tinycv.engine.backward import accumulate, sweep
 from tinycv.engine.methods import concatenate
+from tinycv.engine.shards import member
 from tinycv.engine.tensor import LEAF, Tensor, as_array, no_grad, wrap
 
 MOST = 1024  # workers per group
@@ -188,6 +189,10 @@ class Group(ABC):
             raise RuntimeError(
                 f"this group of {self.carrier} is closed: open another one, with "
                 f"parallel.{self.carrier}()"
+            )
+        if member.get() is not None:
+            raise RuntimeError(
+                "inside a shard the batch cannot be split again, because all workers are busy"
             )
         state.refuse_in_checkpoint(f"a batch cannot be split among {self.carrier}")
         with state.kept_if_done():

@@ -11,7 +11,11 @@ The batch is cut into shards, one per worker, and the gradients of the shards ar
 is that of the whole batch. In a training, ``fit(..., parallel="threads")`` does the same.
 
     threads      share this process's memory and Python's lock: threads.py
+    processes    have no lock in common; numbers are copied to and fro: processes.py
     mpi          processes that each run the whole program, on one machine or many: mpi.py
+
+Large layers are as fast with either; a model of many small operations is faster with processes.
+Try both: a change of the word is all it takes, and the gradients have the same bits.
 
 What they have in common, and the formula: groups.py.
 """
@@ -24,6 +28,7 @@ from typing import Any
 
 from tinycv.engine.arguments import shown
 from tinycv.training.groups import Alone, Group, cores
+from tinycv.training.processes import Processes
 from tinycv.training.threads import Threads
 
 
@@ -32,6 +37,14 @@ def threads(size: int | None = None) -> Group:
     it after use, or open it in a ``with`` statement. If the process forks while a group is open,
     the group works in both processes."""
     return Threads(cores() if size is None else size)
+
+
+def processes(size: int | None = None) -> Group:
+    """Open a group of ``size`` processes (None: one for each core that this process may use): this
+    one, and workers that are forked from it at the first batch. What a function changes in Python
+    objects stays in the process that computes the shard. RuntimeError on a system that cannot fork
+    (Windows)."""
+    return Processes(cores() if size is None else size)
 
 
 def mpi(order: str = "rank") -> Group:
@@ -47,7 +60,7 @@ def mpi(order: str = "rank") -> Group:
     return Ranks(order)
 
 
-CARRIERS = {"threads": threads, "mpi": mpi}
+CARRIERS = {"threads": threads, "processes": processes, "mpi": mpi}
 
 
 @contextmanager

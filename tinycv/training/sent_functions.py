@@ -1,0 +1,446 @@
+"""A Python function as bytes, with all that it uses: how a loss function reaches another process.
+
+    lambda x, y: F.cross_entropy(model(x), y)
+
+The other process is a fork of this one, so code, classes and modules exist in both: the bytes only
+give their number. What may have changed since the fork goes by value: closures, defaults,
+attributes (model.training), and the global variables that the code of the user names, in this
+function and in those that it calls.  So a changed value always reaches the other process.
+
+    Known       the objects that both processes have, by number
+    Sender      turns a function into bytes; Tensors and large arrays are only mentioned in them:
+                their numbers lie in shared memory (shared_memory.py)
+    Received    such a function in the other process, ready to be called
+
+Equal bytes are the same function, so the other process keeps what it has received.
+
+What cannot be sent (an open file, a lock, a generator) raises a TypeError if the function holds it
+in a closure or an attribute. As a global variable, such an object stays what it was at the fork.
+Code of installed packages is taken to be constant, its global variables included.
+"""
+
+from __future__ import annotations
+
+import dis
+import pickle
+import sys
+import sysconfig
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.tensor import LEAF, Parameter, Tensor, recording
+from tinycv.training.groups import Alone, Group, on_cpu
+from tinycv.training.shared_memory import Arena, Place
+
+LARGE = 1 << 12  # bytes; a smaller array is sent in the bytes of the function
+PACKAGES = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    str(Path(__file__).parent.parent),
+)
+
+
+class Known:
+    """The objects that exist in both processes, by number. Whatever was added since the fork needs
+    another fork before it can be mentioned."""
+
+    def __init__(self) -> None:
+        self.objects: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        # {(number of a namespace, name): its value}, and the content of the user's classes
+        self.links: dict[tuple[int, str], Any] = {}
+        self.classes: dict[int, dict] = {}
+        # variables whose values cannot be sent
+        self.unsendable: set[tuple[int, str]] = set()
+        self.is_new = True
+
+    def number(self, x: Any) -> int:
+        """The number of x, which stays alive from now on."""
+        number = self.numbers.get(id(x))
+        if number is None:
+            number = self.numbers[id(x)] = len(self.objects)
+            self.objects.append(x)
+            self.is_new = True
+        return number
+
+    def link(self, namespace: int, name: str, value: Any) -> None:
+        """Note that the variable has this very value, which both processes must have."""
+        if self.links.get((namespace, name), self) is not value:
+            self.links[namespace, name] = value
+            self.is_new = True
+
+
+# ── Sending ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Slot:
+    """The place of an array in shared memory, as long as its owner lives."""
+
+    __slots__ = ("place", "view", "source", "owner")
+
+    def __init__(self, arena: Arena, array: np.ndarray, owner: weakref.ref):
+        self.place, self.owner = arena.place(array), owner
+        self.view, self.source = arena.view(self.place), (array.shape, array.strides, array.dtype)
+
+    def fits(self, array: np.ndarray) -> bool:
+        return self.source == (array.shape, array.strides, array.dtype)
+
+
+class Slots:
+    """The places of all Tensors and arrays that functions have mentioned."""
+
+    def __init__(self, arena: Arena):
+        self.arena = arena
+        self.slots: dict[int, Slot] = {}
+
+    def of(self, owner: Any, array: np.ndarray) -> Slot:
+        """The slot of a Tensor or an array (owner), whose numbers are ``array``."""
+        key = id(owner)
+        slot = self.slots.get(key)
+        if slot is None or not slot.fits(array):
+            self.drop(key)
+            slot = self.slots[key] = Slot(
+                self.arena, array, weakref.ref(owner, lambda _: self.drop(key))
+            )
+        return slot
+
+    def drop(self, key: int) -> None:
+        slot = self.slots.pop(key, None)
+        if slot is not None:
+            self.arena.release(slot.place.offset, slot.view.nbytes)
+
+
+class Sender(pickle.Pickler):
+    """Pickles one function. After ``packed``, ``tensors`` and ``copies`` say what it mentions."""
+
+    def __init__(self, known: Known, slots: Slots):
+        self.file = BytesIO()
+        super().__init__(self.file, 5)
+        self.known, self.slots = known, slots
+        # the Tensors, in the order in which the other process makes them
+        self.tensors: list[Tensor] = []
+        # what has to be copied into shared memory before each call
+        self.copies: list[tuple[np.ndarray, np.ndarray]] = []
+        # variables whose values are still to be sent, and those that have been
+        self.to_send: list[tuple[Any, str, Any]] = []
+        self.noted: set[tuple] = set()
+
+    def packed(self, function: Callable) -> bytes:
+        """The function and the variables that it names, as bytes."""
+        self.dump(function)
+        while self.to_send:
+            variable = owner, name, value = self.to_send.pop()
+            try:
+                self.dump(variable)
+            except Exception as error:
+                if not isinstance(owner, int):
+                    raise
+                raise Unsendable((owner, name), value) from error
+        self.dump(None)
+        return self.file.getvalue()
+
+    # -- by type ----------------------------------------------------------------------------------
+
+    def reducer_override(self, x: Any) -> Any:  # pickle calls it for all but the simplest objects
+        kind = type(x)
+        reduce = REDUCE.get(kind)
+        if reduce is not None:
+            return reduce(self, x)
+        if isinstance(x, Tensor):
+            return self.tensor(x)
+        if isinstance(x, type):
+            return self.a_class(x)
+        if isinstance(x, Group):
+            return Alone, ()  # inside a shard no group can split a batch
+        return NotImplemented
+
+    def tensor(self, t: Tensor) -> tuple:
+        if t._node is not None and t._node is not LEAF and recording():
+            raise ValueError(
+                f"the function uses a tensor of shape {t.shape} that was computed by a recorded "
+                "op: several workers cannot run backward through one graph. Compute it inside the "
+                "function, or detach() it"
+            )
+        on_cpu(t._data, f"a tensor of shape {t.shape} that the function uses")
+        slot = self.slots.of(t, t._data)
+        self.copies.append((slot.view, t._data))
+        self.tensors.append(t)
+        return _tensor, (type(t), tuple(slot.place), t._node is LEAF), self.more_of(t)
+
+    def more_of(self, t: Tensor) -> Any:
+        """The other attributes of a Tensor; ``.grad`` is not sent."""
+        if type(t) is Tensor or (type(t) is Parameter and t.master is None):
+            return None
+        attributes, slots = t.__reduce__()[2]
+        slots = {name: value for name, value in slots.items() if name != "grad"}
+        return attributes, slots
+
+    def array(self, x: np.ndarray) -> Any:
+        if x.nbytes < LARGE or x.dtype.hasobject or x.dtype.names:
+            return NotImplemented
+        slot = self.slots.of(x, x)
+        self.copies.append((slot.view, x))
+        return _array, tuple(slot.place)
+
+    def function(self, f: types.FunctionType) -> Any:
+        if is_installed(f.__module__):
+            if is_global(f):
+                return NotImplemented  # by its name
+        else:
+            self.note_variables(f)
+        known = self.known
+        arguments = (
+            known.number(f.__code__),
+            known.number(f.__globals__),
+            f.__name__,
+            f.__closure__,
+        )
+        rest = f.__defaults__, f.__kwdefaults__, f.__dict__ or None
+        return _function, arguments, None if rest == (None, None, None) else rest, None, None, _fill
+
+    def cell(self, cell: types.CellType) -> tuple:
+        # An empty cell: its value comes later, because it may refer to the function that has it.
+        # Pickle calls this once per cell, and remembers it.
+        if not _is_empty(cell):
+            self.to_send.append((cell, "", cell.cell_contents))
+        return types.CellType, ()
+
+    def by_number(self, x: Any) -> tuple:
+        return _known, (self.known.number(x),)
+
+    def a_class(self, x: type) -> Any:
+        if is_installed(x.__module__) and is_global(x):
+            return NotImplemented
+        self.note_class(x)
+        return self.by_number(x)
+
+    # -- the variables that the user's code names --------------------------------------------------
+
+    def note_variables(self, f: types.FunctionType) -> None:
+        """Send the values of the global variables that the code of f names."""
+        variables = f.__globals__
+        namespace = self.known.number(variables)
+        for name in names_in(f.__code__):
+            if name in variables:
+                self.note(namespace, name, variables[name])
+
+    def note(self, namespace: int, name: str, value: Any) -> None:
+        """Send the value of a variable, unless both processes have it."""
+        key = namespace, name
+        if key in self.noted:
+            return
+        self.noted.add(key)
+        if key in self.known.unsendable or is_fixed(value):
+            self.known.link(namespace, name, value)
+        else:
+            self.to_send.append((namespace, name, value))
+
+    def note_class(self, c: type) -> None:
+        """Send what may have changed in a class of the user's."""
+        for kind in c.__mro__:
+            if is_installed(kind.__module__) and is_global(kind):
+                continue
+            number = self.known.number(kind)
+            if ("class", number) in self.noted:
+                continue
+            self.noted.add(("class", number))
+            content, before = dict(vars(kind)), self.known.classes.get(number)
+            if before is None or not _same_objects(content, before):
+                self.known.classes[number], self.known.is_new = content, True
+            for name, value in content.items():
+                for method in _functions_in(value):
+                    self.note_variables(method)
+                    for cell in method.__closure__ or ():
+                        if not _is_empty(cell) and cell.cell_contents is not kind:
+                            self.note(self.known.number(cell), "", cell.cell_contents)
+                if isinstance(value, CHANGEABLE) and not name.endswith("_"):
+                    self.note(number, name, value)
+
+
+class Unsendable(Exception):
+    """A global variable whose value cannot be sent: ``key`` is that of ``Known.links``."""
+
+    def __init__(self, key: tuple[int, str], value: Any):
+        super().__init__(key)
+        self.key, self.value = key, value
+
+
+def packed(function: Callable, known: Known, slots: Slots) -> tuple[bytes, Sender]:
+    """The function as bytes, and the Sender, which knows what they mention. TypeError or ValueError
+    if it holds something that cannot be sent."""
+    while True:
+        sender = Sender(known, slots)
+        try:
+            return sender.packed(function), sender
+        except Unsendable as found:
+            if isinstance(found.__cause__, ValueError):
+                raise found.__cause__ from None
+            known.unsendable.add(found.key)
+            known.link(*found.key, found.value)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise TypeError(
+                f"the function uses something that cannot be sent to another process ({error}): "
+                "create it inside the function, or use parallel.threads()"
+            ) from error
+
+
+def is_installed(module: str | None) -> bool:
+    """Does the module belong to Python, to tinycv or to an installed package, and not to the user's
+    program?"""
+    if module not in _installed:
+        found = sys.modules.get(module or "")
+        path = getattr(found, "__file__", None)
+        _installed[module] = (
+            module != "__main__"
+            and found is not None
+            and (path is None or path.startswith(PACKAGES))
+        )
+    return _installed[module]
+
+
+_installed: dict[str | None, bool] = {}
+
+
+def is_global(x: Any) -> bool:
+    """Is x what its module has under its name?"""
+    found: Any = sys.modules.get(x.__module__)
+    for name in x.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is x
+
+
+def is_fixed(value: Any) -> bool:
+    """Is the value a module, or a class or function of an installed package?"""
+    kind = type(value)
+    if kind is types.ModuleType or kind is types.BuiltinFunctionType or kind is np.ufunc:
+        return True
+    if kind is types.FunctionType or isinstance(value, type):
+        return is_installed(value.__module__) and is_global(value)
+    return False
+
+
+def names_in(code: types.CodeType) -> tuple[str, ...]:
+    """The names of the global variables in a piece of code and in the functions it defines."""
+    if code not in _names:
+        names = {
+            step.argval for step in dis.get_instructions(code) if step.opname in GLOBAL_VARIABLE
+        }
+        inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        _names[code] = tuple(sorted(names.union(*map(names_in, inner))))
+    return _names[code]
+
+
+GLOBAL_VARIABLE = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+_names: dict[types.CodeType, tuple[str, ...]] = {}
+
+
+def _functions_in(value: Any) -> Iterator[types.FunctionType]:
+    """The functions of a method, a property, a static or a class method."""
+    inner = [getattr(value, name, None) for name in ("__func__", "fget", "fset", "func")]
+    return (f for f in (value, *inner) if isinstance(f, types.FunctionType))
+
+
+def _same_objects(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(b[name] is value for name, value in a.items())
+
+
+def _is_empty(cell: types.CellType) -> bool:
+    """Has this variable of a closure no value yet?"""
+    try:
+        return cell.cell_contents is cell
+    except ValueError:
+        return True
+
+
+# what may change in the body of a class while it stays the same object
+CHANGEABLE = (list, dict, set, np.ndarray, Tensor)
+
+REDUCE: dict[type, Callable] = {
+    Tensor: Sender.tensor,
+    Parameter: Sender.tensor,
+    np.ndarray: Sender.array,
+    types.FunctionType: Sender.function,
+    types.CellType: Sender.cell,
+    types.CodeType: Sender.by_number,
+    types.ModuleType: Sender.by_number,
+    type: Sender.a_class,
+}
+
+
+# ── Receiving ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Receiver:
+    """Makes functions of bytes, in the other process."""
+
+    def __init__(self, known: Known, arena: Arena):
+        self.objects, self.arena = known.objects, arena
+        self.tensors: list[Tensor] = []
+
+    def received(self, data: bytes) -> Received:
+        global _receiver
+        _receiver, self.tensors = self, []
+        unpickler = pickle.Unpickler(BytesIO(data))
+        function, variables = unpickler.load(), []
+        while (variable := unpickler.load()) is not None:
+            owner, name, value = variable
+            if isinstance(owner, types.CellType):
+                owner.cell_contents = value
+            else:
+                variables.append((self.objects[owner], name, value))
+        return Received(function, variables, self.tensors)
+
+
+# the Receiver that is reading: pickle calls the functions below without it
+_receiver: Any = None
+
+
+class Received:
+    """A function that has come from another process. tensors: those that it mentions, in order."""
+
+    def __init__(self, function: Callable, variables: list, tensors: list[Tensor]):
+        self.function, self.variables, self.tensors = function, variables, tensors
+
+    def ready(self) -> Callable:
+        """The function, after the variables that it names have their values."""
+        for owner, name, value in self.variables:
+            if isinstance(owner, types.CellType):
+                owner.cell_contents = value
+            elif isinstance(owner, dict):
+                owner[name] = value
+            else:
+                setattr(owner, name, value)
+        return self.function
+
+
+def _known(number: int) -> Any:
+    return _receiver.objects[number]
+
+
+def _tensor(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
+    tensor = kind.__new__(kind)
+    tensor._data = _receiver.arena.view(Place(*place))
+    tensor._node, tensor._moved, tensor.grad = LEAF if requires_grad else None, 0, None
+    if isinstance(tensor, Parameter):
+        tensor.master = None
+    _receiver.tensors.append(tensor)
+    return tensor
+
+
+def _array(*place: Any) -> np.ndarray:
+    return _receiver.arena.view(Place(*place))
+
+
+def _function(code: int, variables: int, name: str, closure: tuple | None) -> types.FunctionType:
+    objects = _receiver.objects
+    return types.FunctionType(objects[code], objects[variables], name, None, closure)
+
+
+def _fill(function: types.FunctionType, rest: tuple) -> None:
+    function.__defaults__, function.__kwdefaults__, attributes = rest
+    function.__dict__.update(attributes or {})

@@ -1,0 +1,112 @@
+"""Shared memory: arrays that two processes both see, in a file that lies in memory and can grow.
+
+    arena = Arena()                      # before the fork
+    place = arena.place(array)           # reserve room for an array of this shape and dtype
+    arena.view(place)[...] = array       # in either process; the other one sees the numbers
+
+A ``Place`` is a tuple of plain values, so it can be sent to the other process, whose Arena maps the
+same file.  The file has no name (memfd_create on Linux, elsewhere a temporary file that is already
+deleted), so the system frees it when the last process ends, however that happens.
+
+Arrays keep their order of axes in memory, because a matrix product of a transposed array may round
+otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import tempfile
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ALIGNMENT = 64  # bytes; a line of the cache
+FIRST_SIZE = 1 << 22  # bytes of a new arena
+
+
+class Place(NamedTuple):
+    """Where an array lies in an arena, and how to read it."""
+
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+
+class Arena:
+    """A file in memory, from which blocks are reserved and to which they are returned."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "memfd_create"):
+            self.file = os.memfd_create("tinycv", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as nameless:
+                self.file = os.dup(nameless.fileno())
+        self.size, self.used = 0, 0
+        self.memory: Any = None
+        self.free: dict[int, list[int]] = {}  # {size of a block: offsets of free blocks}
+        self.grow(FIRST_SIZE)
+
+    # -- blocks, which only one of the processes reserves -----------------------------------------
+
+    def reserve(self, nbytes: int) -> int:
+        """The offset of a block of at least ``nbytes``."""
+        size = block_size(nbytes)
+        blocks = self.free.get(size)
+        if blocks:
+            return blocks.pop()
+        offset, self.used = self.used, self.used + size
+        if self.used > self.size:
+            self.grow(max(self.used, 2 * self.size))
+        return offset
+
+    def release(self, offset: int, nbytes: int) -> None:
+        """Return a block that ``reserve(nbytes)`` gave."""
+        self.free.setdefault(block_size(nbytes), []).append(offset)
+
+    def place(self, array: np.ndarray) -> Place:
+        """Room for an array like this one, with its axes in the same order in memory."""
+        strides = np.empty_like(array).strides  # those of a copy without gaps
+        return Place(self.reserve(array.nbytes), array.shape, strides, array.dtype.str)
+
+    # -- memory, in both processes ----------------------------------------------------------------
+
+    def grow(self, size: int) -> None:
+        """Make the file larger. Views of the old mapping remain valid: they are the same memory."""
+        os.ftruncate(self.file, size)
+        self.map(size)
+
+    def map(self, size: int) -> None:
+        """Map a file that has grown to ``size``, perhaps in another process."""
+        self.memory, self.size = mmap.mmap(self.file, size), size
+
+    def view(self, place: Place) -> np.ndarray:
+        """The array at a place, in this process."""
+        size = nbytes_of(place)
+        if not size:
+            return np.empty(place.shape, place.dtype)
+        if place.offset + size > self.size:
+            self.map(os.fstat(self.file).st_size)
+        # A memoryview of its own for each array: watch.py takes it for the owner of the memory, and
+        # a change of one array must not count as a change of all others.
+        block = np.frombuffer(memoryview(self.memory)[place.offset : place.offset + size], "u1")
+        return np.ndarray(place.shape, place.dtype, block, strides=place.strides)
+
+    def __del__(self) -> None:
+        # The mappings end with the last views.
+        if hasattr(self, "file"):
+            os.close(self.file)
+
+
+def nbytes_of(place: Place) -> int:
+    """The bytes of the array at a place."""
+    return math.prod(place.shape) * np.dtype(place.dtype).itemsize
+
+
+def block_size(nbytes: int) -> int:
+    """The bytes that are reserved for ``nbytes``: up to an eighth more, so that blocks of nearly
+    the same size can take each other's place."""
+    step = max(ALIGNMENT, 1 << max(0, nbytes.bit_length() - 3))
+    return max(1, -(-nbytes // step)) * step
