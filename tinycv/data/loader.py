@@ -18,6 +18,8 @@ Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # NumPy's kinds of all dtypes: a loader does not compute with its arrays. (_same_length refuses "O",
 # objects, with a message that has the shapes of all arrays.)
 ANYTHING = "biufcOSUMmV"
+# (number of examples) -> the first row that is wanted of them, and the one after the last
+Rows = Callable[[int], tuple[int, int]]
 Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -31,6 +33,34 @@ class Loader(Protocol):
     def epoch(self, number: int, start: int = 0, /) -> Iterator[Batch]:
         """The batches of epoch ``number`` from batch ``start`` on."""
         ...
+
+
+def parts(loader: Loader, number: int, start: int, rows: Rows) -> Iterator[tuple[int, Batch]]:
+    """For each batch of ``loader.epoch(number, start)``: the number of its examples n, and their
+    rows from ``rows(n)[0]`` to ``rows(n)[1]``. Where each of several processes computes a part of
+    a batch, together they get the examples that one process would get, with the same augmentation.
+
+    A DataLoader without ``transform`` and ``mix`` loads no other rows. Any other loader makes the
+    whole batch, which is then cut: a transform draws its random numbers for a whole batch, and mix
+    blends examples with each other.
+    """
+    if isinstance(loader, DataLoader):
+        yield from loader.parts(number, start, rows)
+        return
+    for batch in loader.epoch(number, start):
+        count = len(batch[0]) if _is_batch(batch) else 0
+        first, end = rows(count)
+        # a batch of another kind is left whole: the training loop refuses it
+        yield count, tuple(array[first:end] for array in batch) if count else batch
+
+
+def _is_batch(batch: Any) -> bool:
+    """Is it a tuple or list of arrays of one length?"""
+    return (
+        isinstance(batch, (tuple, list))
+        and all(map(_has_rows, batch))
+        and len({len(array) for array in batch}) == 1
+    )
 
 
 class DataLoader:
@@ -91,21 +121,30 @@ class DataLoader:
         len(loader)."""
         # _batches is a separate generator, so that a wrong argument raises here and not when the
         # first batch is requested
-        return self._batches(*_checked_start("DataLoader", number, start, len(self)))
+        checked = _checked_start("DataLoader", number, start, len(self))
+        return (batch for _, batch in self._batches(*checked, lambda count: (0, count)))
 
-    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+    def parts(self, number: int, start: int, rows: Rows) -> Iterator[tuple[int, Batch]]:
+        """``parts(self, number, start, rows)``, the function above."""
+        return self._batches(*_checked_start("DataLoader", number, start, len(self)), rows)
+
+    def _batches(self, epoch: int, start: int, rows: Rows) -> Iterator[tuple[int, Batch]]:
         order = (
             self._rng(epoch).permutation(self.samples) if self.shuffle else np.arange(self.samples)
         )
         for number in range(start, len(self)):
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+            count, (start, end) = len(chosen), rows(len(chosen))
+            if self.transform is None and self.mix is None:
+                yield count, tuple(array[chosen[start:end]] for array in self.arrays)
+                continue
             first, *others = (array[chosen] for array in self.arrays)
             rng = self._rng(epoch, number)
             if self.transform is not None:
                 first = _as_many("transform", self.transform(first, rng), len(chosen))
             if self.mix is not None:
                 first, others[0] = _pair(self.mix(first, others[0], rng), len(chosen))
-            yield first, *others
+            yield count, tuple(array[start:end] for array in (first, *others))
 
     def _rng(self, *key: int) -> np.random.Generator:
         # The key goes into spawn_key and not into the seed, because default_rng([seed, epoch]) and

@@ -145,6 +145,10 @@ class Group(ABC):
         such as ending after Ctrl-C."""
         return flag
 
+    def rows(self, examples: int) -> tuple[int, int]:
+        """The first row of a batch that this worker computes, and the one after its last."""
+        return own_rows(examples, self.rank, self.size)
+
     def place(self, device: str | None) -> str | None:
         """The device of this worker, if the program runs on ``device``."""
         return device

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.loader import Batch, Loader
+from tinycv.data.loader import Batch, Loader, parts
 from tinycv.engine import backend
 from tinycv.engine.arguments import flag, number, shown, whole
 from tinycv.engine.tensor import Tensor, no_grad
@@ -96,7 +96,8 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     the file. CheckpointError if the file belongs to another training.
     log_every: how often, in steps, the losses are read; on a GPU, nothing else waits for the
     device. FloatingPointError if a loss, or a weight to be saved, is not finite.
-    parallel: None, or "threads" to split each batch among the cores, or an open group, such as
+    parallel: None, or "threads" to split each batch among the cores, or "mpi" if mpiexec runs this
+    program (each rank then loads its rows of each batch alone), or an open group, such as
     parallel.threads(2) (parallel.py); the loss must then be the mean over the examples. Resuming
     with the same number of shards is exact, whoever computes them; resuming with another number
     works, but changes the rounding and the noise of dropout.
@@ -107,10 +108,12 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
     checked_pace("fit", epochs, evaluate_every, checkpoint_every, log_every)
     seed, path = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
-    device, progress = device_name("fit", device), flag(progress, "fit: progress")
+    device_name("fit", device)  # raises its errors before a group is opened
+    progress = flag(progress, "fit: progress")
     clip = None if clip is None else number(clip, "fit: clip", above=0)
 
     with opened(parallel, "fit") as group:
+        device = device_name("fit", group.place(device))
         model.to(device or optimizer.parameters()[0].device)
         run = Run(model, {"optimizer": optimizer}, loader, seed, ema, path, group)
         learn = partial(_learn, run, optimizer, loss_fn=loss_fn, schedule=schedule, clip=clip)
@@ -146,7 +149,7 @@ def _learn(
             )
         optimizer.backward(loss)
     else:
-        loss = run.group.backward(partial(loss_fn, run.model), *batch)
+        loss = run.group.backward(partial(loss_fn, run.model), *batch, examples=run.examples)
     if clip is not None:
         clip_grad_norm_(optimizer.parameters(), clip)
     optimizer.step()
@@ -222,6 +225,8 @@ class Run:
         if self.path is not None:
             check_plain_values(identity(self))
         self.step = 0
+        # the number of examples of the batch, if only the rows of this worker were loaded
+        self.examples: int | None = None
         self.history = History()
         self.unread: list[np.ndarray] = []  # losses that are still on the device
         self.started = time.perf_counter()
@@ -297,9 +302,10 @@ class Run:
             epoch, start = divmod(self.step, len(self.loader))
             left = len(self.loader) - start
             count = 0
-            for count, batch in enumerate(self.loader.epoch(epoch, start), 1):
+            for count, (examples, batch) in enumerate(self._rows_of(epoch, start), 1):
                 if count > left:
                     break
+                self.examples = examples
                 yield batch
             if count != left:
                 gave = f"more than {left}" if count > left else count
@@ -307,6 +313,15 @@ class Run:
                     f"loader: epoch({epoch}, {start}) of the {type(self.loader).__name__} gave "
                     f"{gave} batches; with a length of {len(self.loader)} it must give {left}"
                 )
+
+    def _rows_of(self, epoch: int, start: int) -> Iterator[tuple[int | None, Batch]]:
+        """None and a whole batch, for each batch; or its number of examples and the rows of this
+        worker, if each worker runs the whole program."""
+        if self.group.size > 1 and self.group.loads_own_rows:
+            yield from parts(self.loader, epoch, start, self.group.rows)
+        else:
+            for batch in self.loader.epoch(epoch, start):
+                yield None, batch
 
     # -- evaluation -------------------------------------------------------------------------------
 

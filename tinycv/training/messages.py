@@ -66,7 +66,9 @@ class Messages:
         self.local_rank, self.local_size = local.rank, local.size
         local.Free()
         self.sent = 0  # bytes of arrays that this rank has sent
-        self.failed = False  # did the last meeting raise an error in every rank?
+        self.are_over = False  # has the group been closed?
+        # what the last meeting raised in every rank
+        self.shared_error: BaseException | None = None
         self._mine, self._all = np.zeros((2, 4), np.int64)
         _end_all_at_an_error(self)
 
@@ -80,6 +82,7 @@ class Messages:
         first rank that has one.
         """
         if self.size == 1:
+            self.shared_error = error
             if error is not None:
                 raise error
             return flag
@@ -95,7 +98,7 @@ class Messages:
                 found = self._error_of(self.size - culprit, error)
             elif largest != -opposite:
                 found = RuntimeError(_difference(self.comm.allgather(call)))
-            self.failed = found is not None
+            self.shared_error = found
         if found is not None:
             raise found
         return bool(flags)

@@ -69,7 +69,7 @@ class Ranks(Group):
         self._end = weakref.finalize(self, _nothing)
         if self.size > 1:
             self._end = weakref.finalize(self, _limited_blas(self.messages.local_size))
-            atexit.register(_at_exit, weakref.ref(self))
+            atexit.register(_at_exit, self.messages)
         self._end.atexit = False  # at the end of the program, nothing needs to be restored
 
     # -- one batch --------------------------------------------------------------------------------
@@ -126,14 +126,15 @@ class Ranks(Group):
             inside = partial(
                 _as_member, InRank(self, own, count, weight), rng.split(count)[own], work
             )
-        self.messages.failed = False
+        self.messages.shared_error = None
         try:
             return copy_context().run(inside)
         except BaseException as error:
             self.is_working = False
-            if not self.messages.failed:  # the other ranks do not know of it yet
+            if self.messages.shared_error is None:  # the other ranks do not know of it yet
                 self.messages.meet(Call("backward"), error=error)
-            raise
+            # not as an op of this rank explains it, but as it is
+            raise self.messages.shared_error from None
 
     # -- sums -------------------------------------------------------------------------------------
 
@@ -183,13 +184,15 @@ class Ranks(Group):
         if self._end.alive:
             self._end()
             self.messages.meet(Call("close"))
+            self.messages.are_over = True
 
     def __exit__(self, kind: Any = None, error: BaseException | None = None, *_: object) -> None:
         if error is None or not self._end.alive:
             self.close()
             return
         self._end()
-        if not self.messages.failed:  # the other ranks do not know of it yet
+        self.messages.are_over = True
+        if self.messages.shared_error is None:  # the other ranks do not know of it yet
             self.messages.meet(Call("close"), error=error)
 
 
@@ -287,9 +290,9 @@ def _limited_blas(ranks: int) -> Callable[[], None]:
     return limits.restore_original_limits
 
 
-def _at_exit(reference: weakref.ref) -> None:
-    """At the end of the program, if the group is still open: the other ranks may wait for this
+def _at_exit(messages: Messages) -> None:
+    """At the end of a program that did not close its group: the other ranks may wait for this
     one."""
-    group = reference()
-    if group is not None and group._end.alive and not group.messages.mpi.Is_finalized():
-        group.messages.meet(Call("the end of the program"))
+    if not messages.are_over and not messages.mpi.Is_finalized():
+        with messages.or_abort():
+            messages.meet(Call("the end of the program"))
