@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinycv.data import DataLoader, DrawnLoader, random_affine
+from tinycv.data.loader import parts
 
 
 def noisy(x, rng):
@@ -219,3 +220,55 @@ def test_a_drawn_batch_of_another_size_is_refused():
         0,
         2,
     ]
+
+
+# ── the rows of one of several workers ──
+
+
+PAIRS = np.arange(22.0).reshape(11, 2)
+
+
+def thirds(rank):
+    return lambda n: (rank * n // 3, (rank + 1) * n // 3)
+
+
+def shifted(x, rng):
+    return x + rng.normal(size=(len(x), 1))
+
+
+def blended(x, y, rng):
+    return x[rng.permutation(len(x))], y
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        DataLoader(PAIRS, PAIRS, batch_size=4),
+        DataLoader(PAIRS, PAIRS, batch_size=4, transform=shifted),
+        DataLoader(PAIRS, PAIRS, batch_size=4, transform=shifted, mix=blended),
+        DrawnLoader(lambda n, rng: (rng.normal(size=(n, 2)), np.arange(n)), 5, 3),
+    ],
+    ids=["plain", "transform", "mix", "drawn"],
+)
+def test_the_rows_of_all_workers_are_the_batches_of_one(loader):
+    workers = [list(parts(loader, 2, 1, thirds(rank))) for rank in range(3)]
+    whole = list(loader.epoch(2, 1))
+    assert len(whole) == len(loader) - 1
+    for batch, *of_workers in zip(whole, *workers, strict=True):
+        assert {count for count, _ in of_workers} == {len(batch[0])}
+        for i, array in enumerate(batch):
+            joined = np.concatenate([part[i] for _, part in of_workers])
+            np.testing.assert_array_equal(joined, array)
+
+
+def test_a_transform_is_given_the_whole_batch_and_a_plain_loader_reads_its_own_rows_alone():
+    sizes = []
+
+    def noted(x, rng):
+        sizes.append(len(x))
+        return x
+
+    list(parts(DataLoader(PAIRS, batch_size=4, transform=noted), 0, 0, thirds(0)))
+    assert sizes[0] == 4
+    _, (own,) = next(parts(DataLoader(PAIRS, batch_size=4, shuffle=False), 0, 0, thirds(2)))
+    np.testing.assert_array_equal(own, PAIRS[2:4])
