@@ -260,14 +260,14 @@ class Workers:
         known = self.known  # which _in_child does not touch
         self.under_way = True
         for rank in range(1, self.count + 1):
-            ours, theirs = socket.socketpair()
+            near_end, far_end = socket.socketpair()
             pid = os.fork()
             if pid == 0:
-                ours.close()
-                serve(Link(theirs, looks), Receiver(known, arena), rank)
-            theirs.close()
-            self.workers.append(Worker(rank, pid, Link(ours, looks)))
-            self.poll.register(ours, select.POLLIN)
+                near_end.close()
+                serve(Link(far_end, looks), Receiver(known, arena), rank)
+            far_end.close()
+            self.workers.append(Worker(rank, pid, Link(near_end, looks)))
+            self.poll.register(near_end, select.POLLIN)
         self.known.is_new = self.under_way = False
 
     def end(self) -> None:
