@@ -204,16 +204,23 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     # D, or 1 for rows without features, so that nothing is divided by 0
     width = max(x.shape[-1], 1)
     rows = as_rows(x)
-    normal = rows - sum_last(xp, rows) * (1 / width)
+    mean = sum_last(xp, rows) * (1 / width)
+    normal = rows - mean
     square = dot_last(xp, normal, normal) * (1 / width) + eps
     scale = xp.sqrt(square) / square  # 1 / √square, NaN for inf, as in inverse_root
     normal *= scale  # x̂
-    y = normal.copy() if weight is None else normal * weight
+    # y takes the memory of x̂, which the backward pass computes again from x: the next layer keeps
+    # y, so that x̂ would be a third array of this size to keep.
+    y = normal
+    if weight is not None:
+        y *= weight
     if bias is not None:
         y += bias
 
     def pull(g):
         g = g.reshape(rows.shape)
+        normal = rows - mean
+        normal *= scale
 
         def along_x():
             # Each row of x̂ has a fixed mean, 0, and a fixed mean square, 1. So the parts of the
