@@ -26,6 +26,7 @@ FLOORS = [
     ["engine.backend"],
     ["engine.dispatch", "engine.watch", "engine.shards", "engine.crew"],
     ["engine.gemm", "engine.reduce"],
+    ["engine.blocks"],
     ["engine.mode"],
     ["engine.convert"],
     ["engine.door"],

@@ -36,6 +36,7 @@ Arrays and the machine:
     backend.py          one interface to NumPy and CuPy
     find_gpu.py         GPU detection, and what is missing if there is none
     reduce.py           fast and accurate sums; cache blocking
+    blocks.py           long elementwise work on all cores
     gemm.py, erf.py     matrix products; the error function
     flat.py             many small Tensors in one array, for optimisers
     blas.py, memory.py  settings of OpenBLAS and of malloc

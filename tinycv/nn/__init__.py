@@ -38,6 +38,7 @@ How the files above do it, for a second reading:
 
     conv_kernel.py            fast convolution on a CPU: one matrix product (im2col)
     conv_few.py               fast convolution of few channels: images last in memory
+    gelu_kernel.py            GELU in float32 on a CPU, from one fit of the normal distribution
     winograd.py               fast convolution with 3 x 3 kernels: fewer multiplications
     layout.py                 memory layouts, such as channels last
     loading.py                load_state_dict, name by name

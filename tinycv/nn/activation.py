@@ -18,11 +18,13 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import choice, number
+from tinycv.engine.blocks import LARGE, in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
 from tinycv.engine.reduce import axes_by_stride, blocks
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
+from tinycv.nn.gelu_kernel import gelu32
 from tinycv.nn.layout import flattened, unflattened
 from tinycv.nn.module import Module
 
@@ -131,6 +133,8 @@ def _gelu(xp, x, approximate="none"):
         return _gelu_tanh(xp, x)
     order = axes_by_stride(x)
     values = flattened(x, order)
+    if xp is np and x.dtype == np.float32:
+        return _gelu32(x, values, order)
     cdf = backend.normal_cdf(xp, values)  # Φ(x)
 
     def pull(g):
@@ -147,6 +151,25 @@ def _gelu(xp, x, approximate="none"):
         return unflattened(slope, x, order)
 
     return unflattened(values * cdf, x, order), pull
+
+
+def _gelu32(x, values, order):
+    """gelu's kernel for float32 on a CPU, which computes the slope in the forward pass."""
+    y, slope = np.empty_like(values), np.empty_like(values)
+    gelu32(values, y, slope)
+    return unflattened(y, x, order), scaled_by(np, slope, x, order)
+
+
+@gelu.inference
+def _gelu_inference(xp, x, approximate="none"):
+    if xp is not np or x.dtype != np.float32 or approximate != "none":
+        return _gelu(xp, x, approximate)[0]
+    array(x, "x")
+    order = axes_by_stride(x)
+    values = flattened(x, order)
+    y = np.empty_like(values)
+    gelu32(values, y)
+    return unflattened(y, x, order)
 
 
 def _gelu_tanh(xp, x):
@@ -188,21 +211,27 @@ def _leaky_relu(xp, x, negative_slope=0.01):
     # With a slope up to 1, the result is the larger of x and slope x; with a slope above 1, the
     # smaller. Either takes a fraction of the time of xp.where.
     select = xp.maximum if negative_slope <= 1 else xp.minimum
-    for at in blocks(xp, x.size):
+
+    def forward(at):
         part = xp.multiply(values[at], negative_slope, out=y[at])
         select(values[at], part, out=part)
         if not negative_slope:
             # 0 * inf is NaN, but the result at x = inf is inf
             part[...] = xp.where(values[at] == inf, inf, part)
 
+    in_blocks(xp, forward, x.size, least=LARGE)
+
     def pull(g):
         g, slope = flattened(g, order), xp.empty_like(values)
-        for at in blocks(xp, x.size):
+
+        def backward(at):
             part = slope[at]
             part[...] = values[at] > 0
             part *= 1 - negative_slope
             part += negative_slope
             part *= g[at]
+
+        in_blocks(xp, backward, x.size, least=LARGE)
         return unflattened(slope, x, order)
 
     return unflattened(y, x, order), pull
@@ -212,23 +241,51 @@ def _leaky_relu(xp, x, negative_slope=0.01):
 def _silu(xp, x):
     order = axes_by_stride(array(x, "x"))
     values = flattened(x, order)
-    sigmoid_x, y = xp.empty_like(values), xp.empty_like(values)
+    y, slope = xp.empty_like(values), xp.empty_like(values)
+
+    def forward(at):
+        sigmoid_x = sigmoid_of(xp, values[at], out=slope[at])
+        xp.multiply(values[at], sigmoid_x, out=y[at])
+        # σ + y (1 - σ) = σ + y - y σ
+        part = y[at] * sigmoid_x
+        sigmoid_x += y[at]
+        sigmoid_x -= part
+
+    in_blocks(xp, forward, x.size)
+    return unflattened(y, x, order), scaled_by(xp, slope, x, order)
+
+
+@silu.inference
+def _silu_inference(xp, x):
+    order = axes_by_stride(array(x, "x"))
+    values = flattened(x, order)
+    y = xp.empty_like(values)
+
+    def forward(at):
+        part = sigmoid_of(xp, values[at], out=y[at])
+        part *= values[at]
+
+    in_blocks(xp, forward, x.size)
+    return unflattened(y, x, order)
+
+
+def sigmoid_of(xp, x, out):
+    """out = σ(x) = 1 / (1 + exp(-x))."""
+    xp.negative(x, out=out)
     # For a very negative x, exp(-x) overflows to inf. The reciprocal is then 0, which is right.
     with np.errstate(over="ignore"):
-        for at in blocks(xp, x.size):
-            part = xp.negative(values[at], out=sigmoid_x[at])
-            xp.exp(part, out=part)
-            part += 1
-            xp.reciprocal(part, out=part)  # σ(x)
-            xp.multiply(values[at], part, out=y[at])
+        xp.exp(out, out=out)
+    out += 1
+    return xp.divide(1, out, out=out)
+
+
+def scaled_by(xp, slope, x, order):
+    """A pull that multiplies the gradient by a slope, which was computed in the forward pass: one
+    pass over memory, and only one array is kept."""
 
     def pull(g):
-        g, slope = flattened(g, order), xp.empty_like(values)
-        for at in blocks(xp, x.size):  # g (σ + y (1 - σ)), computed in place in ``slope``
-            part = xp.subtract(1, sigmoid_x[at], out=slope[at])
-            part *= y[at]
-            part += sigmoid_x[at]
-            part *= g[at]
-        return unflattened(slope, x, order)
+        g, gx = flattened(g, order), xp.empty_like(slope)
+        in_blocks(xp, lambda at: xp.multiply(g[at], slope[at], out=gx[at]), x.size, least=LARGE)
+        return unflattened(gx, x, order)
 
-    return unflattened(y, x, order), pull
+    return pull

@@ -1,0 +1,171 @@
+"""Work in blocks: long elementwise work on all cores.
+
+NumPy's elementwise functions use one core.  But NumPy releases Python's global lock (the GIL) while
+it computes, so several threads can take a block of a large array each through a chain of such
+functions, at the same time:
+
+    def work(at):                           # at: a slice of the rows
+        np.exp(x[at], out=y[at])
+        y[at] += 1
+
+    in_blocks(np, work, len(x))
+
+Each block writes only its own part of the result, so the result does not depend on the number of
+cores.  Blocks are large, because between two functions a thread needs Python's lock, and waiting
+for it takes longer than what a small block saves by staying in the cache.
+
+Inside a shard of data-parallel training (shards.py) there is one thread, since the other cores
+compute other shards.  Forked processes: the child starts threads of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.reduce import blocks
+from tinycv.engine.shards import member
+
+# Work on fewer numbers than this takes less time than waking another thread.
+LEAST = 1 << 16
+# The same for a single pass over memory
+LARGE = 1 << 19
+# The largest block of elementwise work, in numbers
+BLOCK = 1 << 18
+
+
+def cores() -> int:
+    """How many cores this process may use: all cores of the machine, or fewer in a container or
+    under taskset. OMP_NUM_THREADS limits them, as it limits BLAS."""
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(count, int(limit)) if limit.isdigit() and int(limit) else count
+
+
+def in_blocks(
+    xp: Any,
+    work: Callable[[slice], Any],
+    rows: int,
+    width: int = 1,
+    size: int | None = None,
+    least: int = LEAST,
+) -> None:
+    """Call ``work(at)`` for slices ``at`` that cut ``rows`` rows of ``width`` numbers into blocks.
+    From ``least`` numbers on, all cores take part.
+
+    work: a function that writes only into its own block of the results.
+    size: how many numbers a block has. By default the work is cut into equal blocks, as many for
+    each core; then the result for a row must not depend on where the blocks begin.
+    """
+    if xp is not np:  # each further block would be another launch of a GPU kernel
+        work(slice(0, rows))
+        return
+    helpers = None
+    if rows * width >= least and member.get() is None:
+        helpers = Helpers.of_this_process()
+    threads = 1 if helpers is None else 1 + len(helpers.inboxes)
+    slices = equal_blocks(rows, width, threads) if size is None else blocks(xp, rows, width, size)
+    # If another thread of the program uses the helpers now, this one works alone.
+    if helpers is None or len(slices) < 2 or not helpers.busy.acquire(blocking=False):
+        for at in slices:
+            work(at)
+        return
+    try:
+        helpers.run(work, slices)
+    finally:
+        helpers.busy.release()
+
+
+def equal_blocks(rows: int, width: int, threads: int) -> list[slice]:
+    """Slices that cut the rows into blocks of at most BLOCK numbers: equally large, and as many for
+    each thread."""
+    count = threads * -(-rows * width // (threads * BLOCK))
+    step = max(1, -(-rows // max(1, count)))
+    return [slice(start, start + step) for start in range(0, rows, step)]
+
+
+class Job:
+    """Blocks of one piece of work, from which each thread takes the next one that is left."""
+
+    def __init__(self, work: Callable[[slice], Any], slices: list[slice]):
+        self.work, self.left = work, deque(slices)
+        # From the helpers, one entry per block: None or the error that it raised
+        self.ended: SimpleQueue = SimpleQueue()
+
+    def next(self) -> slice | None:
+        """The next block that is left, or None. Safe in several threads, because popleft is."""
+        try:
+            return self.left.popleft()
+        except IndexError:
+            return None
+
+    def help(self) -> None:
+        """Work on blocks until none is left; what a helper does."""
+        at = self.next()
+        while at is not None:
+            try:
+                self.work(at)
+                self.ended.put(None)
+            except BaseException as error:  # the calling thread raises it
+                self.ended.put(error)
+            at = self.next()
+
+
+class Helpers:
+    """One thread for each core but that of the caller. They run until the process ends."""
+
+    current: Helpers | None = None
+
+    def __init__(self) -> None:
+        self.process, self.busy = os.getpid(), Lock()
+        self.inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(cores() - 1)]
+        for inbox in self.inboxes:
+            Thread(target=_serve, args=(inbox,), name="tinycv blocks", daemon=True).start()
+
+    @classmethod
+    def of_this_process(cls) -> Helpers:
+        """The helpers, which are started when they are first needed. A fork copies the object, but
+        not its threads, so a child starts its own."""
+        if cls.current is None or cls.current.process != os.getpid():
+            cls.current = cls()
+        return cls.current
+
+    def run(self, work: Callable[[slice], Any], slices: list[slice]) -> None:
+        """Call ``work`` for each slice, in this thread and in the helpers, and return when all have
+        ended."""
+        job, mine = Job(work, slices), 0
+        # A copy of the context, so that np.errstate holds in the other threads too
+        for inbox in self.inboxes:
+            inbox.put((copy_context(), job))
+        at = job.next()
+        while at is not None:
+            try:
+                work(at)
+            except BaseException:
+                job.left.clear()  # so that the helpers stop too
+                raise
+            mine += 1
+            at = job.next()
+        for _ in range(len(slices) - mine):
+            error = job.ended.get()
+            if error is not None:
+                raise error
+
+
+def _serve(inbox: SimpleQueue) -> None:
+    """What a helper runs: the jobs in its inbox, one after the other."""
+    while True:
+        order: tuple[Context, Job] = inbox.get()
+        context, job = order
+        context.run(job.help)
+        # Without this, the job would keep its arrays in memory until the next job.
+        del order, context, job
