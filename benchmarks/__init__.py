@@ -9,6 +9,8 @@ The files in reading order, from the command to a table in a README:
     ops.py           suite "ops": single ops, pairs, reductions
     models.py        suite "models": training steps and inference of whole models
     scale.py         suite "scale": time and memory as the size grows
+    parallel.py      suite "parallel": two workers against one (ranks.py: those of MPI)
+    costs.py         many workers on paper; scaling.py: the tables and the picture
     backends.py      suite "backends": NumPy against CuPy, and PyTorch on each
     kernels.py       suite "kernels": CUDA kernels against the array calls that they replace
     inputs.py        sizes, random arrays, the inputs of each pair

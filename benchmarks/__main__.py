@@ -6,6 +6,7 @@ python -m benchmarks run ops --only softmax   only the rows whose group or name 
 python -m benchmarks report FILE.json ...     print the table again, draw next to the file
 python -m benchmarks compare A.json B.json    is B slower? exit 0: no, 1: yes, 2: not comparable
 python -m benchmarks bounds                   what LSTM and convolution spend their time on
+python -m benchmarks record                   every CPU suite, into the records behind the READMEs
 python -m benchmarks session --minutes 6      the most useful GPU measurements that fit in 6 minutes
 OMP_NUM_THREADS=1 python -m benchmarks ...    every contender on one core (on a shared machine)
 """
@@ -16,15 +17,17 @@ import argparse
 import importlib
 import importlib.util
 import json
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, measure, report, tables
+from benchmarks import machine, measure, report, scaling, tables
 from benchmarks.row import FULL, QUICK, Row
 
-SUITES = ("ops", "models", "scale", "backends", "kernels")
+SUITES = ("ops", "models", "scale", "parallel", "backends", "kernels")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +70,10 @@ def parser() -> argparse.ArgumentParser:
     bounds = commands.add_parser("bounds", help="what limits the speed of LSTM and convolution")
     bounds.add_argument("--out", type=new_file, default="out/bounds.json", metavar="FILE.json")
     bounds.set_defaults(call=find_bounds)
+
+    again = commands.add_parser("record", help="every CPU suite, into the committed records")
+    again.add_argument("--rounds", type=at_least_one, help="turns per contender, in every suite")
+    again.set_defaults(call=record_all)
 
     session = commands.add_parser("session", help="the most useful measurements on a GPU")
     session.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER")
@@ -119,15 +126,25 @@ def run_suite(options: argparse.Namespace) -> int:
     print("\n".join(report.head(record)), flush=True)
     if any(row.flops for row in rows):
         record["environment"]["peaks"] = peaks_for(rows, options.quick)
+    if hasattr(suite, "facts"):
+        record |= suite.facts(options.quick)
     for row in rows:
         record["rows"].append(measure.measure(row, effort))
         print("\n".join(report.row_lines(record["rows"][-1])), flush=True)
         record["environment"]["load_at_end"] = machine.load()
         write(record, out)  # after every row, because a run may be stopped
-    print("\n".join(report.verdicts(record) + tables.crossovers(record)))
+    print("\n".join(conclusions(record)))
     print(f"raw samples: {out}")
     draw(record, out)
     return 1 if any("refused" in row for row in record["rows"]) else 0
+
+
+def conclusions(record: dict[str, Any]) -> list[str]:
+    """What is printed after the rows. In the suite "parallel" the first contender is one worker,
+    which should be slower than two, so there the tables say more."""
+    if record["suite"] == "parallel":
+        return scaling.lines(record)
+    return report.verdicts(record) + tables.crossovers(record)
 
 
 def has_word(row: Row, word: str) -> bool:
@@ -161,6 +178,10 @@ def draw(record: dict[str, Any], file: Path) -> None:
     if not importlib.util.find_spec("matplotlib"):
         print("no charts: matplotlib is not installed (pip install matplotlib)")
         return
+    if record["suite"] == "parallel":
+        if scaling.steps(record):
+            print(f"chart: {scaling.draw(record, file.with_suffix('.png'))}")
+        return
     from benchmarks import charts
 
     for picture in charts.draw(record, file.parent, file.stem):
@@ -178,8 +199,7 @@ def report_files(options: argparse.Namespace) -> int:
             print(f"{file}: {refusal}", file=sys.stderr)
             return 2
         rows = [line for row in record["rows"] for line in report.row_lines(row)]
-        lines = [*report.head(record), *rows, *report.verdicts(record), *tables.crossovers(record)]
-        print("\n".join(lines))
+        print("\n".join([*report.head(record), *rows, *conclusions(record)]))
         draw(record, file)
     return 0
 
@@ -200,6 +220,25 @@ def find_bounds(options: argparse.Namespace) -> int:
     print(report.machine(record["environment"]), bounds.table(record), sep="\n\n")
     print(f"\nwritten: {options.out}")
     return 0
+
+
+# the suites of the committed records, with the turns per contender that settle most of their rows
+RECORDED = {"models": 6, "scale": 4, "parallel": 4, "ops": 4}
+RESULTS = Path(__file__).parent / "results"
+
+
+def record_all(options: argparse.Namespace) -> int:
+    """Measure every suite of the CPU tables again, and what bounds the kernels; and renew the
+    tables. Returns 1 if a row was refused."""
+    code = 0
+    for suite, rounds in RECORDED.items():
+        started = time.perf_counter()
+        words = ["run", suite, "--out", str(RESULTS / f"{suite}.json")]
+        code = max(code, main([*words, "--rounds", str(options.rounds or rounds)]))
+        print(f"\n{suite}: {(time.perf_counter() - started) / 60:.1f} minutes\n", flush=True)
+    main(["bounds", "--out", str(RESULTS / "bounds.json")])
+    subprocess.run([sys.executable, "-m", "demos.readme"], cwd=RESULTS.parent.parent, check=True)
+    return code
 
 
 def run_session(options: argparse.Namespace) -> int:

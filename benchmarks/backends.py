@@ -4,7 +4,7 @@ on CPU and GPU.
 The sizes show from where on a GPU is faster. NumPy is the first contender. The time on a GPU
 includes waiting for its result, but not copying the data to it, because in training the data are
 already there; device.py measures copying, host and device separately. If splitting may help, models
-on NumPy are also measured with one shard per core (models.py, is_split), and the GPU is compared
+on NumPy are also measured with one shard per core (models.py, way), and the GPU is compared
 with the faster of the two. Without a GPU its rows say "not measured" and why.
 The rows "reference" have sizes for a GPU alone. They compare CuPy with PyTorch's eager mode, in
 float32 with the same TF32 setting; with CUDA graphs; and in float16. One row has only the matrix
@@ -22,7 +22,7 @@ from benchmarks.contenders import by_tinycv, by_torch
 from benchmarks.device import on_tinycv, on_torch, same_tf32, torch_problem
 from benchmarks.inputs import normal
 from benchmarks.libraries import tinycv_parts, torch_parts
-from benchmarks.models import is_split
+from benchmarks.models import way
 from benchmarks.peaks import TF32
 from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Gan, Lstm, Mlp, Task, Transformer, UNet, Vit, block
@@ -159,9 +159,9 @@ def model(name: str, task: Task) -> Row:
         gpu("PyTorch on the GPU", partial(by_torch, device="cuda"), step),
         gpu("CuPy, captured", partial(by_tinycv, device="gpu", captured=True), step),
     ]
-    if is_split(task) and task.batch >= threads():
+    if way(task) and task.batch >= threads():
         contenders.append(
-            Contender("NumPy, one shard per core", partial(by_tinycv, split=True), step)
+            Contender("NumPy, one shard per core", partial(by_tinycv, carrier="threads"), step)
         )
     return Row(
         f"{name} training step",

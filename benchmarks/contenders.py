@@ -22,16 +22,17 @@ from benchmarks.work import LR, threads
 def by_tinycv(
     task: Task,
     train: bool,
-    split: bool = False,
+    carrier: str | None = None,
     device: str = "cpu",
     wait: bool = True,
     half: bool = False,
     captured: bool = False,
+    workers: int | None = None,
 ) -> Work:
-    """split: the batch is split into one shard per core (tinycv.training.parallel). wait: every
-    call waits for the device.
+    """carrier: what splits the batch among workers (tinycv.training.parallel): "threads",
+    "processes" or "mpi"; None: the batch is not split. wait: every call waits for the device.
     half: in float16, with master weights and a scaled loss. captured: the step runs as a CUDA graph
-    from its fourth call on."""
+    from its fourth call on. workers: how many; None: one per core."""
     import tinycv
     from tinycv.training.half import Half
 
@@ -43,12 +44,7 @@ def by_tinycv(
 
     batch = sent()
     adam = partial(tinycv.optim.Adam, lr=LR)
-    group = None
-    if split:
-        from tinycv.training import parallel
-
-        group = parallel.threads(threads())
-        group.__enter__()  # it stays open as long as this process lives
+    group = opened(carrier, workers) if carrier else None
     backward_of = group.backward if group else backward
     if not train:
         work = tinycv_inference(model.eval(), batch[0], group)
@@ -65,6 +61,15 @@ def by_tinycv(
     if captured:
         work = recorded(work, list(model.named_parameters()), device)
     return work if device == "cpu" or not wait else on_tinycv(work, sent, device)
+
+
+def opened(carrier: str, workers: int | None = None, **options: Any) -> Any:
+    """A group of workers. It stays open as long as this process lives."""
+    from tinycv.training import parallel
+
+    if carrier == "mpi":  # mpiexec says how many
+        return parallel.mpi(**options)
+    return getattr(parallel, carrier)(workers or threads())
 
 
 def recorded(work: Work, named: list[tuple[str, Any]], device: str) -> Work:

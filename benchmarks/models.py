@@ -1,8 +1,8 @@
 """The suite "models": training steps and inference of whole models, by tinycv and by other
 libraries.
 
-"tinycv" is the way that its manual recommends for each model: the batch split into one shard per
-core (tinycv.training.parallel), or not split if that is faster (is_split). The other way is
+"tinycv" is the way that its manual recommends for each model: the batch split among threads or
+processes, one per core (tinycv.training.parallel), or not split (``way``). The other ways are
 measured too, so that the advice can be checked. A training step is forward, backward and Adam.
 PyTorch is used at its best: all cores, its fused Adam, its own attention and LSTM, and both memory
 layouts for convolutions. torch.compile, which needs a minute of compiling per row, has separate
@@ -47,10 +47,12 @@ TINY: dict[str, Task] = {
     "tiny U-Net": UNet(4, 8, 16),
     "tiny score matching": Score(4, 8),
 }
-# models that are faster with the batch split into one shard per core, see is_split
+# models that are faster with the batch split among threads, see way
 SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)
 # models to compile, one of each kind, because each takes a minute; the other models gain similarly
 COMPILED = (Mlp, Transformer, Vit, UNet)
+# the names of the ways that are not the recommended one
+WAYS = {None: "tinycv, not split", "threads": "tinycv, threads"}
 NO_TRANSPOSED = "has no transposed convolution"
 CANNOT: dict[str, dict[type[Task], str]] = {
     "autograd": {task: f"HIPS autograd {NO_TRANSPOSED}" for task in (Gan, UNet)},
@@ -97,20 +99,22 @@ def row(name: str, task: Task, train: bool) -> Row:
     )
 
 
-def is_split(task: Task) -> bool:
-    """Whether splitting the batch is faster. It is not if there are many small ops, because the
-    threads then mostly wait for Python's global lock."""
-    return isinstance(task, SPLIT) and not (isinstance(task, Lstm) and task.batch < 64)
+def way(task: Task) -> str | None:
+    """What should split the batch: "threads", "processes", or None for nothing. It does not pay if
+    there are many small ops, because the threads then mostly wait for Python's global lock."""
+    split = isinstance(task, SPLIT) and not (isinstance(task, Lstm) and task.batch < 64)
+    return "threads" if split else None
 
 
 def tinycv_ways(task: Task, train: bool) -> list[Contender]:
-    """The recommended way first, under the name "tinycv"; then the other way."""
-    split = is_split(task)
-    other = "tinycv, 1 shard" if split else "tinycv, one shard per core"
-    return [
-        Contender("tinycv", by_tinycv, (task, train, split)),
-        Contender(other, by_tinycv, (task, train, not split)),
+    """The recommended way first, under the name "tinycv"; then the other ways."""
+    best = way(task)
+    others = [
+        Contender(name, by_tinycv, (task, train, carrier))
+        for carrier, name in WAYS.items()
+        if carrier != best
     ]
+    return [Contender("tinycv", by_tinycv, (task, train, best)), *others]
 
 
 def lacks(task: Task, train: bool, library: str) -> str:

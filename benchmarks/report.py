@@ -120,4 +120,8 @@ def ratio(contender: dict[str, Any]) -> str:
 def megabytes(contender: dict[str, Any]) -> str:
     """The contender's peak memory; "" if it was not measured."""
     peak = contender.get("memory", {}).get("bytes")
-    return "" if peak is None else f"{peak / 1e6:.3g} MB"
+    return "" if peak is None else megabytes_of(peak)
+
+
+def megabytes_of(size: float) -> str:
+    return f"{size / 1e6:.3g} MB"

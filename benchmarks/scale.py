@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from benchmarks.contenders import by_tinycv, by_torch
 from benchmarks.inputs import SIZES, Size
-from benchmarks.models import is_split
+from benchmarks.models import way
 from benchmarks.ops import pair_by_tinycv, pair_by_torch
 from benchmarks.row import Contender, Row
 from benchmarks.tasks import Lstm, Task, Transformer, Vit
@@ -46,7 +46,7 @@ def models(group: str, tasks: Mapping[int, Task]) -> list[Row]:
     """A training step at each size."""
     result = []
     for size, task in tasks.items():
-        tinycv = Contender("tinycv", by_tinycv, (task, True, is_split(task)))
+        tinycv = Contender("tinycv", by_tinycv, (task, True, way(task)))
         result.append(row(group, size, task.flops(True), tinycv, pytorch(by_torch, task, True)))
     return result
 

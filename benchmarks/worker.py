@@ -171,24 +171,24 @@ def turn(work: Work, effort: Effort) -> list[float]:
     A sample waits for the device once, at its end, because a training does not wait between its
     steps either.
     """
+    timed = getattr(work, "timed", partial(seconds_of, work))
+    calls, elapsed = 0, 0.0
+    while elapsed < effort.warm or calls < min(2, effort.samples):
+        elapsed += timed(1)
+        calls += 1
+    calls = max(1, round(calls * effort.sample / elapsed))
+    return [timed(calls) / calls for _ in range(effort.samples)]
+
+
+def seconds_of(work: Work, calls: int) -> float:
+    """How many seconds so many calls take, together with one wait for the device."""
     queue = getattr(work, "queue", work)
     wait = getattr(work, "wait", lambda: None)
-    calls, elapsed = 0, 0.0
     started = time.perf_counter()
-    while elapsed < effort.warm or calls < min(2, effort.samples):
+    for _ in range(calls):
         queue()
-        wait()
-        calls += 1
-        elapsed = time.perf_counter() - started
-    calls = max(1, round(calls * effort.sample / elapsed))
-    seconds_per_call = []
-    for _ in range(effort.samples):
-        started = time.perf_counter()
-        for _ in range(calls):
-            queue()
-        wait()
-        seconds_per_call.append((time.perf_counter() - started) / calls)
-    return seconds_per_call
+    wait()
+    return time.perf_counter() - started
 
 
 def pace(work: Work) -> float:

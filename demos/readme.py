@@ -519,6 +519,13 @@ def ops() -> str:
     return ops_table(measured("ops"), measured("scale"))
 
 
+def parallel() -> str:
+    """Two workers as measured, and many on paper."""
+    from benchmarks.scaling import parallel_table
+
+    return parallel_table(measured("parallel"))
+
+
 def bounds() -> str:
     """What LSTM and convolution spend their time on, shape by shape."""
     from benchmarks.bounds import table
@@ -575,7 +582,7 @@ PAGES: dict[str, tuple[Callable[[], str], ...]] = {
     "tinycv/README.md": (reading,),
     "tinycv/gpu/README.md": (gpu,),
     "demos/README.md": (families, sections),
-    "benchmarks/README.md": (speed, ops, bounds, kernels),
+    "benchmarks/README.md": (speed, parallel, ops, bounds, kernels),
 }
 
 

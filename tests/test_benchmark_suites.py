@@ -89,7 +89,7 @@ def test_without_a_gpu_its_contenders_say_so():
 @pytest.mark.parametrize(
     "make",
     [
-        partial(contenders.by_tinycv, models.TINY["tiny ViT"], True, False, "gpu:0"),
+        partial(contenders.by_tinycv, models.TINY["tiny ViT"], True, None, "gpu:0"),
         partial(backends.chain, "matrix product", 8, "tinycv", "gpu:0"),
     ],
 )
@@ -116,7 +116,7 @@ def test_end_to_end_includes_copying_and_the_work():
 
 
 def test_a_work_on_a_gpu_waits_and_its_queue_does_not(double):
-    work = contenders.by_tinycv(models.TINY["tiny MLP"], True, False, "gpu:0")
+    work = contenders.by_tinycv(models.TINY["tiny MLP"], True, None, "gpu:0")
     for call, waits in ((work, 1), (work.queue, 0), (work.send, 0), (work.end_to_end, 1)):
         with counting() as seen:
             call()
