@@ -53,7 +53,7 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
         return record | {"refused": str(reason)}
     for entry, contender in zip(present, runners, strict=True):
         entry |= figures(entry["samples"], present[0]["samples"])
-        if row.memory and not contender.on_device and not processes:
+        if row.memory and contender.memory and not contender.on_device and not processes:
             entry["memory"] = peak_memory(contender)
     return record
 

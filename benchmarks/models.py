@@ -23,7 +23,7 @@ from benchmarks.functional import by_autograd, by_mygrad
 from benchmarks.networks import shapes_of
 from benchmarks.row import Contender, Row
 from benchmarks.tasks import Gan, LeNet, Lstm, Mlp, Score, Task, Transformer, UNet, Vit
-from benchmarks.work import NO_TORCH, pytorch
+from benchmarks.work import NO_FORK, NO_TORCH, pytorch
 
 TASKS: dict[str, Task] = {
     "MLP 784-256-256-10": Mlp(),
@@ -52,7 +52,7 @@ SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)
 # models to compile, one of each kind, because each takes a minute; the other models gain similarly
 COMPILED = (Mlp, Transformer, Vit, UNet)
 # the names of the ways that are not the recommended one
-WAYS = {None: "tinycv, not split", "threads": "tinycv, threads"}
+WAYS = {None: "tinycv, not split", "threads": "tinycv, threads", "processes": "tinycv, processes"}
 NO_TRANSPOSED = "has no transposed convolution"
 CANNOT: dict[str, dict[type[Task], str]] = {
     "autograd": {task: f"HIPS autograd {NO_TRANSPOSED}" for task in (Gan, UNet)},
@@ -88,7 +88,7 @@ def row(name: str, task: Task, train: bool) -> Row:
     ):
         missing = lacks(task, train, library)
         args = work if missing else (*work, shapes_of(task))
-        contenders.append(Contender(title, make, args, missing=missing))
+        contenders.append(Contender(title, make, args, missing=missing, memory=False))
     return Row(
         name,
         f"{'training step' if train else 'inference'}, batch {task.batch}",
@@ -110,7 +110,12 @@ def tinycv_ways(task: Task, train: bool) -> list[Contender]:
     """The recommended way first, under the name "tinycv"; then the other ways."""
     best = way(task)
     others = [
-        Contender(name, by_tinycv, (task, train, carrier))
+        Contender(
+            name,
+            by_tinycv,
+            (task, train, carrier),
+            missing=NO_FORK if carrier == "processes" else "",
+        )
         for carrier, name in WAYS.items()
         if carrier != best
     ]

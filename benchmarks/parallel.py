@@ -17,7 +17,6 @@ these figures: costs.py. The tables and the picture: scaling.py.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -31,6 +30,7 @@ from benchmarks.models import TINY
 from benchmarks.ranks import by_ranks, problem
 from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Task
+from benchmarks.work import NO_FORK
 
 WORKERS = 2
 # the models whose steps are measured; Score and LeNet would add little
@@ -83,9 +83,7 @@ def by_carrier(carrier: str, make: Callable[..., Work], args: tuple) -> Contende
     """A contender of two workers."""
     if carrier == "mpi":
         return Contender(TWO[carrier], by_ranks, (WORKERS, make, *args), missing=problem())
-    missing = (
-        "this system cannot fork" if carrier == "processes" and not hasattr(os, "fork") else ""
-    )
+    missing = NO_FORK if carrier == "processes" else ""
     return Contender(TWO[carrier], functools.partial(make, workers=WORKERS), args, missing=missing)
 
 

@@ -21,6 +21,7 @@ class Contender:
 
     env: environment variables for that process; worker.settings may add one.
     missing: why it cannot be measured here, or "".
+    memory: whether its peak memory is of interest, in a row that measures memory.
     on_device: its Work is a device.Waited: host, device and transfer are timed separately too, and
     its memory is that of the device.
     """
@@ -31,6 +32,7 @@ class Contender:
     env: dict[str, str] = field(default_factory=dict)
     missing: str = ""
     on_device: bool = False
+    memory: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import numpy as np
 from benchmarks.row import Contender, Work
 
 NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
+# why a contender that forks processes cannot be measured here
+NO_FORK = "" if hasattr(os, "fork") else "this system cannot fork"
 # a small learning rate, so that training cannot drift into denormal numbers, which are slow
 LR = 1e-5
 

@@ -176,6 +176,14 @@ def test_the_peak_memory_of_a_step_is_what_it_holds():
             assert "VmHWM" in found["how"] and 15.5 * 2**20 < found["bytes"] < 20 * 2**20
 
 
+def test_the_peak_memory_includes_what_forked_processes_have_written():
+    if sys.platform != "linux":
+        return
+    with worker.Worker(Contender("forks", works.forks, (64,))) as process:
+        found = process.request("memory")
+    assert 63 * 2**20 < found["bytes"] < 80 * 2**20
+
+
 def test_where_the_peak_cannot_be_reset_the_record_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "RESET", tmp_path / "no such folder" / "clear_refs")
     assert "cannot reset the peak" in memory.peak(lambda: dict)["missing"]

@@ -34,3 +34,24 @@ def holds(megabytes: int, made_before: int = 0):
 
         np.ones(made_before << 17)
     return lambda: {"sum": np.ones(megabytes << 17).sum()}
+
+
+def forks(megabytes: int):
+    """A Work that forks a process at its first call, which holds ``megabytes`` and waits."""
+    forked: list[int] = []
+
+    def work():
+        if not forked:
+            (ready, write), (end, held_open) = os.pipe(), os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.close(held_open)
+                held = np.ones(megabytes << 17)
+                os.write(write, b"1")
+                os.read(end, 1)  # returns when the process that forked this one ends
+                os._exit(int(held[0]))
+            forked.append(child)
+            os.read(ready, 1)
+        return {"children": np.array(len(forked))}
+
+    return work
