@@ -210,5 +210,18 @@ def test_a_definition_that_cannot_be_differentiated_twice_is_caught(monkeypatch,
         return tuple(part + nothing for part in y) if isinstance(y, tuple) else y + nothing
 
     monkeypatch.setattr(PAIRS[name], "definition", mutant)
+    monkeypatch.setattr(PAIRS[name], "recorded_pull", None)
     certified(name, order=1)  # at first order only the kernel runs, which is correct
     refused(name, "recorded against plain")
+
+
+@pytest.mark.parametrize("name", sorted(n for n, pair in PAIRS.items() if pair.recorded_pull))
+def test_a_derivative_that_takes_an_argument_for_a_constant_is_caught(monkeypatch, name):
+    pull = PAIRS[name].recorded_pull
+
+    def mutant(g, *args):
+        return pull(g, *map(detached, args))
+
+    monkeypatch.setattr(PAIRS[name], "recorded_pull", mutant)
+    certified(name, order=1)
+    refused(name, "order 2")

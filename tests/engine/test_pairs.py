@@ -218,6 +218,30 @@ def test_without_a_gradient_a_pair_returns_what_its_kernel_returns(name, dtype, 
         assert all(np.array_equal(t.numpy(), x) for t, x in zip(tensors, given, strict=True))
 
 
+@places
+@pytest.mark.parametrize("name", sorted(n for n, pair in PAIRS.items() if pair.recorded_pull))
+def test_a_derivative_in_ops_is_that_of_the_definition_to_second_order(
+    monkeypatch, name, dtype, device
+):
+    for case in cases(name):
+        found = []
+        given = floats(dtype, case.inputs)
+        for pull in (PAIRS[name].recorded_pull, None):
+            monkeypatch.setattr(PAIRS[name], "recorded_pull", pull)
+            xs = [Tensor(x, device=device, requires_grad=x.dtype.kind == "f") for x in given]
+            ys, leaves = results(case.call(*xs)), [x for x in xs if x.requires_grad]
+            u = [Tensor(np.cos(np.arange(y.size)).reshape(y.shape), y.dtype, device) for y in ys]
+            first = tinycv.grad(ys, leaves, u, create_graph=True)
+            total = sum((g * g).sum() for g in first)
+            second = tinycv.grad(total, leaves, allow_unused=True)
+            found.append([*first, *[g for g in second if g is not None]])
+            monkeypatch.undo()
+        for g, expected in zip(*found, strict=True):
+            bound = SAME[expected.dtype.char]
+            size = np.abs(expected.numpy()).max(initial=0)
+            assert np.allclose(g.numpy(), expected.numpy(), bound, bound * size)
+
+
 def test_compare_checks_kernel_and_definition_against_finite_differences(device):
     x, weight = draw(3, 4), draw(2, 4)
     assert compare(PAIRS["linear"], x, weight, draw(2), device=device) < 1e-14

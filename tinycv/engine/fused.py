@@ -40,6 +40,11 @@ computes or keeps much for its pull, the pair may have a member that leaves this
 
 test_pairs.py checks that its y is that of the kernel, and that it leaves its inputs unchanged.
 
+Second derivatives.  If the gradient of a pair is simple, and running the definition again costs
+much, as for a matrix product, the pair may have a member for a backward pass that is recorded: a
+pull in differentiable ops, ``@linear.derivative``, which takes g and the arguments as Tensors.
+test_pairs.py compares it with the derivative of the definition.
+
 Several results.  If the kernel returns a tuple as y, the pair has several results, as the LSTM has.
 Its pull then receives a tuple of gradients, with None for each result that the loss does not depend
 on (``OneOf`` below; ``Parts`` in walk.py).
@@ -78,6 +83,7 @@ class Fused:
         self.function = definition
         self.run: Any = None  # the kernel, which the decorator ``kernel`` puts here
         self.infer: Callable | None = None  # see ``inference``
+        self.recorded_pull: Callable | None = None  # see ``derivative``
         self.doubt: Callable | None = None  # see ``doubtful``
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
@@ -109,6 +115,12 @@ class Fused:
         needs. It runs in place of the kernel if nothing is recorded."""
         self.infer = infer
         return infer
+
+    def derivative(self, pull: Callable) -> Callable:
+        """Decorator for ``pull(g, *arguments) -> (dL/dx, ...)`` in differentiable ops. It runs in
+        place of the definition if the backward pass is recorded."""
+        self.recorded_pull = pull
+        return pull
 
     def doubtful(self, check: Callable) -> Callable:
         """Decorator for a check of unusual calls: ``check(args, options)`` runs when arguments are
@@ -246,13 +258,15 @@ class Fused:
 
     def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
         """(parent, its piece of the gradient) for each parent that needs one, as in Row.pieces:
-        from the kernel's pull, or from the definition if the walk is recorded."""
+        from the kernel's pull, or in differentiable ops if the walk is recorded."""
         (pull,), args = node.saved
         is_needed = [p is not None and (needed is None or p in needed) for p in node.parents]
         if watch.latest > node.seq:
             # The pull is checked too: its closure may hold arrays, such as the result.
             errors.refuse_changed((*args, pull), node)
-        if record:
+        if record and self.recorded_pull is not None and not any(map(is_float16, args)):
+            pieces = self.recorded_pull(g, *args)
+        elif record:
             pieces = self.retraced(args, is_needed, g)
         else:
             pieces = pull(tuple(g) if isinstance(g, Parts) else g)

@@ -173,6 +173,12 @@ def _linear(xp, x, weight, bias=None):
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[0]), pull
 
 
+@linear.derivative
+def _(g, x, weight, bias=None):
+    columns = as_rows(g).swapaxes(0, 1)  # (out, N)
+    return lambda: g @ weight, lambda: columns @ as_rows(x), lambda: columns.sum(axis=1)
+
+
 def in_plain_shapes(x: Any, weight: Any, bias: Any) -> bool:
     """Are these x (N, in), weight (out, in) and bias (out,)? Then nothing is to be refused, which
     for small layers takes as long to find out as the product."""
