@@ -16,11 +16,13 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import choice
+from tinycv.engine.blocks import BLOCK, in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import isfinite, softplus, where
-from tinycv.engine.reduce import mean_over
+from tinycv.engine.reduce import axes_by_stride, mean_over
 from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn.checks import buffer, check_binary
+from tinycv.nn.layout import flattened, unflattened
 from tinycv.nn.losses import weight_where_used
 from tinycv.nn.module import Module
 
@@ -119,10 +121,55 @@ def _binary_cross_entropy_with_logits(
 ):
     check_binary(input, target, weight, pos_weight, reduction)
     if xp is np:
-        y, pull = binary_loss(xp, input, target, weight, pos_weight, reduction)
+        if weight is None and pos_weight is None and input.size:
+            y, pull = unweighted_loss(input, target, reduction)
+        else:
+            y, pull = binary_loss(xp, input, target, weight, pos_weight, reduction)
         if np.isfinite(y.sum()):
             return y, pull
     return with_infinities(xp, input, target, weight, pos_weight, reduction)
+
+
+def unweighted_loss(input, target, reduction):
+    """The kernel for finite scores and targets without weights, in blocks: softplus(x) - x t, with
+    the gradient sigmoid(x) - t computed in the same pass."""
+    order = axes_by_stride(input)
+    x, t = flattened(input, order), flattened(target, order)
+    losses, slope, sums = np.empty_like(x), np.empty_like(x), {}
+
+    def work(at):
+        part, loss, d = x[at], losses[at], slope[at]
+        a = np.abs(part)
+        e = np.exp(np.negative(a, out=d))  # at most 1, so it never overflows
+        np.add(part, a, out=loss)
+        loss *= 0.5  # max(x, 0)
+        # The two large terms first: their difference may be small, and so is log(1 + e).
+        loss -= np.multiply(part, t[at], out=a)
+        loss += backend.log1p(np, e)
+        np.maximum(part >= 0, e, out=d)
+        e += 1
+        d /= e  # sigmoid(x): 1 / (1 + e) where x >= 0, e / (1 + e) elsewhere
+        d -= t[at]
+        sums[at.start] = float(loss.sum())
+
+    # blocks of a fixed size, so that the sum does not depend on the number of cores
+    in_blocks(np, work, x.size, size=BLOCK)
+    if reduction == "none":
+        y = unflattened(losses, input, order)
+    else:
+        total = sum(sums[start] for start in sorted(sums))
+        y = np.array(total / x.size if reduction == "mean" else total, x.dtype)
+
+    def pull(g):
+        g = g / x.size if reduction == "mean" else g
+        return (
+            lambda: unflattened(slope, input, order) * g,
+            lambda: -input * g,
+            None,
+            None,
+        )
+
+    return y, pull
 
 
 def binary_loss(xp, input, target, weight, pos_weight, reduction):
