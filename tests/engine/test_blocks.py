@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from tinycv.engine import blocks, shards
 from tinycv.engine.blocks import BLOCK, LEAST, Helpers, equal_blocks, in_blocks
@@ -125,3 +126,20 @@ def test_a_forked_child_starts_threads_of_its_own(two_cores):
 def test_omp_num_threads_limits_the_cores(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert blocks.cores() == 1
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_blas_has_one_thread_while_the_blocks_multiply_matrices_and_its_own_number_after(two_cores):
+    before, during = blas_threads(), []
+    in_blocks(np, lambda at: during.extend(blas_threads()), N, products=True)
+    assert set(during) == {1} and blas_threads() == before
+
+
+def test_blas_gets_its_threads_back_when_a_block_fails(two_cores):
+    before = blas_threads()
+    with pytest.raises(ZeroDivisionError):
+        in_blocks(np, lambda at: 1 / 0, N, products=True)
+    assert blas_threads() == before

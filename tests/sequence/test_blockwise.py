@@ -13,6 +13,7 @@ from near import near
 import tinycv
 from tinycv import Tensor
 from tinycv.certificate.cases import cases
+from tinycv.engine import blocks as threads
 from tinycv.engine.check import agree, compare
 from tinycv.engine.fused import PAIRS
 from tinycv.sequence import attention, blockwise, scaled_dot_product_attention
@@ -171,6 +172,19 @@ def test_blocks_of_the_real_size_agree_with_storing_all_scores(monkeypatch):
             k,
             v,
         )
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_two_cores_compute_what_one_core_computes(monkeypatch, is_causal):
+    q, k, v, g = np.random.default_rng(0).standard_normal((4, 1, 3, 600, 8))
+    results = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "cores", lambda count=count: count)
+        monkeypatch.setattr(threads.Helpers, "current", None)
+        y, pull = blockwise.blockwise(np, q, k, v, is_causal=is_causal)
+        results.append([y, *pull(g)[:3]])
+    for one, two in zip(*results, strict=True):
+        assert np.allclose(one, two, rtol=1e-12, atol=1e-12)
 
 
 def test_batch_parts_cover_the_batch_without_gaps_or_overlaps():

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread
 from typing import Any
 
 import numpy as np
@@ -58,11 +58,14 @@ def in_blocks(
     width: int = 1,
     size: int | None = None,
     least: int = LEAST,
+    products: bool = False,
 ) -> None:
     """Call ``work(at)`` for slices ``at`` that cut ``rows`` rows of ``width`` numbers into blocks.
     From ``least`` numbers on, all cores take part.
 
     work: a function that writes only into its own block of the results.
+    products: work multiplies matrices. BLAS would use all cores for each product, and the threads
+    would wait for each other, so BLAS is limited to one thread until all blocks are done.
     size: how many numbers a block has. By default the work is cut into equal blocks, as many for
     each core; then the result for a row must not depend on where the blocks begin.
     """
@@ -79,10 +82,14 @@ def in_blocks(
         for at in slices:
             work(at)
         return
+    if products:
+        one_thread_of_blas.enter()
     try:
         helpers.run(work, slices)
     finally:
         helpers.busy.release()
+        if products:
+            one_thread_of_blas.leave()
 
 
 def equal_blocks(rows: int, width: int, threads: int) -> list[slice]:
@@ -169,3 +176,37 @@ def _serve(inbox: SimpleQueue) -> None:
         context.run(job.help)
         # Without this, the job would keep its arrays in memory until the next job.
         del order, context, job
+
+
+class OneThreadOfBlas:
+    """Limits BLAS to one thread between ``enter`` and ``leave``. If several parts of the program
+    enter it, the old limit is restored when the last one leaves."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.controller: Any = None
+        self.old_limits: Any = None
+        # Reentrant: while this thread holds the lock, Python may collect a dropped group of
+        # training/groups.py, which calls ``leave`` in the same thread.
+        self.lock = RLock()
+
+    def enter(self) -> None:
+        # imported here, because threadpoolctl is needed only for work on several cores
+        from threadpoolctl import ThreadpoolController
+
+        with self.lock:
+            if self.open == 0:
+                if self.controller is None:
+                    # This searches all loaded libraries for a BLAS, which takes a millisecond.
+                    self.controller = ThreadpoolController()
+                self.old_limits = self.controller.limit(limits=1, user_api="blas")
+            self.open += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.open -= 1
+            if self.open == 0:
+                self.old_limits.restore_original_limits()
+
+
+one_thread_of_blas = OneThreadOfBlas()

@@ -16,7 +16,8 @@ Here m is the maximum so far, p are the unnormalised weights of a block, and l i
 The backward pass computes the weights exp(score - m) / l again (Dao et al. 2022, FlashAttention,
 algorithms 1 and 4; FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with
 T + S, not with T S.  On a CPU, once all weights no longer fit into the cache, this takes about as
-long as attention that stores them.
+long as attention that stores them.  Blocks of queries (forward) and parts of the batch (backward)
+do not depend on each other, so all cores take part (engine/blocks.py).
 
 Read first: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D width of q and k, Dv width of v.
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinycv.engine.backend import Array
+from tinycv.engine.blocks import in_blocks
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 
 # (queries, keys) in one block. On a CPU, 256 x 512 floats are half a megabyte, the size of the
@@ -142,32 +144,51 @@ def blockwise(
 def forward(xp: Any, blocks: Blocks) -> tuple[Array, Array, Array]:
     """y (..., T, Dv), and for each query the largest score m and the sum l of exp(score - m), both
     (..., T, 1). If all keys of a query are hidden, its m is 0 and its l is 1."""
-    q, k, v, scratch = blocks.q, blocks.k, blocks.v, blocks.scratch()
-    lead = q.shape[:-1]  # (..., T)
-    y = xp.empty((*lead, v.shape[-1]), blocks.dtype)
+    lead = blocks.q.shape[:-1]  # (..., T)
+    y = xp.empty((*lead, blocks.v.shape[-1]), blocks.dtype)
     maxima = xp.empty((*lead, 1), blocks.dtype)
     sums = xp.empty((*lead, 1), blocks.dtype)
-    for part in blocks.parts:
-        for rows in blocks.rows():
-            queries = q[part][..., rows, :] * blocks.scale
-            maximum = xp.full((*queries.shape[:-1], 1), -inf, blocks.dtype)
-            total, weighted_sum = 0.0, 0.0
-            for columns in blocks.columns(rows):
-                p = product_into(xp, queries, k[part][..., columns, :], scratch)
-                blocks.add_and_mask(p, part, rows, columns)
-                old_maximum, maximum = maximum, xp.maximum(maximum, max_last(xp, p))
-                # A row that has seen only hidden keys so far has the maximum -inf. It subtracts 0
-                # instead, because -inf - (-inf) is NaN, whereas exp(-inf - 0) is 0.
-                subtracted = xp.where(maximum == -inf, 0.0, maximum)
-                p -= subtracted
-                xp.exp(p, out=p)
-                decay = xp.exp(old_maximum - subtracted)
-                total = total * decay + sum_last(xp, p)
-                weighted_sum = weighted_sum * decay + p @ v[part][..., columns, :]
-            total = xp.where(total == 0, 1.0, total)
-            y[part][..., rows, :] = weighted_sum / total
-            maxima[part][..., rows, :], sums[part][..., rows, :] = subtracted, total
+    pieces = list(product(blocks.parts, blocks.rows()))
+
+    def work(at: slice) -> None:
+        scratch = blocks.scratch()
+        for part, rows in pieces[at]:
+            results = forward_rows(xp, blocks, part, rows, scratch)
+            for whole, result in zip((y, maxima, sums), results, strict=True):
+                whole[part][..., rows, :] = result
+
+    on_all_cores(xp, work, len(pieces), blocks)
     return y, maxima, sums
+
+
+def forward_rows(
+    xp: Any, blocks: Blocks, part: tuple, rows: slice, scratch: Array
+) -> tuple[Array, Array, Array]:
+    """y, m and l of one block of queries in one part of the batch."""
+    k, v = blocks.k[part], blocks.v[part]
+    queries = blocks.q[part][..., rows, :] * blocks.scale
+    maximum = xp.full((*queries.shape[:-1], 1), -inf, blocks.dtype)
+    total, weighted_sum = 0.0, 0.0
+    for columns in blocks.columns(rows):
+        p = product_into(xp, queries, k[..., columns, :], scratch)
+        blocks.add_and_mask(p, part, rows, columns)
+        old_maximum, maximum = maximum, xp.maximum(maximum, max_last(xp, p))
+        # A row that has seen only hidden keys so far has the maximum -inf. It subtracts 0
+        # instead, because -inf - (-inf) is NaN, whereas exp(-inf - 0) is 0.
+        subtracted = xp.where(maximum == -inf, 0.0, maximum)
+        p -= subtracted
+        xp.exp(p, out=p)
+        decay = xp.exp(old_maximum - subtracted)
+        total = total * decay + sum_last(xp, p)
+        weighted_sum = weighted_sum * decay + p @ v[..., columns, :]
+    total = xp.where(total == 0, 1.0, total)
+    return weighted_sum / total, subtracted, total
+
+
+def on_all_cores(xp: Any, work: Callable[[slice], None], pieces: int, blocks: Blocks) -> None:
+    """Call work(at) with slices of 0 ... pieces, on a CPU one piece at a time and on all cores."""
+    scores = max(1, prod(blocks.q.shape[:-1]) * blocks.s // max(1, pieces))  # in one piece
+    in_blocks(xp, work, pieces, scores, size=scores, products=True)
 
 
 def backward(xp: Any, blocks: Blocks, y: Array, maxima: Array, sums: Array, g: Array) -> tuple:
@@ -181,14 +202,18 @@ def backward(xp: Any, blocks: Blocks, y: Array, maxima: Array, sums: Array, g: A
     """
     q, k, v = blocks.q, blocks.k, blocks.v
     dq, dk, dv = (xp.zeros(x.shape, blocks.dtype) for x in (q, k, v))
-    for part in blocks.parts:
-        dk_part, dv_part, dq_part = dk[part], dv[part], dq[part]
-        for block in score_gradient_blocks(xp, blocks, part, y, maxima, sums, g):
-            rows, columns = block.rows, block.columns
-            dv_part[..., columns, :] += block.p.swapaxes(-1, -2) @ block.scaled_g
-            dk_part[..., columns, :] += block.ds.swapaxes(-1, -2) @ block.queries
-            dq_part[..., rows, :] += block.ds @ k[part][..., columns, :]
-        dq_part *= blocks.scale
+
+    def work(at: slice) -> None:
+        for part in blocks.parts[at]:
+            dk_part, dv_part, dq_part = dk[part], dv[part], dq[part]
+            for block in score_gradient_blocks(xp, blocks, part, y, maxima, sums, g):
+                rows, columns = block.rows, block.columns
+                dv_part[..., columns, :] += block.p.swapaxes(-1, -2) @ block.scaled_g
+                dk_part[..., columns, :] += block.ds.swapaxes(-1, -2) @ block.queries
+                dq_part[..., rows, :] += block.ds @ k[part][..., columns, :]
+            dq_part *= blocks.scale
+
+    on_all_cores(xp, work, len(blocks.parts), blocks)
     return dq, dk, dv, lambda: to_added(xp, blocks, y, maxima, sums, g)
 
 

@@ -22,7 +22,6 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -343,37 +342,3 @@ def cores() -> int:
     """How many cores this process may use: all cores of the machine, or fewer in a container or
     under taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# ── BLAS ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-class OneThreadOfBlas:
-    """Limits BLAS to one thread while any group of the process is open, and restores the old limit
-    when the last group closes."""
-
-    def __init__(self) -> None:
-        self.open = 0
-        self.old_limits: Any = None
-        # Reentrant: while this thread holds the lock, Python may collect a dropped group, which
-        # calls ``leave`` in the same thread.
-        self.lock = RLock()
-
-    def enter(self) -> None:
-        # imported here, because threadpoolctl is needed only if a group is opened
-        from threadpoolctl import threadpool_limits
-
-        with self.lock:
-            if self.open == 0:
-                # this call searches all loaded libraries for a BLAS
-                self.old_limits = threadpool_limits(limits=1, user_api="blas")
-            self.open += 1
-
-    def leave(self) -> None:
-        with self.lock:
-            self.open -= 1
-            if self.open == 0:
-                self.old_limits.restore_original_limits()
-
-
-one_thread_of_blas = OneThreadOfBlas()

@@ -44,6 +44,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinycv.engine import arguments, rng
+from tinycv.engine.blocks import one_thread_of_blas
 from tinycv.engine.crew import DIFFERENT_CALLS, FORKED, INSIDE_ONCE, LEFT, sum_of
 from tinycv.engine.shards import member, stored
 from tinycv.engine.tensor import LEAF, Tensor, mode, wrap
@@ -53,7 +54,6 @@ from tinycv.training.groups import (
     Share,
     cores,
     loss_and_gradients,
-    one_thread_of_blas,
     refuse_other_rows,
     summed,
 )

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from tinycv.engine import arguments
+from tinycv.engine.blocks import one_thread_of_blas
 from tinycv.engine.crew import Crew
 from tinycv.engine.tensor import Tensor
 from tinycv.training.groups import (
@@ -27,7 +28,6 @@ from tinycv.training.groups import (
     Share,
     loss_and_gradients,
     on_cpu,
-    one_thread_of_blas,
     summed,
 )
 
