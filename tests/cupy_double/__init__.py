@@ -25,6 +25,7 @@ import numpy as np
 from tinycv.gpu import cublas
 
 from . import blas
+from . import distributed as nccl
 from .array import ndarray, unwrap, wrap
 from .cuda import MemoryPool, cuda_modules, random_module
 from .functions import SPECIAL, function, ufunc
@@ -153,6 +154,8 @@ def _build() -> dict[str, ModuleType]:
     )
     cuda = cuda_modules()
     cupy.cuda, lib.stride_tricks = cuda["cupy.cuda"], tricks
+    cupyx.distributed = ModuleType("cupyx.distributed")
+    cupyx.distributed.NCCLBackend = nccl.NCCLBackend
     cupyx.scipy, scipy.special = scipy, _build_special()
     return {
         "cupy": cupy,
@@ -162,6 +165,7 @@ def _build() -> dict[str, ModuleType]:
         "cupy.lib.stride_tricks": tricks,
         **cuda,
         "cupyx": cupyx,
+        "cupyx.distributed": cupyx.distributed,
         "cupyx.scipy": scipy,
         "cupyx.scipy.special": scipy.special,
         **blas.modules(),

@@ -99,6 +99,8 @@ def cuda_modules() -> dict[str, ModuleType]:
         ModuleType(name) for name in ("cupy.cuda.runtime", "cupy.cuda", "cupy.cuda.device")
     )
     device.get_cublas_handle = lambda: 0
+    nccl = ModuleType("cupy.cuda.nccl")
+    nccl.available = True
     runtime.__dict__.update(
         CUDARuntimeError=CUDARuntimeError,
         CUDA_R_16F=2,
@@ -119,6 +121,7 @@ def cuda_modules() -> dict[str, ModuleType]:
     cuda.__dict__.update(
         runtime=runtime,
         device=device,
+        nccl=nccl,
         Device=Device,
         Stream=Stream,
         Event=Event,
@@ -129,7 +132,12 @@ def cuda_modules() -> dict[str, ModuleType]:
         get_current_stream=lambda: Stream.null,
         is_available=lambda: WORLD.cause in (None, "library"),
     )
-    return {"cupy.cuda": cuda, "cupy.cuda.runtime": runtime, "cupy.cuda.device": device}
+    return {
+        "cupy.cuda": cuda,
+        "cupy.cuda.runtime": runtime,
+        "cupy.cuda.device": device,
+        "cupy.cuda.nccl": nccl,
+    }
 
 
 # ── random numbers ────────────────────────────────────────────────────────────────────────────────

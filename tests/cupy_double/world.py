@@ -45,6 +45,10 @@ class Device:
     def __exit__(self, *_: object) -> None:
         WORLD.device = self._outer
 
+    def use(self) -> Device:
+        WORLD.device = self.id
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and self.id == other.id
 

@@ -55,8 +55,19 @@ def entropy(model, x, y):
 
 def steps(group, n=7, count=3):
     """Losses, gradients, buffers and scores of a few steps of plain gradient descent."""
-    model, found = net(), []
-    x, y = IMAGES[:n], LABELS[:n]
+    return steps_on(group, "cpu", n, count)
+
+
+def steps_without_dropout(group, device="cpu"):
+    """``steps`` on a device. A GPU would draw other random numbers for dropout."""
+    return steps_on(group, device, dropout=False)
+
+
+def steps_on(group, device, n=7, count=3, dropout=True):
+    model, found = net().to(device), []
+    if not dropout:
+        model.drop = nn.Dropout(0)
+    x, y = Tensor(IMAGES[:n], device=device), Tensor(LABELS[:n], device=device)
     for _ in range(count):
         model.zero_grad()
         found.append(group.backward(partial(entropy, model), x, y).numpy())
@@ -294,6 +305,44 @@ def leaves_early(folder):
     steps(group, count=1)
     if group.rank < group.size - 1:
         steps(group)
+
+
+def gpus(folder):
+    """Steps on the double of CuPy: with a GPU for each rank, and with one GPU for both."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import cupy_double
+    from cupy_double.world import WORLD
+
+    cupy_double.install()
+    with parallel.mpi() as group:
+        WORLD.devices = group.size
+        own = group.place("gpu")
+        save(folder, group, "own", steps_without_dropout(group, own))
+        on_gpus = group.on_gpus
+        calls = on_gpus.backend.calls
+        save(folder, group, "calls", [np.array(list(calls))])
+        history = fit_on_gpu(group)
+        save(folder, group, "device", [np.array([own, *history])])
+    WORLD.devices = 1
+    with parallel.mpi() as group:
+        save(folder, group, "one", steps_without_dropout(group, group.place("gpu")))
+        save(folder, group, "staged", [np.array(type(group.on_gpus).__name__)])
+
+
+def real_gpus(folder):
+    """Steps on a real GPU for each rank."""
+    with parallel.mpi() as group:
+        save(folder, group, "own", steps_without_dropout(group, group.place("gpu")))
+        save(folder, group, "nccl", [np.array(type(group.on_gpus).__name__)])
+
+
+def fit_on_gpu(group):
+    """Where the weights of each rank are after a training with device="gpu"."""
+    model = net()
+    loader = DataLoader(IMAGES, LABELS, batch_size=4)
+    optimizer = AdamW(model.named_parameters())
+    fit(model, optimizer, entropy, loader, 1, device="gpu", progress=False, parallel=group)
+    return [p.device for p in model.parameters()]
 
 
 def save(folder, group, name, arrays):

@@ -130,6 +130,42 @@ def test_without_mpiexec_there_is_one_rank(tmp_path):
         same_bits(mpi_script.load(tmp_path, "training"), mpi_script.training(group)[1])
 
 
+# ── GPUs, on the double of CuPy ──
+
+
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpus")
+    run_well(2, "gpus", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["own", "one"])
+def test_steps_on_gpus_are_those_of_threads_to_rounding_and_equal_in_both_ranks(gpus, name):
+    with parallel.threads(2) as group:
+        expected = mpi_script.steps_without_dropout(group)
+    found = mpi_script.load(gpus, name)
+    same_bits(mpi_script.load(gpus, name, 1), found)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_sends_the_gradients_through_nccl_in_one_message(gpus):
+    ((calls),) = mpi_script.load(gpus, "calls")
+    weights = sum(p.size for p in mpi_script.net().parameters())
+    large = [size for _, size in calls if int(size) >= 4 * weights]
+    assert len(large) == 3 and {name for name, _ in calls} == {"all_reduce", "broadcast"}
+
+
+def test_ranks_that_share_a_gpu_send_through_the_host(gpus):
+    assert mpi_script.load(gpus, "staged")[0] == "Staged"
+
+
+def test_fit_trains_on_the_gpu_with_the_number_of_the_rank(gpus):
+    for rank in range(2):
+        assert set(mpi_script.load(gpus, "device", rank)[0]) == {f"gpu:{rank}"}
+
+
 # ── errors that all ranks raise ──
 
 

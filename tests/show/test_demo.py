@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import cupy_double
+import numpy as np
 import pytest
 
+import tinycv
 from tinycv.engine import backend
-from tinycv.show.demo import WITH_HALF, Demo, ascii_only, script_hash
+from tinycv.optim import SGD
+from tinycv.show.demo import WITH_HALF, WITH_PARALLEL, Demo, ascii_only, script_hash
 
 
 def test_the_record_holds_the_figures_and_everything_they_depend_on(tmp_path, capsys):
@@ -205,6 +208,46 @@ def test_a_demo_without_float16_training_refuses_half_and_names_the_demos_that_h
     assert [
         d.stem for d in sorted(demos.glob("*.py")) if "half=True" in d.read_text(encoding="utf-8")
     ] == list(WITH_HALF)
+
+
+def test_a_demo_that_one_worker_trains_refuses_parallel_and_names_the_demo_that_shares(capsys):
+    assert Demo("06_vit", "A story.", [], parallel=True).group is None
+    for arguments, can in ((["--parallel", "threads"], False), (["--half"], True)):
+        with pytest.raises(SystemExit) as ended:
+            Demo(
+                "06_vit", "A story.", ["--parallel", "threads", *arguments], half=True, parallel=can
+            )
+        assert ended.value.code == 2
+        assert "--parallel is a flag of 06_vit, in float32" in capsys.readouterr().err
+    demos = Path(__file__).parent.parent.parent / "demos"
+    assert [
+        d.stem for d in sorted(demos.glob("*.py")) if "parallel=True" in d.read_text("utf-8")
+    ] == list(WITH_PARALLEL)
+
+
+def test_the_workers_of_a_demo_share_its_batches_and_the_record_names_them(tmp_path, capsys):
+    page = ["--out", str(tmp_path)]
+    alone = Demo("06_vit", "A story.", page, parallel=True)
+    shared = Demo("06_vit", "A story.", [*page, "--parallel", "threads"], parallel=True)
+    weight = tinycv.Parameter(np.ones(3, "f"))
+    optimizer = SGD([weight], lr=0.1)
+    examples = np.arange(12, dtype="f").reshape(4, 3)
+    found = []
+    for show in (alone, shared):
+        optimizer.zero_grad()
+        loss = show.backward(optimizer, lambda x: ((x * weight) ** 2).mean(), examples)
+        found.append((loss.item(), weight.grad.numpy()))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-6)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-6)
+    assert "workers" not in alone.finish()
+    assert shared.finish()["workers"] == f"{shared.group.size} of parallel.threads"
+
+
+def test_without_mpi4py_the_flag_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(SystemExit) as ended:
+        Demo("06_vit", "A story.", ["--parallel", "mpi"], parallel=True)
+    assert ended.value.code == 2 and 'pip install "tinycv[mpi]"' in capsys.readouterr().err
 
 
 def test_every_demo_makes_a_demo_and_uses_its_device():

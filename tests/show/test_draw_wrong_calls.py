@@ -161,7 +161,14 @@ GOOD = {
     "pixels": (draw_motion.pixels, {"frame": RED}),
     "Demo": (
         begun,
-        {"name": "00_none", "story": "A story.", "arguments": [], "half": False, "full": False},
+        {
+            "name": "00_none",
+            "story": "A story.",
+            "arguments": [],
+            "half": False,
+            "full": False,
+            "parallel": False,
+        },
     ),
     "measured": (
         demo.Demo("00_none", "A story.", []).measured,

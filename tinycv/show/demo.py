@@ -16,6 +16,12 @@ A demo adds a flag with one more argument, whose value is the flag's help:
 --half selects float16 (training/half.py). Only a demo that passes half=True can train in float16;
 every other demo refuses the flag.
 
+--parallel threads, processes or mpi lets several workers share each batch (training/parallel.py).
+It is a flag of the demos that pass parallel=True and compute their gradients by ``show.backward``.
+Under mpiexec every rank runs the demo; rank 0 alone prints and writes:
+
+    mpiexec -n 2 python demos/06_vit.py --parallel mpi
+
 A demo runs in one of three sizes: quick (a test of seconds), full (the whole protocol, up to two
 hours; the default where the demo has no other) and the default between them (minutes). If
 demos/full has a script of the same name, that script is the protocol: it makes its Demo with
@@ -32,6 +38,7 @@ import argparse
 import ast
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -39,7 +46,7 @@ import resource
 import runpy
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -51,23 +58,27 @@ from tinycv.data import inputs
 from tinycv.data.atomic import obstacle
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
-from tinycv.engine.tensor import ArrayLike
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.show import doctor
+from tinycv.training.groups import Group
+from tinycv.training.parallel import CARRIERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WITH_HALF = "06_vit", "17_diffusion_digits"
+WITH_PARALLEL = ("06_vit",)
 
 
 class Demo:
     """One run of one demo.
 
     Attributes: quick, full, device, half, seed, out (a Path), one for each flag that the demo adds,
-    and script (the script_hash of the file that runs; the record holds it).
+    group (the workers of --parallel, or None), and script (the script_hash of the file that runs;
+    the record holds it).
 
-    half: the demo can train in float16. full: the script is a protocol in demos/full. flags: the
-    name and help of each flag that the demo adds.
+    half: the demo can train in float16. full: the script is a protocol in demos/full. parallel:
+    several workers can share its batches. flags: the name and help of each flag that the demo adds.
     """
 
     def __init__(
@@ -77,12 +88,14 @@ class Demo:
         arguments: list[str] | None = None,
         half: bool = False,
         full: bool = False,
+        parallel: bool = False,
         **flags: str,
     ):
         _expect_a_demo(name, story, arguments, half, full)
+        inputs.flag(parallel, "Demo: parallel")
         for flag, meaning in flags.items():
             inputs.text(meaning, f"Demo: {flag}")
-        parser = _parser(name, story, half, full, flags)
+        parser = _parser(name, story, half, full, parallel, flags)
         given, unknown = parser.parse_known_args(arguments)
         if unknown:
             of_protocol = f"{name} --full: the whole protocol does not take"
@@ -98,13 +111,25 @@ class Demo:
         if given.half and not half:
             can = " and ".join(WITH_HALF)
             parser.exit(2, f"demos/{name}.py trains in float32 alone; --half is a flag of {can}\n")
+        if given.parallel and (not parallel or given.half):
+            why = "with --half, one worker trains" if parallel else "one worker trains"
+            parser.exit(
+                2,
+                f"demos/{name}.py: {why}; --parallel is a flag of {' and '.join(WITH_PARALLEL)}, "
+                "in float32\n",
+            )
         problem = obstacle(given.out / f"{name}.json")
         if problem:
             parser.exit(2, f"--out {given.out}: nothing can be written there: {problem}\n")
         try:
-            self.device = backend.resolve(given.device)
-        except (backend.GpuUnavailable, ValueError) as error:
+            group: Group | None = CARRIERS[given.parallel]() if given.parallel else None
+            device = given.device if group is None else group.place(given.device)
+            self.device = backend.resolve(device or "cpu")
+        except (backend.GpuUnavailable, ImportError, RuntimeError, ValueError) as error:
             parser.exit(2, f"{error}\n")
+        self.group = group
+        if not self.is_first:
+            sys.stdout = io.StringIO()  # what this rank prints is never shown
         self.name = name
         self.quick = given.quick
         self.full = given.full or (full and not given.quick)
@@ -119,6 +144,20 @@ class Demo:
         self.started = time.perf_counter()
         backend.manual_seed(self.seed)
         print(ascii_only(story).strip().splitlines()[0], flush=True)
+
+    @property
+    def is_first(self) -> bool:
+        """Is this the process that prints and writes? Always, except in an MPI rank above 0."""
+        return self.group is None or self.group.rank == 0
+
+    def backward(self, optimizer: Any, loss_of: Callable[..., Tensor], *batch: Any) -> Tensor:
+        """``loss = loss_of(*batch)``, then ``optimizer.backward(loss)``; with --parallel, the
+        workers share the batch. Returns the loss."""
+        if self.group is not None:
+            return self.group.backward(loss_of, *batch)
+        loss = loss_of(*batch)
+        optimizer.backward(loss)
+        return loss
 
     def refuse(self, flag: str, problem: str) -> NoReturn:
         """End the run, with one line about the value of a flag and exit status 2."""
@@ -187,6 +226,11 @@ class Demo:
 
     def finish(self, figure: Figure | None = None, **more: Any) -> dict[str, Any]:
         """Write the picture and the JSON, and print the figures. Returns the record."""
+        if self.group is not None:
+            more["workers"] = f"{self.group.size} of parallel.{self.group.carrier}"
+            self.group.close()
+        if not self.is_first:
+            return {}
         self.out.mkdir(parents=True, exist_ok=True)
         facts = doctor.report()
         record = {
@@ -260,7 +304,7 @@ def _run_demo(page: Demo, seed: int) -> ModuleType:
 
 
 def _parser(
-    name: str, story: str, half: bool, full: bool, flags: dict[str, str]
+    name: str, story: str, half: bool, full: bool, parallel: bool, flags: dict[str, str]
 ) -> argparse.ArgumentParser:
     """A parser of the flags that all demos have, and of those that this demo adds."""
     parser = argparse.ArgumentParser(
@@ -281,6 +325,10 @@ def _parser(
     in_halves = "train in float16, with float32 master weights: for a GPU"
     parser.add_argument(
         "--half", action="store_true", help=in_halves if half else argparse.SUPPRESS
+    )
+    sharing = "how several workers share each batch (training/parallel.py)"
+    parser.add_argument(
+        "--parallel", choices=[*CARRIERS], help=sharing if parallel else argparse.SUPPRESS
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -319,9 +319,8 @@ def loss_and_gradients(loss_of: Callable, part: list, weight: float) -> tuple[An
         raise TypeError(
             f"Group.backward: loss_of must return the loss, a Tensor of one number, not {found}"
         )
-    return loss._data, sweep(
-        [loss], [np.full_like(loss._data, weight)], None, keep=False, record=False
-    )
+    seed = backend.array_module(loss._data).full_like(loss._data, weight)
+    return loss._data, sweep([loss], [seed], None, keep=False, record=False)
 
 
 def summed(results: Sequence[tuple[Any, dict]], weights: list[float]) -> tuple[Any, dict]:

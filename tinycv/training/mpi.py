@@ -134,7 +134,7 @@ class Ranks(Group):
             if self.messages.shared_error is None:  # the other ranks do not know of it yet
                 self.messages.meet(Call("backward"), error=error)
             # not as an op of this rank explains it, but as it is
-            raise self.messages.shared_error from None
+            raise self.messages.shared_error or error from None
 
     # -- sums -------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ starts otherwise fails on some machines.
 
 The order in which NCCL adds is its own.  It depends on the number of GPUs and on how they are
 connected, and is the same in each run on the same machines.
-Used by: mpi.py.  It has not yet run on two real GPUs.
+Used by: mpi.py.  It has not yet run on two real GPUs: the tests of tests/mpi run it on a double of
+cupyx.distributed; where there are two GPUs, tests/card/test_two_gpus.py runs it on these.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tinycv.engine.backend import device_of
+from tinycv.engine.find_gpu import gpu_problem
 from tinycv.training.messages import Messages
 
 
@@ -25,10 +26,16 @@ class Nccl:
     def __init__(self, messages: Messages, device: str):
         self.messages, self.device = messages, device
         self.cupy = importlib.import_module("cupy")
+        if not importlib.import_module("cupy.cuda.nccl").available:
+            raise ImportError(
+                "parallel.mpi on several GPUs needs the library NCCL, which CuPy does not find: "
+                "pip install nvidia-nccl-cu13 (or nvidia-nccl-cu12, for CUDA 12)"
+            )
         backend = importlib.import_module("cupyx.distributed").NCCLBackend
-        with self.cupy.cuda.Device(int(device.partition(":")[2])):
-            # collective: it returns when all ranks have come here
-            self.backend = backend(messages.size, messages.rank, use_mpi=True)
+        # NCCL and CuPy work on the current GPU
+        self.cupy.cuda.Device(int(device.partition(":")[2])).use()
+        # collective: it returns when all ranks have come here
+        self.backend = backend(messages.size, messages.rank, use_mpi=True)
 
     def sum(self, x: Any, count: int) -> Any:
         """The sum of x over the first ``count`` ranks, in every rank. x is contiguous; it is
@@ -57,14 +64,11 @@ def own_gpus(messages: Messages, device: str) -> bool:
 
 
 def device_for(messages: Messages, device: str) -> str:
-    """The GPU of this rank: "gpu" is the one with the number of the rank on its machine, modulo
-    the number of GPUs there. Any other device is taken as it is."""
-    if device not in ("gpu", "cuda"):
-        return device
-    count = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
-    return f"gpu:{messages.local_rank % count}"
-
-
-def is_on_gpu(x: Any) -> bool:
-    """Is the array on a GPU?"""
-    return device_of(x) != "cpu"
+    """The GPU of this rank, which becomes CuPy's current one: "gpu" is the one with the number of
+    the rank on its machine, modulo the number of GPUs there. Any other device is taken as it is."""
+    if device not in ("gpu", "cuda") or gpu_problem() is not None:
+        return device  # if there is no GPU, whoever uses the device says why
+    cuda = importlib.import_module("cupy").cuda
+    number = messages.local_rank % cuda.runtime.getDeviceCount()
+    cuda.Device(number).use()
+    return f"gpu:{number}"
