@@ -1,0 +1,470 @@
+"""Processes: what differs from threads. No value is stale in a worker, a worker that is killed is
+named, and none is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prepared import Prepared
+
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.data import DataLoader
+from tinycv.engine import ops, shards
+from tinycv.nn import functional as F
+from tinycv.optim import AdamW
+from tinycv.training import parallel
+from tinycv.training.loop import fit
+from tinycv.training.processes import KEPT
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+TWO = np.ones(2)  # one example for each of two shards
+SCALE = 1.0
+TABLE = {"scale": 1.0}
+
+
+@pytest.fixture
+def pair():
+    with parallel.processes(2) as group:
+        yield group
+
+
+def by_worker(group, function):
+    """What the worker makes of a row of ones."""
+    first, second = group.map(function, TWO).numpy()
+    assert first == second
+    return second
+
+
+# ── nothing is stale ──
+
+
+class Scaled(nn.Module):
+    """Multiplies by several numbers, each kept in another kind of place."""
+
+    of_class = 1.0
+    in_class = [1.0]
+
+    def __init__(self):
+        self.weight, self.plain = tinycv.Parameter(np.ones(())), 1.0
+        self.buffer = Tensor(np.ones(()))
+        self.array = np.ones(1000)
+
+    def forward(self, x):
+        return Tensor(x) * self.weight * self.buffer * self.plain * self.array[7] * self.of_own()
+
+    def of_own(self):
+        return self.of_class * self.in_class[0] * SCALE * scale_of_table()
+
+
+def scale_of_table():
+    return TABLE["scale"]
+
+
+def set_global(model):
+    global SCALE
+    SCALE = 3.0
+
+
+CHANGES = {
+    "a weight, in place": lambda m: m.weight.data.__setitem__((), 3.0),
+    "a weight, by load_state_dict": lambda m: m.load_state_dict(
+        {"weight": np.array(3.0), "buffer": np.ones(())}
+    ),
+    "a weight, by another array": lambda m: setattr(m.weight, "data", np.array(3.0)),
+    "another parameter": lambda m: setattr(m, "weight", tinycv.Parameter(np.array(3.0))),
+    "a dtype": lambda m: m.to("float32").weight.data.__setitem__((), 3.0),
+    "a buffer": lambda m: m.buffer.data.__setitem__((), 3.0),
+    "an array": lambda m: m.array.__setitem__(7, 3.0),
+    "an attribute": lambda m: setattr(m, "plain", 3.0),
+    "an attribute of the class": lambda m: setattr(Scaled, "of_class", 3.0),
+    "a list of the class": lambda m: Scaled.in_class.__setitem__(0, 3.0),
+    "a method": lambda m: setattr(Scaled, "of_own", lambda self: 3.0),
+    "a global variable": set_global,
+    "a dict in a global variable of another function": lambda m: TABLE.update(scale=3.0),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_reaches_the_workers(pair, what, monkeypatch):
+    for name in ("of_class", "of_own"):
+        monkeypatch.setattr(Scaled, name, vars(Scaled)[name])
+    monkeypatch.setattr(Scaled, "in_class", [1.0])
+    monkeypatch.setitem(TABLE, "scale", 1.0)
+    monkeypatch.setitem(globals(), "SCALE", 1.0)
+    model = Scaled()
+    assert by_worker(pair, model) == by_worker(pair, lambda x: model(x)) == 1
+    CHANGES[what](model)
+    assert by_worker(pair, model) == by_worker(pair, lambda x: model(x)) == 3
+
+
+def test_closures_defaults_and_new_functions_reach_the_workers(pair):
+    for scale in (1.0, 2.0, 3.0):
+
+        def default(x, scale=scale):
+            return Tensor(x * scale)
+
+        def closure(x):
+            return Tensor(x * scale)  # noqa: B023  it is called in this pass of the loop
+
+        new = eval(f"lambda x: Tensor(x * {scale})", {"Tensor": Tensor})
+        for function in (default, closure, new):
+            assert by_worker(pair, function) == scale
+
+
+def test_a_class_that_is_defined_after_the_fork_reaches_the_workers(pair):
+    by_worker(pair, Tensor)
+
+    class Late(nn.Module):
+        def forward(self, x):
+            return super().__call__ and Tensor(x * 2)
+
+    assert by_worker(pair, Late()) == 2
+
+
+def test_a_function_that_calls_itself_reaches_the_workers(pair):
+    def factorial(x):
+        return x * factorial(x - 1) if x[0] > 1 else x
+
+    assert pair.map(lambda x: Tensor(factorial(x)), np.full(2, 4.0)).numpy().tolist() == [24, 24]
+
+
+def test_eval_mode_and_another_dropout_reach_the_workers(pair):
+    model = nn.Dropout(0.9)
+    x = np.ones((2, 1000), "f")
+    assert (pair.map(model, Tensor(x)).numpy() == 0).mean(axis=1).min() > 0.8
+    model.p = 0.1
+    assert (pair.map(model, Tensor(x)).numpy() == 0).mean(axis=1).max() < 0.2
+    assert (pair.map(model.eval(), Tensor(x)).numpy() == 1).all()
+
+
+def test_more_functions_than_a_worker_keeps_may_take_turns(pair):
+    def times(scale):
+        return lambda x: Tensor(x * scale)
+
+    for _ in range(2):
+        for scale in range(KEPT + 2):
+            assert by_worker(pair, times(scale)) == scale
+
+
+def test_frozen_parameters_get_no_gradient_from_a_worker(pair):
+    a, b = (tinycv.Parameter(np.ones(())) for _ in range(2))
+
+    def loss_of(x):
+        return (x * a * b).mean()
+
+    pair.backward(loss_of, Tensor(TWO))
+    a.requires_grad, a.grad = False, None
+    pair.backward(loss_of, Tensor(TWO))
+    assert a.grad is None and b.grad.item() == 2
+
+
+def test_no_grad_debug_and_errstate_hold_in_the_workers(pair):
+    def infinite(x):
+        return (tinycv.log(Tensor(x, requires_grad=True))).mean()
+
+    x = np.array([1.0, 0.0])
+    with np.errstate(divide="raise"), pytest.raises(RuntimeError, match="divide by zero"):
+        pair.backward(infinite, x)
+    with (
+        np.errstate(all="ignore"),
+        tinycv.debug(),
+        pytest.raises(FloatingPointError, match="forward: 'log'"),
+    ):
+        pair.backward(infinite, x)
+    w = tinycv.Parameter(np.ones(()))
+    assert not pair.map(lambda x: Tensor(x * (Tensor(x) * w).requires_grad), TWO).numpy().any()
+
+
+# ── numbers ──
+
+
+def test_large_results_and_large_sums_arrive_whole(pair):
+    x = np.arange(2.0)
+
+    def large(x):
+        total = shards.all_reduce(np.full(300_000, x[0]))
+        return Tensor(np.tile(total + x[0], (1, 1)))
+
+    for _ in range(3):  # the first time there is no room yet
+        assert (pair.map(large, x).numpy() == [[1.0], [2.0]]).all()
+
+
+def test_batches_of_many_sizes_take_each_others_place_in_memory(pair):
+    model, used = nn.Linear(3, 2), []
+    for _ in range(3):
+        for n in range(2, 40):
+
+            def loss_of(x, constant=np.ones(n * 100)):
+                return (model(x) ** 2).mean() + constant[0]
+
+            pair.backward(loss_of, Tensor(np.ones((n, 3), "f")))
+        used.append(pair._workers.slots.arena.used)
+    assert used[0] > 30_000 and used[2] <= used[0] + 10_000
+
+
+def test_a_transposed_batch_and_one_without_rows_of_numbers_arrive_as_they_are(pair):
+    x = np.arange(12.0).reshape(3, 4).T
+    assert (pair.map(Tensor, x).numpy() == x).all()
+    assert pair.map(Tensor, np.ones((4, 0))).shape == (4, 0)
+
+
+def test_batch_norm_counts_a_batch_once(pair):
+    norm, x = nn.BatchNorm1d(3), np.random.default_rng(0).normal(size=(6, 3)).astype("f")
+    one = nn.BatchNorm1d(3)
+    for _ in range(3):
+        pair.backward(lambda x: (norm(x) ** 2).mean(), Tensor(x))
+        one(Tensor(x))
+    assert norm.num_batches_tracked.item() == 3
+    np.testing.assert_allclose(norm.running_var.numpy(), one.running_var.numpy(), rtol=1e-5)
+
+
+# ── errors ──
+
+
+def killed(rank):
+    if shards.rank() == rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("meets", [False, True])
+def test_a_killed_worker_is_named_and_changes_nothing(meets):
+    norm, w = nn.BatchNorm1d(1), tinycv.Parameter(np.ones(()))
+
+    def loss_of(x, die):
+        y = norm(Tensor(x) * w)
+        if die[0]:
+            killed(1)
+        return ops.all_reduce(y.mean()) if meets else y.mean()
+
+    x, alive = np.arange(6.0, dtype="f").reshape(6, 1), np.zeros(6)
+    with parallel.processes(3) as group:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="computed shard 1 of a batch was .* SIGKILL"):
+                group.backward(loss_of, x, alive + 1)
+            assert w.grad is None and norm.num_batches_tracked.item() == 0
+        group.backward(loss_of, x, alive)
+        assert w.grad is not None and norm.num_batches_tracked.item() == 1
+
+
+def test_a_worker_that_is_killed_between_two_batches_is_replaced(pair):
+    by_worker(pair, Tensor)
+    os.kill(pair._workers.workers[0].pid, signal.SIGKILL)
+    time.sleep(0.05)
+    assert by_worker(pair, Tensor) == 1
+
+
+def test_the_error_of_a_worker_comes_with_its_traceback(pair):
+    def guilty_function(x):
+        return Tensor(x) if x[0] else {}["missing"]
+
+    with pytest.raises(KeyError, match="missing") as caught:
+        pair.map(guilty_function, np.array([1.0, 0.0]))
+    assert "guilty_function" in caught.value.__notes__[0]
+
+
+def test_an_error_that_cannot_be_sent_is_described(pair):
+    class Local(Exception):
+        pass
+
+    def fails(x):
+        if x[0]:
+            raise Local("only here")
+        return Tensor(x)
+
+    with pytest.raises(RuntimeError, match="Local: only here"):
+        pair.map(fails, np.array([0.0, 1.0]))
+
+
+def test_what_cannot_be_sent_is_refused(pair):
+    numbers, w = (i for i in range(9)), tinycv.Parameter(np.ones(()))
+    with pytest.raises(TypeError, match="cannot be sent to another process"):
+        pair.map(lambda x: Tensor(x * next(numbers)), TWO)
+    computed = w * 2
+    with pytest.raises(ValueError, match="computed by a recorded op"):
+        pair.backward(lambda x: (x * computed).mean(), Tensor(TWO))
+
+
+# ── ends ──
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")  # Linux: Z is a process that has ended, and is still listed
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("how", ["close", "drop", "fail"])
+def test_no_process_is_left_behind(how):
+    group = parallel.processes(3)
+    group.map(Tensor, np.ones(3))
+    pids = [worker.pid for worker in group._workers.workers]
+    assert len(pids) == 2 and all(map(is_running, pids))
+    if how == "close":
+        group.close()
+        group.close()
+        with pytest.raises(RuntimeError, match="this group of processes is closed"):
+            group.map(Tensor, TWO)
+    elif how == "drop":
+        holder = [group]
+        holder.append(holder)
+        del group, holder
+        gc.collect()
+    else:
+        with pytest.raises(RuntimeError):
+            group.map(lambda x: Tensor(x * killed(2)), np.ones(3))
+    assert not any(map(is_running, pids))
+
+
+START = """
+import os, signal, sys, time
+import numpy as np
+import tinycv
+from tinycv import Tensor, nn, parallel
+from tinycv.engine import shards
+layer, x = nn.Linear(3, 2), np.ones((6, 3), "f")
+def batch():
+    layer.zero_grad()
+    group.backward(lambda x: (layer(x) ** 2).mean(), x)
+    assert layer.weight.grad is not None
+    assert group.map(layer, x).shape == (6, 2)
+def in_child(work):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            work()
+        except BaseException as error:
+            print(type(error).__name__, error, file=sys.stderr, flush=True)
+            os._exit(7)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    with Prepared(START, tmp_path_factory.mktemp("started")) as process:
+        yield process
+
+
+@pytest.fixture
+def run(started):
+    def run(body: str, code: int = 0) -> str:
+        """What a program prints; it must end with this exit code."""
+        found, said = started.run(textwrap.dedent(body))
+        assert found == code, said
+        return said
+
+    return run
+
+
+def test_the_workers_of_a_program_that_is_killed_end_too(run):
+    said = run(
+        """
+        group = parallel.processes(3)
+        batch()
+        print(*[worker.pid for worker in group._workers.workers], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        code=-signal.SIGKILL,
+    )
+    # the output ends when the last process that can write to it has ended
+    assert len(said.split()) == 2 and not any(is_running(int(pid)) for pid in said.split())
+
+
+def test_an_open_group_works_in_a_forked_child_and_in_its_parent(run):
+    run("""
+    with parallel.processes(2) as group:
+        batch()
+        assert in_child(batch) == 0
+        assert in_child(lambda: (batch(), group.close())) == 0
+        batch()
+    """)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_fork_inside_a_shard_raises_an_error_when_it_meets_the_other_shards(run, rank):
+    said = run(f"""
+    def forks(x):
+        if shards.rank() == {rank}:
+            assert in_child(lambda: shards.all_reduce(1)) == 7
+        return Tensor(x * shards.all_reduce(1))
+    with parallel.processes(2) as group:
+        assert (group.map(forks, x).numpy() == 2).all()
+    """)
+    assert "RuntimeError this process was forked inside a shard" in said
+
+
+def test_ctrl_c_ends_a_batch_and_the_group_works_again(run):
+    run("""
+    def slow(x):
+        if shards.rank() == 1:
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(20)
+        return Tensor(x)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with parallel.processes(2) as group:
+        batch()
+        begin = time.monotonic()
+        try:
+            group.map(slow, x)
+        except KeyboardInterrupt:
+            assert time.monotonic() - begin < 10
+            batch()
+        else:
+            raise AssertionError("no KeyboardInterrupt")
+    """)
+
+
+# ── a training that ends early ──
+
+
+DIES_AT = [99]
+
+
+def train(path, at=None):
+    tinycv.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.Linear(6, 3))
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(20, 4)).astype("f"), generator.integers(0, 3, 20)
+    steps = [0]
+
+    def loss_fn(model, x, y):
+        steps[0] += 1
+        if steps[0] == at:
+            killed(1)
+        return F.cross_entropy(model(x), y)
+
+    with parallel.processes(2) as group:
+        fit(
+            model,
+            AdamW(model.named_parameters(), lr=0.01),
+            loss_fn,
+            DataLoader(x, y, batch_size=4, seed=1),
+            3,
+            checkpoint=path,
+            checkpoint_every=2,
+            progress=False,
+            parallel=group,
+        )
+    return [t.numpy().copy() for t in model.state_dict().values()]
+
+
+def test_a_training_whose_worker_was_killed_resumes_and_ends_with_the_same_bits(tmp_path):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="SIGKILL"):
+        train(tmp_path / "killed", at=8)
+    assert (tmp_path / "killed").exists()
+    again = train(tmp_path / "killed")
+    assert all((a == b).all() for a, b in zip(again, whole, strict=True))
