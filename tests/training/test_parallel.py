@@ -445,10 +445,12 @@ def test_a_batch_on_a_gpu_is_refused(pair, double):
     "size, error",
     [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)],
 )
-def test_a_group_has_at_least_one_thread(size, error):
-    with pytest.raises(error, match="threads: size is .*; it must be a whole number, at least 1"):
-        parallel.threads(size)
-    with parallel.threads(np.int64(2)) as group:
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_group_has_at_least_one_worker(carrier, size, error):
+    words = f"{carrier.__name__}: size is .*; it must be a whole number, at least 1"
+    with pytest.raises(error, match=words):
+        carrier(size)
+    with carrier(np.int64(2)) as group:
         assert group.size == 2
 
 
