@@ -96,11 +96,11 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     the file. CheckpointError if the file belongs to another training.
     log_every: how often, in steps, the losses are read; on a GPU, nothing else waits for the
     device. FloatingPointError if a loss, or a weight to be saved, is not finite.
-    parallel: None, or "threads" to split each batch among the cores, or "mpi" if mpiexec runs this
-    program (each rank then loads its rows of each batch alone), or an open group, such as
-    parallel.threads(2) (parallel.py); the loss must then be the mean over the examples. Resuming
-    with the same number of shards is exact, whoever computes them; resuming with another number
-    works, but changes the rounding and the noise of dropout.
+    parallel: None, or "threads" or "processes" to split each batch among the cores, or "mpi" if
+    mpiexec runs this program (each rank then loads its rows of each batch alone), or an open group,
+    such as parallel.threads(2) (parallel.py); the loss must then be the mean over the examples.
+    Resuming with the same number of shards is exact, whoever computes them; resuming with another
+    number works, but changes the rounding and the noise of dropout.
     """
     check_participants("fit", model, {"optimizer": optimizer}, loader, ema)
     check_same_model("fit", model, optimizer, ema)
