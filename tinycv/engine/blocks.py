@@ -39,6 +39,8 @@ LEAST = 1 << 16
 LARGE = 1 << 19
 # The largest block of elementwise work, in numbers
 BLOCK = 1 << 18
+# How many processes on this machine run this program and share its cores (training/mpi.py)
+sharers = 1
 
 
 def cores() -> int:
@@ -47,6 +49,7 @@ def cores() -> int:
     count = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+    count = max(1, count // sharers)
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(count, int(limit)) if limit.isdigit() and int(limit) else count
 
@@ -73,7 +76,7 @@ def in_blocks(
         work(slice(0, rows))
         return
     helpers = None
-    if rows * width >= least and member.get() is None:
+    if rows * width >= least and member.get() is None and (sharers == 1 or cores() > 1):
         helpers = Helpers.of_this_process()
     threads = 1 if helpers is None else 1 + len(helpers.inboxes)
     slices = equal_blocks(rows, width, threads) if size is None else blocks(xp, rows, width, size)

@@ -44,7 +44,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, rng
+from tinycv.engine import backend, blocks, rng
 from tinycv.engine.arguments import choice
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Tensor, wrap
@@ -68,7 +68,7 @@ class Ranks(Group):
         self.is_working = False  # does this rank run a function of ``once``?
         self._end = weakref.finalize(self, _nothing)
         if self.size > 1:
-            self._end = weakref.finalize(self, _limited_blas(self.messages.local_size))
+            self._end = weakref.finalize(self, _limited(self.messages.local_size))
             atexit.register(_at_exit, self.messages)
         self._end.atexit = False  # at the end of the program, nothing needs to be restored
 
@@ -281,13 +281,19 @@ def _nothing() -> None:
     """What a group of one rank leaves to clean up."""
 
 
-def _limited_blas(ranks: int) -> Callable[[], None]:
-    """Give each of the ``ranks`` on this machine its share of the cores, in BLAS. Returns the
-    function that restores the old limits."""
+def _limited(ranks: int) -> Callable[[], None]:
+    """Give each of the ``ranks`` on this machine its share of the cores, in BLAS and in blocks.py.
+    Returns the function that restores the old limits."""
     from threadpoolctl import threadpool_limits
 
+    blocks.sharers = ranks
     limits = threadpool_limits(limits=max(1, cores() // ranks), user_api="blas")
-    return limits.restore_original_limits
+    return partial(_restore, limits)
+
+
+def _restore(limits: Any) -> None:
+    blocks.sharers = 1
+    limits.restore_original_limits()
 
 
 def _at_exit(messages: Messages) -> None:
