@@ -8,7 +8,7 @@ So before each exchange all ranks meet: one Allreduce of four numbers tells each
     the ranks made different calls   then every rank raises an error that says who called what
     a flag is set in any rank        Ctrl-C, for instance
 
-On one machine it takes 2 us.  Sums have one of two orders:
+On one machine it takes a few microseconds.  Sums have one of two orders:
 
     rank order   Σ_r x_r = ((x_0 + x_1) + x_2) + ...: the same bits as with threads. A large array
                  is cut into N slices; rank r receives slice r of all ranks, adds them up in rank
@@ -261,7 +261,7 @@ def _mpi() -> Any:
     except ImportError:
         raise ImportError(INSTALL) from None
     if "mpi4py.MPI" not in sys.modules:
-        # One thread calls at a time. With locks for several, each message takes 5 us more.
+        # One thread calls at a time. With locks for several, each message takes longer.
         mpi4py.rc.thread_level = "serialized"
     try:
         return import_module("mpi4py.MPI")

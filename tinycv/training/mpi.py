@@ -16,9 +16,9 @@ that does not, raises an error in all of them.
 
 order="rank" (the default) adds in the order of the shards: the same bits as threads and processes
 with as many shards. order="any" uses MPI's Allreduce, whose order, and so the last bits, may depend
-on the number of ranks and the size of the model. On one machine it is not faster: a ViT's gradients
-of 1 MB took 0.26 ms in rank order and 0.32 ms by Allreduce (2 ranks). With many machines Allreduce
-sends fewer messages.
+on the number of ranks and the size of the model. Both send as many bytes, and on one machine they
+take about as long (python -m benchmarks run parallel); with many machines Allreduce sends fewer
+messages.
 
 If there are fewer examples than ranks, a rank without a shard computes shard 0 a second time, so
 that its model gets the same state (running statistics); its results are not counted.

@@ -13,6 +13,7 @@ is that of the whole batch. In a training, ``fit(..., parallel="threads")`` does
     threads      share this process's memory and Python's lock: threads.py
     processes    have no lock in common; numbers are copied to and fro: processes.py
     mpi          processes that each run the whole program, on one machine or many: mpi.py
+                 (mpiexec -n 4 python train.py)
 
 Processes are usually faster than threads, because a model of many small operations waits for the
 lock; a model whose step takes less than a few milliseconds gains nothing from either. Try both: one
