@@ -133,6 +133,16 @@ def evaluation(folder):
         save(folder, group, "metrics", [np.array([m["rank"] for m in history.metrics]), *scores])
 
 
+def curves(folder):
+    """The losses of 50 steps of an MLP, a ViT, a DCGAN and a U-Net."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    import carriers
+
+    with parallel.mpi() as group:
+        found = {name: np.array(carriers.curve(name, group)) for name in carriers.TRAININGS}
+        save(folder, group, "curves", list(found.values()))
+
+
 class Rows:
     """A loader of another kind, which notes how many rows a rank was given."""
 

@@ -10,9 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import mpi_script
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+import carriers
+import mpi_script
 
 from tinycv.data.augment import random_shift
 from tinycv.training import checkpoint, parallel
@@ -128,6 +132,17 @@ def test_without_mpiexec_there_is_one_rank(tmp_path):
     )
     with parallel.threads(1) as group:
         same_bits(mpi_script.load(tmp_path, "training"), mpi_script.training(group)[1])
+
+
+def test_two_ranks_repeat_the_curves_of_mlp_vit_dcgan_and_unet_with_the_bits_of_threads(tmp_path):
+    run_well(2, "curves", tmp_path)
+    found = mpi_script.load(tmp_path, "curves")
+    same_bits(mpi_script.load(tmp_path, "curves", 1), found)
+    with parallel.threads(2) as group:
+        same_bits(found, [np.array(carriers.curve(name, group)) for name in carriers.TRAININGS])
+    for name, curve in zip(carriers.TRAININGS, found, strict=True):
+        assert len(curve) >= 50
+        np.testing.assert_allclose(curve, carriers.curve(name), rtol=1e-5, atol=0, err_msg=name)
 
 
 # ── GPUs, on the double of CuPy ──
