@@ -154,8 +154,9 @@ def _build() -> dict[str, ModuleType]:
     )
     cuda = cuda_modules()
     cupy.cuda, lib.stride_tricks = cuda["cupy.cuda"], tricks
-    cupyx.distributed = ModuleType("cupyx.distributed")
-    cupyx.distributed.NCCLBackend = nccl.NCCLBackend
+    # not an attribute of cupyx: it has to be imported by its full name, as in CuPy
+    distributed = ModuleType("cupyx.distributed")
+    distributed.NCCLBackend = nccl.NCCLBackend
     cupyx.scipy, scipy.special = scipy, _build_special()
     return {
         "cupy": cupy,
@@ -165,7 +166,7 @@ def _build() -> dict[str, ModuleType]:
         "cupy.lib.stride_tricks": tricks,
         **cuda,
         "cupyx": cupyx,
-        "cupyx.distributed": cupyx.distributed,
+        "cupyx.distributed": distributed,
         "cupyx.scipy": scipy,
         "cupyx.scipy.special": scipy.special,
         **blas.modules(),
