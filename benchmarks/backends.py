@@ -159,7 +159,7 @@ def model(name: str, task: Task) -> Row:
         gpu("PyTorch on the GPU", partial(by_torch, device="cuda"), step),
         gpu("CuPy, captured", partial(by_tinycv, device="gpu", captured=True), step),
     ]
-    if way(task) and task.batch >= threads():
+    if way(task, True) and task.batch >= threads():
         contenders.append(
             Contender("NumPy, one shard per core", partial(by_tinycv, carrier="threads"), step)
         )

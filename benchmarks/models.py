@@ -1,9 +1,9 @@
 """The suite "models": training steps and inference of whole models, by tinycv and by other
 libraries.
 
-"tinycv" is the way that its manual recommends for each model: the batch split among threads or
-processes, one per core (tinycv.training.parallel), or not split (``way``). The other ways are
-measured too, so that the advice can be checked. A training step is forward, backward and Adam.
+"tinycv" is the way that its manual recommends (tinycv.training.parallel): the batch is split among
+processes, one per core, unless the call is too short for it (``way``). Threads and the other way
+are measured too, so that the advice can be checked. A training step is forward, backward and Adam.
 PyTorch is used at its best: all cores, its fused Adam, its own attention and LSTM, and both memory
 layouts for convolutions. torch.compile, which needs a minute of compiling per row, has separate
 groups:
@@ -47,8 +47,6 @@ TINY: dict[str, Task] = {
     "tiny U-Net": UNet(4, 8, 16),
     "tiny score matching": Score(4, 8),
 }
-# models that are faster with the batch split among threads, see way
-SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)
 # models to compile, one of each kind, because each takes a minute; the other models gain similarly
 COMPILED = (Mlp, Transformer, Vit, UNet)
 # the names of the ways that are not the recommended one
@@ -99,16 +97,19 @@ def row(name: str, task: Task, train: bool) -> Row:
     )
 
 
-def way(task: Task) -> str | None:
-    """What should split the batch: "threads", "processes", or None for nothing. It does not pay if
-    there are many small ops, because the threads then mostly wait for Python's global lock."""
-    split = isinstance(task, SPLIT) and not (isinstance(task, Lstm) and task.batch < 64)
-    return "threads" if split else None
+def way(task: Task, train: bool) -> str | None:
+    """What should split the batch. The rule of the manual: processes, if the call takes 4 ms or
+    more without a group; None, a group costs more than it gains, if it takes less. The MLP takes
+    less, and so does the inference of the score network."""
+    if NO_FORK:
+        return "threads"
+    is_short = isinstance(task, Mlp) or (isinstance(task, Score) and not train)
+    return None if is_short else "processes"
 
 
 def tinycv_ways(task: Task, train: bool) -> list[Contender]:
     """The recommended way first, under the name "tinycv"; then the other ways."""
-    best = way(task)
+    best = way(task, train)
     others = [
         Contender(
             name,

@@ -46,7 +46,7 @@ def models(group: str, tasks: Mapping[int, Task]) -> list[Row]:
     """A training step at each size."""
     result = []
     for size, task in tasks.items():
-        tinycv = Contender("tinycv", by_tinycv, (task, True, way(task)))
+        tinycv = Contender("tinycv", by_tinycv, (task, True, way(task, True)))
         result.append(row(group, size, task.flops(True), tinycv, pytorch(by_torch, task, True)))
     return result
 
