@@ -139,13 +139,24 @@ def model_cells(record: Record, row: Record) -> list[str]:
     memory = [megabytes(c) for c in both if megabytes(c)]
     return [
         f"{row['group'].removeprefix(COMPILED)}, {row['name'].rpartition(', ')[2]}",
-        duration(tinycv["median"]),
+        duration(tinycv["median"]) + recommended(row),
         duration(torch["median"]) if torch else "-",
         marked(torch) if torch else "-",
         *(f"{c['ratio']:.2g}" if c else "-" for c in others),
         ", ".join(memory) or "-",
         ", ".join(shares) or "-",
     ]
+
+
+WAYS = ("not split", "threads", "processes")
+
+
+def recommended(row: Record) -> str:
+    """Which of its ways the contender "tinycv" is, in words: the one that has no contender of its
+    own. "" for a record that has no such contenders."""
+    names = [c["name"] for c in row["contenders"]]
+    left = [way for way in WAYS if f"tinycv, {way}" not in names]
+    return f", {left[0]}" if len(left) == 1 else ""
 
 
 def best(row: Record, library: str) -> Record | None:
@@ -155,12 +166,12 @@ def best(row: Record, library: str) -> Record | None:
     return min(ways, key=lambda c: c["median"], default=None)
 
 
-# ── benchmarks/README.md: growth with size, and the ops that lose ─────────────────────────────────
+# ── benchmarks/README.md: growth with size, and single ops ────────────────────────────────────────
 
 
 def ops_table(ops: Record, scale: Record) -> str:
-    """Markdown: how models grow, and the ops that lose to PyTorch."""
-    return "\n".join([*growth(scale), *lost_ops(ops), *footer(ops, scale)])
+    """Markdown: how models grow, and every op beside PyTorch."""
+    return "\n".join([*growth(scale), *every_op(ops), *footer(ops, scale)])
 
 
 def growth(record: Record) -> list[str]:
@@ -188,19 +199,23 @@ def exponents(fits: list[float | None]) -> str:
     return ", ".join("-" if k is None else f"{k:.2f}" for k in fits)
 
 
-def lost_ops(record: Record) -> list[str]:
-    """The single ops that are slower than PyTorch beyond doubt, and a summary of all ops."""
-    head = "single ops that lose | tinycv | PyTorch | tinycv / PyTorch"
-    with_pytorch = [(row, c) for row, c in compared(record) if c["name"] == "PyTorch"]
+def every_op(record: Record) -> list[str]:
+    """A line per single op that was compared with PyTorch, and a summary of all of them. Whole
+    training steps are in other tables."""
+    head = "single op | tinycv | PyTorch | tinycv / PyTorch"
+    with_pytorch = [
+        (row, c)
+        for row, c in compared(record)
+        if c["name"] == "PyTorch" and row["group"] != "ViT train step"
+    ]
     lines = [
         [
             f"{row['group']}: {row['name']}",
             duration(row["contenders"][0]["median"]),
             duration(c["median"]),
-            ratio(c),
+            marked(c),
         ]
         for row, c in with_pytorch
-        if c["interval"][0] > 1
     ]
     text = [f"Single ops, {summary([c for _, c in with_pytorch])}", ""]
     return [*text, *markdown(head, lines), ""] if lines else text

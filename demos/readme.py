@@ -513,7 +513,7 @@ def speed() -> str:
 
 
 def ops() -> str:
-    """How models grow, and the single ops that lose."""
+    """How models grow, and every single op."""
     from benchmarks.tables import ops_table
 
     return ops_table(measured("ops"), measured("scale"))

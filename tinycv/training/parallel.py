@@ -15,9 +15,11 @@ is that of the whole batch. In a training, ``fit(..., parallel="threads")`` does
     mpi          processes that each run the whole program, on one machine or many: mpi.py
                  (mpiexec -n 4 python train.py)
 
-Processes are usually faster than threads, because a model of many small operations waits for the
-lock; a model whose step takes less than a few milliseconds gains nothing from either. Try both: one
-word is all that changes, and the gradients have the same bits.
+Which one? If a step takes less than about 4 ms by itself, no group: it costs more than it gains.
+Otherwise processes: a model of many small operations would wait for the lock, and large layers are
+as fast with either. Threads need less memory, and serve where a system cannot fork (Windows) or
+where the loss writes to Python objects. Try both: it takes one word, and gradients have the same
+bits. What was measured: benchmarks/README.md.
 
 What they have in common, and the formula: groups.py.
 """
