@@ -568,3 +568,13 @@ def test_empty_channels_and_batches_behave_as_in_the_definition(transposed, x, w
 )
 def test_images_lie_last_only_where_channels_are_few(images, channels, out, pays):
     assert conv_few.pays(np, images, channels, out) == pays
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_rows_that_no_window_sees_leave_the_gradient_of_few_channels_as_it_is(channels):
+    """With output_padding, the result of conv_transpose2d has rows and columns without a stamp."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, channels, 6, 9)), rng.normal(size=(channels, 16, 3, 1))
+    options = {"output_padding": (1, 2), "dilation": (2, 3)}
+    pair = PAIRS["conv_transpose2d"]
+    agree(partial(pair, **options), partial(pair.definition, **options), x, w)

@@ -246,9 +246,10 @@ def taps_gradient(xp, g, x, window, stride, padding, dilation):
         total = winograd.to_taps(xp, g, x, top_left(padding))
         if is_finite(xp, total):
             return total
+    # as in ``gather``: x may have a row that no window sees (output_padding of conv_transpose2d)
     around = [
-        (d * (k - 1) - p, d * (k - 1) - q)
-        for k, d, (p, q) in zip(window, dilation, padding, strict=True)
+        (d * (k - 1) - p, m + p - n)
+        for k, d, (p, _), m, n in zip(window, dilation, padding, x.shape[1:3], size, strict=True)
     ]
     # With few output channels, the columns of g are smaller than those of x. The sums over all
     # pixels are the same, with the taps in reverse order.
