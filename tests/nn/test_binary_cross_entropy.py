@@ -102,3 +102,12 @@ def test_a_target_of_another_shape_and_an_unknown_reduction_are_refused():
         binary_cross_entropy_with_logits(tinycv.zeros(4, 1), tinycv.zeros(4))
     with pytest.raises(ValueError, match="reduction is 'median'"):
         binary_cross_entropy_with_logits(tinycv.zeros(4), tinycv.zeros(4), reduction="median")
+
+
+def test_the_largest_scores_overflow_nowhere():
+    scores = np.float32([3e38, -3e38, 3e38])
+    with np.errstate(all="raise", under="ignore"):
+        losses = binary_cross_entropy_with_logits(
+            Tensor(scores), Tensor([1.0, 0.0, 0.0]), reduction="none"
+        )
+    assert losses.numpy().tolist() == [0, 0, scores[2]]

@@ -189,8 +189,9 @@ def _gelu_tanh(xp, x):
         slope *= 0.5 * g
         return slope
 
-    y = (t + 1) * x
-    y *= 0.5
+    y = xp.asarray(t + 1)
+    y *= 0.5  # before x, as 2 x may overflow
+    y *= x
     return y, pull
 
 
@@ -226,9 +227,12 @@ def _leaky_relu(xp, x, negative_slope=0.01):
 
         def backward(at):
             part = slope[at]
-            part[...] = values[at] > 0
-            part *= 1 - negative_slope
-            part += negative_slope
+            if abs(negative_slope) <= 1:
+                part[...] = values[at] > 0
+                part *= 1 - negative_slope
+                part += negative_slope
+            else:  # a large slope plus 1 minus itself would be rounded to 0
+                part[...] = xp.where(values[at] > 0, 1, negative_slope)
             part *= g[at]
 
         in_blocks(xp, backward, x.size, least=LARGE)
@@ -246,10 +250,10 @@ def _silu(xp, x):
     def forward(at):
         sigmoid_x = sigmoid_of(xp, values[at], out=slope[at])
         xp.multiply(values[at], sigmoid_x, out=y[at])
-        # σ + y (1 - σ) = σ + y - y σ
+        # σ + y (1 - σ) = σ + (y - y σ). Without the brackets a large y would swallow σ.
         part = y[at] * sigmoid_x
-        sigmoid_x += y[at]
-        sigmoid_x -= part
+        xp.subtract(y[at], part, out=part)
+        sigmoid_x += part
 
     in_blocks(xp, forward, x.size)
     return unflattened(y, x, order), scaled_by(xp, slope, x, order)

@@ -152,8 +152,10 @@ def unweighted_loss(input, target, reduction):
         d -= t[at]
         sums[at.start] = float(loss.sum())
 
-    # blocks of a fixed size, so that the sum does not depend on the number of cores
-    in_blocks(np, work, x.size, size=BLOCK)
+    # Blocks of a fixed size, so that the sum does not depend on the number of cores. Where 2 |x|
+    # overflows, the loss is infinite here, and ``with_infinities`` computes it again.
+    with np.errstate(over="ignore"):
+        in_blocks(np, work, x.size, size=BLOCK)
     if reduction == "none":
         y = unflattened(losses, input, order)
     else:
