@@ -162,9 +162,8 @@ def _gelu32(x, values, order):
 
 @gelu.inference
 def _gelu_inference(xp, x, approximate="none"):
-    if xp is not np or x.dtype != np.float32 or approximate != "none":
+    if xp is not np or array(x, "x").dtype != np.float32 or approximate != "none":
         return _gelu(xp, x, approximate)[0]
-    array(x, "x")
     order = axes_by_stride(x)
     values = flattened(x, order)
     y = np.empty_like(values)

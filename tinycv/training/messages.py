@@ -36,7 +36,7 @@ import numpy as np
 
 from tinycv.engine.arguments import shown
 
-INSTALL = 'parallel.mpi needs mpi4py and an MPI library: pip install "tinycv[mpi]"'
+INSTALL = "parallel.mpi needs mpi4py and an MPI library: pip install mpi4py mpich"
 # bytes: below it, gathering whole arrays is faster than cutting them into slices
 SMALL = 1 << 14
 # s that a rank waits for the rank whose error it repeats, which ends the program
