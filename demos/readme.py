@@ -36,9 +36,11 @@ READING = {
         "optim",
         "sgd adam optimizer lbfgs line_search objective schedules clipping averaged "
         "../training/loop ../training/checkpoint ../training/parallel ../training/groups "
-        "../training/threads ../training/processes ../training/sent_functions "
-        "../training/shared_memory ../training/mpi ../training/messages ../training/packed "
-        "../training/nccl ../engine/shards ../engine/crew ../engine/state ../engine/recompute",
+        "../training/threads ../training/processes ../training/workers ../training/links "
+        "../training/calling_side ../training/worker_side ../training/shared_memory "
+        "../training/sending ../training/user_code ../training/receiving ../training/mpi "
+        "../training/messages ../training/packed ../training/nccl ../engine/shards "
+        "../engine/crew ../engine/state ../engine/recompute",
     ),
     "Chapter 1, sequences": (
         "sequence",

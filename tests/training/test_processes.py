@@ -21,8 +21,8 @@ from tinycv.engine import ops, shards
 from tinycv.nn import functional as F
 from tinycv.optim import AdamW
 from tinycv.training import parallel
+from tinycv.training.links import KEPT
 from tinycv.training.loop import fit
-from tinycv.training.processes import KEPT
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TWO = np.ones(2)  # one example for each of two shards

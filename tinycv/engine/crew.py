@@ -26,7 +26,7 @@ import numpy as np
 from tinycv.engine import arguments, rng
 from tinycv.engine.shards import member, stored
 
-# Errors of shards that do not meet, also of those in other processes (training/processes.py)
+# Errors of shards that do not meet, also of those in other processes (training/calling_side.py)
 INSIDE_ONCE = (
     "{} inside a function that one shard runs for all of them: the other shards wait for that "
     "function, so they cannot take part"

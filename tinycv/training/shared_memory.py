@@ -18,6 +18,7 @@ import math
 import mmap
 import os
 import tempfile
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,6 +101,43 @@ class Arena:
             os.close(self.file)
 
 
+class Slot:
+    """The place of an array in shared memory, as long as its owner lives."""
+
+    __slots__ = ("place", "view", "source", "owner")
+
+    def __init__(self, arena: Arena, array: np.ndarray, owner: weakref.ref):
+        self.place, self.owner = arena.place(array), owner
+        self.view, self.source = arena.view(self.place), (array.shape, array.strides, array.dtype)
+
+    def fits(self, array: np.ndarray) -> bool:
+        return self.source == (array.shape, array.strides, array.dtype)
+
+
+class Slots:
+    """The places of all Tensors and arrays that functions have mentioned."""
+
+    def __init__(self, arena: Arena):
+        self.arena = arena
+        self.slots: dict[int, Slot] = {}
+
+    def of(self, owner: Any, array: np.ndarray) -> Slot:
+        """The slot of a Tensor or an array (owner), whose numbers are ``array``."""
+        key = id(owner)
+        slot = self.slots.get(key)
+        if slot is None or not slot.fits(array):
+            self.drop(key)
+            slot = self.slots[key] = Slot(
+                self.arena, array, weakref.ref(owner, lambda _: self.drop(key))
+            )
+        return slot
+
+    def drop(self, key: int) -> None:
+        slot = self.slots.pop(key, None)
+        if slot is not None:
+            self.arena.release(slot.place.offset, slot.view.nbytes)
+
+
 def nbytes_of(place: Place) -> int:
     """The bytes of the array at a place."""
     return math.prod(place.shape) * np.dtype(place.dtype).itemsize
@@ -110,3 +148,16 @@ def block_size(nbytes: int) -> int:
     the same size can take each other's place."""
     step = max(ALIGNMENT, 1 << max(0, nbytes.bit_length() - 3))
     return max(1, -(-nbytes // step)) * step
+
+
+def aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def contiguous(array: np.ndarray) -> tuple[int, ...]:
+    """The strides of an array of this shape and dtype in C order."""
+    strides, step = [], array.itemsize
+    for n in reversed(array.shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))

@@ -10,9 +10,9 @@ function and in those that it calls.  So a changed value always reaches the othe
     Known       the objects that both processes have, by number
     Sender      turns a function into bytes; Tensors and large arrays are only mentioned in them:
                 their numbers lie in shared memory (shared_memory.py)
-    Received    such a function in the other process, ready to be called
 
-Equal bytes are the same function, so the other process keeps what it has received.
+In the other process, receiving.py makes the function again. Equal bytes are the same function, so
+the other process keeps what it has received.
 
 What cannot be sent (an open file, a lock, a generator) raises a TypeError if the function holds it
 in a closure or an attribute. As a global variable, such an object stays what it was at the fork.
@@ -21,28 +21,21 @@ Code of installed packages is taken to be constant, its global variables include
 
 from __future__ import annotations
 
-import dis
 import pickle
-import sys
-import sysconfig
 import types
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine.tensor import LEAF, Parameter, Tensor, recording
 from tinycv.training.groups import Alone, Group, on_cpu
-from tinycv.training.shared_memory import Arena, Place
+from tinycv.training.receiving import array_at, fill, function_of, known_object, tensor_at
+from tinycv.training.shared_memory import Slots
+from tinycv.training.user_code import functions_in, is_fixed, is_global, is_installed, names_in
 
 LARGE = 1 << 12  # bytes; a smaller array is sent in the bytes of the function
-PACKAGES = (
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-    str(Path(__file__).parent.parent),
-)
 
 
 class Known:
@@ -73,46 +66,6 @@ class Known:
         if self.links.get((namespace, name), self) is not value:
             self.links[namespace, name] = value
             self.is_new = True
-
-
-# ── Sending ──────────────────────────────────────────────────────────────────────────────────────
-
-
-class Slot:
-    """The place of an array in shared memory, as long as its owner lives."""
-
-    __slots__ = ("place", "view", "source", "owner")
-
-    def __init__(self, arena: Arena, array: np.ndarray, owner: weakref.ref):
-        self.place, self.owner = arena.place(array), owner
-        self.view, self.source = arena.view(self.place), (array.shape, array.strides, array.dtype)
-
-    def fits(self, array: np.ndarray) -> bool:
-        return self.source == (array.shape, array.strides, array.dtype)
-
-
-class Slots:
-    """The places of all Tensors and arrays that functions have mentioned."""
-
-    def __init__(self, arena: Arena):
-        self.arena = arena
-        self.slots: dict[int, Slot] = {}
-
-    def of(self, owner: Any, array: np.ndarray) -> Slot:
-        """The slot of a Tensor or an array (owner), whose numbers are ``array``."""
-        key = id(owner)
-        slot = self.slots.get(key)
-        if slot is None or not slot.fits(array):
-            self.drop(key)
-            slot = self.slots[key] = Slot(
-                self.arena, array, weakref.ref(owner, lambda _: self.drop(key))
-            )
-        return slot
-
-    def drop(self, key: int) -> None:
-        slot = self.slots.pop(key, None)
-        if slot is not None:
-            self.arena.release(slot.place.offset, slot.view.nbytes)
 
 
 class Sender(pickle.Pickler):
@@ -170,7 +123,7 @@ class Sender(pickle.Pickler):
         slot = self.slots.of(t, t._data)
         self.copies.append((slot.view, t._data))
         self.tensors.append(t)
-        return _tensor, (type(t), tuple(slot.place), t._node is LEAF), self.more_of(t)
+        return tensor_at, (type(t), tuple(slot.place), t._node is LEAF), self.more_of(t)
 
     def more_of(self, t: Tensor) -> Any:
         """The other attributes of a Tensor; ``.grad`` is not sent."""
@@ -185,7 +138,7 @@ class Sender(pickle.Pickler):
             return NotImplemented
         slot = self.slots.of(x, x)
         self.copies.append((slot.view, x))
-        return _array, tuple(slot.place)
+        return array_at, tuple(slot.place)
 
     def function(self, f: types.FunctionType) -> Any:
         if is_installed(f.__module__):
@@ -201,7 +154,8 @@ class Sender(pickle.Pickler):
             f.__closure__,
         )
         rest = f.__defaults__, f.__kwdefaults__, f.__dict__ or None
-        return _function, arguments, None if rest == (None, None, None) else rest, None, None, _fill
+        attributes = None if rest == (None, None, None) else rest
+        return function_of, arguments, attributes, None, None, fill
 
     def cell(self, cell: types.CellType) -> tuple:
         # An empty cell: its value comes later, because it may refer to the function that has it.
@@ -211,7 +165,7 @@ class Sender(pickle.Pickler):
         return types.CellType, ()
 
     def by_number(self, x: Any) -> tuple:
-        return _known, (self.known.number(x),)
+        return known_object, (self.known.number(x),)
 
     def a_class(self, x: type) -> Any:
         if is_installed(x.__module__) and is_global(x):
@@ -253,7 +207,7 @@ class Sender(pickle.Pickler):
             if before is None or not _same_objects(content, before):
                 self.known.classes[number], self.known.is_new = content, True
             for name, value in content.items():
-                for method in _functions_in(value):
+                for method in functions_in(value):
                     self.note_variables(method)
                     for cell in method.__closure__ or ():
                         if not _is_empty(cell) and cell.cell_contents is not kind:
@@ -289,62 +243,6 @@ def packed(function: Callable, known: Known, slots: Slots) -> tuple[bytes, Sende
             ) from error
 
 
-def is_installed(module: str | None) -> bool:
-    """Does the module belong to Python, to tinycv or to an installed package, and not to the user's
-    program?"""
-    if module not in _installed:
-        found = sys.modules.get(module or "")
-        path = getattr(found, "__file__", None)
-        _installed[module] = (
-            module != "__main__"
-            and found is not None
-            and (path is None or path.startswith(PACKAGES))
-        )
-    return _installed[module]
-
-
-_installed: dict[str | None, bool] = {}
-
-
-def is_global(x: Any) -> bool:
-    """Is x what its module has under its name?"""
-    found: Any = sys.modules.get(x.__module__)
-    for name in x.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is x
-
-
-def is_fixed(value: Any) -> bool:
-    """Is the value a module, or a class or function of an installed package?"""
-    kind = type(value)
-    if kind is types.ModuleType or kind is types.BuiltinFunctionType or kind is np.ufunc:
-        return True
-    if kind is types.FunctionType or isinstance(value, type):
-        return is_installed(value.__module__) and is_global(value)
-    return False
-
-
-def names_in(code: types.CodeType) -> tuple[str, ...]:
-    """The names of the global variables in a piece of code and in the functions it defines."""
-    if code not in _names:
-        names = {
-            step.argval for step in dis.get_instructions(code) if step.opname in GLOBAL_VARIABLE
-        }
-        inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-        _names[code] = tuple(sorted(names.union(*map(names_in, inner))))
-    return _names[code]
-
-
-GLOBAL_VARIABLE = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
-_names: dict[types.CodeType, tuple[str, ...]] = {}
-
-
-def _functions_in(value: Any) -> Iterator[types.FunctionType]:
-    """The functions of a method, a property, a static or a class method."""
-    inner = [getattr(value, name, None) for name in ("__func__", "fget", "fset", "func")]
-    return (f for f in (value, *inner) if isinstance(f, types.FunctionType))
-
-
 def _same_objects(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(b[name] is value for name, value in a.items())
 
@@ -370,77 +268,3 @@ REDUCE: dict[type, Callable] = {
     types.ModuleType: Sender.by_number,
     type: Sender.a_class,
 }
-
-
-# ── Receiving ────────────────────────────────────────────────────────────────────────────────────
-
-
-class Receiver:
-    """Makes functions of bytes, in the other process."""
-
-    def __init__(self, known: Known, arena: Arena):
-        self.objects, self.arena = known.objects, arena
-        self.tensors: list[Tensor] = []
-
-    def received(self, data: bytes) -> Received:
-        global _receiver
-        _receiver, self.tensors = self, []
-        unpickler = pickle.Unpickler(BytesIO(data))
-        function, variables = unpickler.load(), []
-        while (variable := unpickler.load()) is not None:
-            owner, name, value = variable
-            if isinstance(owner, types.CellType):
-                owner.cell_contents = value
-            else:
-                variables.append((self.objects[owner], name, value))
-        return Received(function, variables, self.tensors)
-
-
-# the Receiver that is reading: pickle calls the functions below without it
-_receiver: Any = None
-
-
-class Received:
-    """A function that has come from another process. tensors: those that it mentions, in order."""
-
-    def __init__(self, function: Callable, variables: list, tensors: list[Tensor]):
-        self.function, self.variables, self.tensors = function, variables, tensors
-
-    def ready(self) -> Callable:
-        """The function, after the variables that it names have their values."""
-        for owner, name, value in self.variables:
-            if isinstance(owner, types.CellType):
-                owner.cell_contents = value
-            elif isinstance(owner, dict):
-                owner[name] = value
-            else:
-                setattr(owner, name, value)
-        return self.function
-
-
-def _known(number: int) -> Any:
-    return _receiver.objects[number]
-
-
-def _tensor(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
-    tensor = kind.__new__(kind)
-    tensor._data = _receiver.arena.view(Place(*place))
-    tensor._node, tensor._moved, tensor.grad = LEAF if requires_grad else None, 0, None
-    if isinstance(tensor, Parameter):
-        tensor.master = None
-    _receiver.tensors.append(tensor)
-    return tensor
-
-
-def _array(*place: Any) -> np.ndarray:
-    return _receiver.arena.view(Place(*place))
-
-
-def _function(code: int, variables: int, name: str, closure: tuple | None) -> types.FunctionType:
-    objects = _receiver.objects
-    return types.FunctionType(objects[code], objects[variables], name, None, closure)
-
-
-def _fill(function: types.FunctionType, rest: tuple) -> None:
-    function.__defaults__, function.__kwdefaults__, attributes = rest
-    function.__dict__.update(attributes or {})

@@ -1,0 +1,246 @@
+"""One batch in the calling process: it sends the jobs to the workers, computes shard 0, and brings
+the shards together.
+
+Read first: processes.py.  Read next: worker_side.py, which computes the other shards.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tinycv.engine import rng
+from tinycv.engine.crew import DIFFERENT_CALLS, FORKED, INSIDE_ONCE, LEFT, sum_of
+from tinycv.engine.shards import member, stored
+from tinycv.engine.tensor import LEAF, Tensor, mode, wrap
+from tinycv.training.links import Worker, wait_for
+from tinycv.training.sending import Sender
+from tinycv.training.shared_memory import Arena, Place, aligned, contiguous, nbytes_of
+from tinycv.training.worker_side import computed
+
+
+class Batch:
+    """One batch, in this process: it sends the jobs, computes shard 0, and brings the shards
+    together. It has the interface Member of shards.py, for shard 0."""
+
+    rank = 0
+
+    def __init__(
+        self,
+        workers: list[Worker],
+        arena: Arena,
+        sender: Sender,
+        parts: list[list],
+        weights: list[float] | None,
+    ):
+        self.poll, self.arena = select.poll(), arena
+        self.workers: dict[int, Worker] = {}
+        for worker in workers[: len(parts) - 1]:
+            self.poll.register(worker.link.socket, select.POLLIN)
+            self.workers[worker.link.socket.fileno()] = worker
+        self.looks = workers[0].link.looks
+        self.sender, self.parts, self.weights = sender, parts, weights
+        self.waiting: dict[int, tuple[str, Any]] = {}  # {rank: the call at which it waits}
+        self.ended: dict[int, Any] = {}  # {rank: its last message}
+        self.weight: float | None = None
+        self.process, self.working, self.stranded = os.getpid(), False, False
+        self.dead: RuntimeError | None = None  # the error of a worker that has ended
+        self.outputs: dict[int, tuple[int, int]] = {}  # {rank: (offset, bytes) for its results}
+        self.inputs: list[Place] = []
+
+    def run(
+        self, function: Callable, data: bytes, shard_weights: list[float] | None
+    ) -> Callable[[], list]:
+        """Run the batch. Returns a function that returns the results or raises an error."""
+        streams = rng.split(len(self.parts))
+        self.weight = shard_weights[0] if shard_weights else None
+        try:
+            for worker in self.workers.values():
+                self._post(worker, data, streams[worker.rank], shard_weights)
+            try:
+                mine, error = copy_context().run(self._shard_0, function, streams[0]), None
+            except Exception as caught:
+                mine, error = None, caught
+            self.refuse_a_fork()
+            while len(self.ended) < len(self.workers):
+                self._let_go()
+                self._listen()
+            failed = {rank: m[1:] for rank, m in self.ended.items() if m[0] == "failed"}
+            if error is not None:
+                failed[0] = error, self.stranded
+            if failed:
+                # An error that only says that another shard has ended comes last.
+                first = min(failed, key=lambda rank: (failed[rank][1], rank))
+                return partial(_raise, failed[first][0])
+            results = [mine, *(self._result(rank, mine) for rank in sorted(self.ended))]
+            return lambda: results
+        finally:
+            for place in self.inputs:
+                self.arena.release(place.offset, nbytes_of(place))
+            for block in self.outputs.values():
+                self.arena.release(*block)
+
+    # -- the jobs of the workers ------------------------------------------------------------------
+
+    def _post(self, worker: Worker, data: bytes, streams: Any, weights: list[float] | None) -> None:
+        """Send its job to a worker."""
+        rank = worker.rank
+        part = [self._sent(x) for x in self.parts[rank]]
+        if self.weights is None:
+            weight, size = None, worker.capacity
+        else:
+            weight = self.weights[rank]
+            leaves = [t._data for t in self.sender.tensors if t._node is LEAF]
+            leaves += [x._data for x in self.parts[rank] if requires_grad(x)]
+            size = sum(aligned(leaf.nbytes) for leaf in leaves)
+        self.outputs[rank] = self.arena.reserve(size), size
+        number, function = worker.number_of(data)
+        settings = streams, mode.get(), np.geterr(), weights and weights[rank]
+        try:
+            worker.link.send(number, function, part, weight, self.outputs[rank], settings)
+        except OSError:
+            self._lost(worker)
+
+    def _sent(self, x: Any) -> tuple[Place, str]:
+        """Copy a part of the batch into shared memory. Returns its place, and what it is."""
+        array = x._data if isinstance(x, Tensor) else x
+        place = self.arena.place(array)
+        self.inputs.append(place)
+        self.arena.view(place)[...] = array
+        if not isinstance(x, Tensor):
+            return place, "array"
+        return place, "leaf" if requires_grad(x) else "tensor"
+
+    def _result(self, rank: int, mine: Any) -> Any:
+        """What a worker has made of its shard."""
+        (_, result), (offset, _) = self.ended[rank], self.outputs[rank]
+        if self.weights is None:
+            if isinstance(result, np.ndarray):  # there was not enough room for it
+                self._worker(rank).capacity = aligned(result.nbytes)
+                return wrap(result, None)
+            return wrap(self.arena.view(Place(offset, *result)), None)
+        loss, indices = result
+        gradients = {}
+        for i in indices:
+            leaf = self._leaf(rank, i)
+            array = leaf._data
+            g = self.arena.view(Place(offset, array.shape, contiguous(array), array.dtype.str))
+            offset += aligned(array.nbytes)
+            if i < 0:
+                leaf, g = whole_gradient(leaf, g, self.parts, rank)
+            gradients[leaf] = wrap(g if leaf in mine[1] else g.copy(), None)
+        return loss, gradients
+
+    def _leaf(self, rank: int, i: int) -> Tensor:
+        """The leaf with the index i: a Tensor of the function, or a part of the batch."""
+        return self.sender.tensors[i] if i >= 0 else self.parts[rank][-1 - i]
+
+    def _worker(self, rank: int) -> Worker:
+        return next(worker for worker in self.workers.values() if worker.rank == rank)
+
+    # -- shard 0, which meets the other shards ----------------------------------------------------
+
+    def _shard_0(self, function: Callable, streams: Any) -> Any:
+        member.set(self)
+        rng.use(streams)
+        weight = None if self.weights is None else self.weights[0]
+        return computed(function, self.parts[0], weight)
+
+    def all_reduce(self, x: Any) -> Any:
+        """The sum of x over all shards, in the order of ranks."""
+        return self._answered(sum_of(self._gathered("all_reduce", x)))
+
+    def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
+        """Run the work of shard 0, once all shards have arrived, and give all of them its
+        result."""
+        self._gathered("change of state", None)
+        self.working = True
+        try:
+            return self._answered(stored(work, store))
+        finally:
+            self.working = False
+
+    def _gathered(self, kind: str, x: Any) -> list[Any]:
+        """What all shards contribute, when all have arrived."""
+        self.refuse_a_fork()
+        if self.working:
+            raise RuntimeError(INSIDE_ONCE.format(kind))
+        while len(self.waiting) + len(self.ended) < len(self.workers):
+            self._listen()
+        if self.ended:
+            self.stranded = True
+            raise RuntimeError(LEFT.format(kind))
+        kinds = {kind, *(other for other, _ in self.waiting.values())}
+        if len(kinds) > 1:
+            raise RuntimeError(DIFFERENT_CALLS.format(" and ".join(sorted(kinds))))
+        return [x, *(self.waiting[rank][1] for rank in sorted(self.waiting))]
+
+    def _answered(self, result: Any) -> Any:
+        """Send the result to all shards, which wait for it."""
+        self.waiting.clear()
+        for worker in self.workers.values():
+            try:
+                worker.link.send("result", result)
+            except OSError:
+                self._lost(worker)
+        return result
+
+    def _let_go(self) -> None:
+        """Tell the shards that wait that not all shards will come."""
+        for worker in self.workers.values():
+            if worker.rank in self.waiting:
+                del self.waiting[worker.rank]
+                worker.link.send("left", None)
+
+    def _listen(self) -> None:
+        """Receive at least one message."""
+        if self.dead is not None:
+            raise self.dead
+        for file, _ in wait_for(self.poll, self.looks):
+            worker = self.workers[file]
+            try:
+                message = worker.link.receive()
+            except (EOFError, OSError):
+                self._lost(worker)
+            if message[0] == "meet":
+                self.waiting[worker.rank] = message[1:]
+            else:
+                self.ended[worker.rank] = message
+
+    def _lost(self, worker: Worker) -> NoReturn:
+        """Raise the error of a worker that has ended."""
+        self.dead = RuntimeError(
+            f"the process that computed shard {worker.rank} of a batch {worker.kill()}: the batch "
+            "is not done, and nothing was changed by it. The next batch starts new processes"
+        )
+        raise self.dead
+
+    def refuse_a_fork(self) -> None:
+        """RuntimeError in a process that was forked inside shard 0."""
+        if os.getpid() != self.process:
+            raise RuntimeError(FORKED)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def requires_grad(x: Any) -> bool:
+    return isinstance(x, Tensor) and x._node is not None
+
+
+def whole_gradient(
+    part: Tensor, g: np.ndarray, parts: list[list], rank: int
+) -> tuple[Tensor, np.ndarray]:
+    """The leaf of which ``part`` is a slice, and its gradient, which is 0 outside the slice."""
+    leaf = part._node.parents[0]
+    start = sum(len(shard[0]) for shard in parts[:rank])
+    whole = np.zeros_like(leaf._data)
+    whole[start : start + len(g)] = g
+    return leaf, whole

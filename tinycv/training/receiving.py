@@ -1,0 +1,89 @@
+"""A function that has come from another process as bytes: how it becomes a function again, with the
+arrays that lie in shared memory.
+
+Read first: sending.py, which makes the bytes.
+"""
+
+from __future__ import annotations
+
+import pickle
+import types
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.tensor import LEAF, Parameter, Tensor
+from tinycv.training.shared_memory import Arena, Place
+
+
+class Receiver:
+    """Makes functions of bytes. objects: what both processes have, by number (sending.Known)."""
+
+    def __init__(self, objects: list[Any], arena: Arena):
+        self.objects, self.arena = objects, arena
+        self.tensors: list[Tensor] = []
+
+    def received(self, data: bytes) -> Received:
+        global _receiver
+        _receiver, self.tensors = self, []
+        unpickler = pickle.Unpickler(BytesIO(data))
+        function, variables = unpickler.load(), []
+        while (variable := unpickler.load()) is not None:
+            owner, name, value = variable
+            if isinstance(owner, types.CellType):
+                owner.cell_contents = value
+            else:
+                variables.append((self.objects[owner], name, value))
+        return Received(function, variables, self.tensors)
+
+
+# the Receiver that is reading: pickle calls the functions below without it
+_receiver: Any = None
+
+
+class Received:
+    """A function that has come from another process. tensors: those that it mentions, in order."""
+
+    def __init__(self, function: Callable, variables: list, tensors: list[Tensor]):
+        self.function, self.variables, self.tensors = function, variables, tensors
+
+    def ready(self) -> Callable:
+        """The function, after the variables that it names have their values."""
+        for owner, name, value in self.variables:
+            if isinstance(owner, types.CellType):
+                owner.cell_contents = value
+            elif isinstance(owner, dict):
+                owner[name] = value
+            else:
+                setattr(owner, name, value)
+        return self.function
+
+
+def known_object(number: int) -> Any:
+    return _receiver.objects[number]
+
+
+def tensor_at(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
+    tensor = kind.__new__(kind)
+    tensor._data = _receiver.arena.view(Place(*place))
+    tensor._node, tensor._moved, tensor.grad = LEAF if requires_grad else None, 0, None
+    if isinstance(tensor, Parameter):
+        tensor.master = None
+    _receiver.tensors.append(tensor)
+    return tensor
+
+
+def array_at(*place: Any) -> np.ndarray:
+    return _receiver.arena.view(Place(*place))
+
+
+def function_of(code: int, variables: int, name: str, closure: tuple | None) -> types.FunctionType:
+    objects = _receiver.objects
+    return types.FunctionType(objects[code], objects[variables], name, None, closure)
+
+
+def fill(function: types.FunctionType, rest: tuple) -> None:
+    function.__defaults__, function.__kwdefaults__, attributes = rest
+    function.__dict__.update(attributes or {})

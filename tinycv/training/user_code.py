@@ -1,0 +1,79 @@
+"""What belongs to the user's program, and what to installed packages; which global variables a
+function names.
+
+The code of installed packages does not change while a program runs, the global variables of the
+user's program may: sending.py sends their values to another process.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PACKAGES = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    str(Path(__file__).parent.parent),
+)
+
+
+def is_installed(module: str | None) -> bool:
+    """Does the module belong to Python, to tinycv or to an installed package, and not to the user's
+    program?"""
+    if module not in _installed:
+        found = sys.modules.get(module or "")
+        path = getattr(found, "__file__", None)
+        _installed[module] = (
+            module != "__main__"
+            and found is not None
+            and (path is None or path.startswith(PACKAGES))
+        )
+    return _installed[module]
+
+
+_installed: dict[str | None, bool] = {}
+
+
+def is_global(x: Any) -> bool:
+    """Is x what its module has under its name?"""
+    found: Any = sys.modules.get(x.__module__)
+    for name in x.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is x
+
+
+def is_fixed(value: Any) -> bool:
+    """Is the value a module, or a class or function of an installed package?"""
+    kind = type(value)
+    if kind is types.ModuleType or kind is types.BuiltinFunctionType or kind is np.ufunc:
+        return True
+    if kind is types.FunctionType or isinstance(value, type):
+        return is_installed(value.__module__) and is_global(value)
+    return False
+
+
+def names_in(code: types.CodeType) -> tuple[str, ...]:
+    """The names of the global variables in a piece of code and in the functions it defines."""
+    if code not in _names:
+        names = {
+            step.argval for step in dis.get_instructions(code) if step.opname in GLOBAL_VARIABLE
+        }
+        inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        _names[code] = tuple(sorted(names.union(*map(names_in, inner))))
+    return _names[code]
+
+
+GLOBAL_VARIABLE = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+_names: dict[types.CodeType, tuple[str, ...]] = {}
+
+
+def functions_in(value: Any) -> Iterator[types.FunctionType]:
+    """The functions of a method, a property, a static or a class method."""
+    inner = [getattr(value, name, None) for name in ("__func__", "fget", "fset", "func")]
+    return (f for f in (value, *inner) if isinstance(f, types.FunctionType))

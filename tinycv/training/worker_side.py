@@ -1,0 +1,170 @@
+"""What a worker process does: it computes one shard of each batch, until the calling process ends.
+
+The arrays of a shard lie in shared memory (shared_memory.py), and so do its results. Where layers
+meet the other shards (engine/shards.py), the worker sends its part to the calling process and waits
+for the answer.
+
+Read first: processes.py.  Read next: receiving.py, how the function comes out of its bytes.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tinycv.engine import rng
+from tinycv.engine.crew import FORKED, LEFT
+from tinycv.engine.shards import member
+from tinycv.engine.tensor import LEAF, mode, wrap
+from tinycv.training.groups import loss_and_gradients, refuse_other_rows
+from tinycv.training.links import Link
+from tinycv.training.receiving import Received, Receiver
+from tinycv.training.shared_memory import Arena, Place, aligned, contiguous
+
+
+class InWorker:
+    """A shard that a worker computes; it has the interface Member of shards.py."""
+
+    def __init__(self, link: Link, rank: int, weight: float | None):
+        self.link, self.rank, self.weight = link, rank, weight
+        self.process, self.stranded = os.getpid(), False
+
+    def all_reduce(self, x: Any) -> Any:
+        return self._met("all_reduce", x)
+
+    def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
+        result = self._met("change of state", None)
+        if store is not None:
+            store(result)  # in the copy of the state that is in shared memory
+        return result
+
+    def _met(self, kind: str, x: Any) -> Any:
+        """Contribute x, and wait for the result."""
+        if os.getpid() != self.process:
+            raise RuntimeError(FORKED)
+        self.link.send("meet", kind, x)
+        word, result = self.link.receive()
+        if word == "left":
+            self.stranded = True
+            raise RuntimeError(LEFT.format(kind))
+        return result
+
+
+def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
+    """What a worker runs: it does the jobs that are sent to it, until the other process ends."""
+    # Ctrl-C at a terminal reaches all processes; the calling process alone decides what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # so that the garbage collector does not write to memory shared with the parent
+    functions: dict[int, Received] = {}
+    process = os.getpid()
+    try:
+        while True:
+            number, data, *job = link.receive()
+            message = Context().run(_done, link, receiver, rank, functions, number, data, *job)
+            if os.getpid() != process:
+                print(FORKED, file=sys.stderr, flush=True)
+                os._exit(1)
+            sys.stdout.flush()
+            _report(link, *message)
+    except (EOFError, OSError):
+        os._exit(0)  # the other process has closed the group, or has ended
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _report(link: Link, word: str, *rest: Any) -> None:
+    """Send the last message of a job. An error that cannot be sent becomes a RuntimeError."""
+    if word == "failed":
+        error, stranded = rest
+        error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            rest = RuntimeError(f"{type(error).__name__}: {error}"), stranded
+    link.send(word, *rest)
+
+
+def _done(
+    link: Link,
+    receiver: Receiver,
+    rank: int,
+    functions: dict[int, Received],
+    number: int,
+    data: bytes | None,
+    part: list,
+    weight: float | None,
+    output: tuple[int, int],
+    settings: tuple,
+) -> tuple:
+    """Do one job. Returns the message that reports it."""
+    streams, mode_bits, floating_errors, shard_weight = settings
+    shard = InWorker(link, rank, shard_weight)
+    member.set(shard)
+    rng.use(streams)
+    mode.set(mode_bits)
+    np.seterr(**floating_errors)
+    try:
+        if data is not None:
+            functions[number] = receiver.received(data)
+        function = functions[number].ready()
+        arrays = [_part(receiver.arena, *what) for what in part]
+        result = computed(function, arrays, weight)
+    except BaseException as error:
+        return "failed", error, shard.stranded
+    if weight is None:
+        return "done", _placed(receiver.arena, result._data, output)
+    loss, gradients = result
+    leaves = {id(t): i for i, t in enumerate(functions[number].tensors)}
+    leaves |= {id(x): -1 - i for i, x in enumerate(arrays)}
+    return "done", (loss, _stored_gradients(receiver.arena, gradients, leaves, output[0]))
+
+
+def _part(arena: Arena, place: Place, kind: str) -> Any:
+    """One array of the batch, as the calling process has it."""
+    array = arena.view(place)
+    return array if kind == "array" else wrap(array, LEAF if kind == "leaf" else None)
+
+
+def _placed(arena: Arena, y: np.ndarray, output: tuple[int, int]) -> Any:
+    """Write the rows of a shard into shared memory. Returns how to read them there; the rows
+    themselves if there is not enough room."""
+    offset, size = output
+    if y.nbytes > size or not y.nbytes:
+        return y
+    strides = contiguous(y)
+    arena.view(Place(offset, y.shape, strides, y.dtype.str))[...] = y
+    return y.shape, strides, y.dtype.str
+
+
+def _stored_gradients(arena: Arena, gradients: dict, leaves: dict, offset: int) -> list[int]:
+    """Write the gradients into shared memory, one after the other. Returns the indices of their
+    leaves. A leaf that the function has made itself is not among them: nobody else has it."""
+    stored = []
+    for leaf, g in gradients.items():
+        if id(leaf) in leaves:
+            array = g._data
+            place = Place(offset, array.shape, contiguous(array), array.dtype.str)
+            arena.view(place)[...] = array
+            offset += aligned(array.nbytes)
+            stored.append(leaves[id(leaf)])
+    return stored
+
+
+def computed(function: Callable, part: list, weight: float | None) -> Any:
+    """The work of one shard: with a weight, its loss and gradients; otherwise its rows."""
+    if weight is not None:
+        return loss_and_gradients(function, part, weight)
+    y = function(*part)
+    refuse_other_rows(y, len(part[0]))
+    return y

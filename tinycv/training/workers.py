@@ -1,0 +1,132 @@
+"""The worker processes of a group: they are forked, used for one batch after the other, and ended.
+
+A batch that fails in an odd way (Ctrl-C, a worker that was killed) ends all workers, because nobody
+knows what is still on its way between the processes. The next batch forks new ones.
+
+Read first: processes.py.  Read next: calling_side.py, one batch in this process; worker_side.py, a
+worker.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import weakref
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+from tinycv.training.calling_side import Batch
+from tinycv.training.groups import cores
+from tinycv.training.links import Link, Worker
+from tinycv.training.receiving import Receiver
+from tinycv.training.sending import Known, packed
+from tinycv.training.shared_memory import Arena, Slots
+from tinycv.training.worker_side import serve
+
+# How often a process looks for a message before it sleeps until there is one. To wake up takes
+# about 50 us, which would be paid at each all_reduce.
+LOOKS = 2000
+
+
+class Workers:
+    """The worker processes of a group, and the memory that they share with this process."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.known = Known()
+        self._forget()
+        EVERYWHERE.add(self)
+
+    def _forget(self) -> None:
+        """Begin without workers. A forked child does this too: the workers belong to its parent."""
+        self.workers: list[Worker] = []
+        self.poll = select.poll()
+        self.slots: Slots | None = None
+        self.busy = Lock()  # one batch at a time
+        self.under_way = False
+
+    def run(
+        self,
+        function: Callable,
+        parts: list[list],
+        weights: list[float] | None = None,
+        shard_weights: list[float] | None = None,
+    ) -> list[Any]:
+        """What ``function`` makes of each shard's part of the batch; with weights, the losses and
+        the gradients (groups.loss_and_gradients). If several shards fail, the error of the first of
+        them is raised."""
+        with self.busy:
+            if self.under_way or self._have_ended():
+                self.end()
+            if self.slots is None:
+                self.slots = Slots(Arena())
+            data, sender = packed(function, self.known, self.slots)
+            if self.known.is_new or not self.workers:
+                self._fork(self.slots.arena)
+            for view, array in sender.copies:
+                view[...] = array
+            self.under_way = True
+            batch = Batch(self.workers, self.slots.arena, sender, parts, weights)
+            try:
+                outcome = batch.run(function, data, shard_weights)
+            except BaseException:
+                batch.refuse_a_fork()
+                self.end()
+                raise
+            self.under_way = False
+        return outcome()
+
+    def _have_ended(self) -> bool:
+        """Has a worker ended since the last batch? Otherwise there is nothing to read from it."""
+        return bool(self.poll.poll(0))
+
+    def _fork(self, arena: Arena) -> None:
+        """Fork the workers: all that this process knows now exists in them too."""
+        self.end()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        looks = LOOKS if cores() > self.count else 0
+        known = self.known  # which _in_child does not touch
+        self.under_way = True
+        for rank in range(1, self.count + 1):
+            near_end, far_end = socket.socketpair()
+            pid = os.fork()
+            if pid == 0:
+                near_end.close()
+                serve(Link(far_end, looks), Receiver(known.objects, arena), rank)
+            far_end.close()
+            self.workers.append(Worker(rank, pid, Link(near_end, looks)))
+            self.poll.register(near_end, select.POLLIN)
+        self.known.is_new = self.under_way = False
+
+    def end(self) -> None:
+        """End all workers at once."""
+        while self.workers:
+            worker = self.workers[-1]
+            worker.kill()
+            self.workers.pop()
+        self.poll = select.poll()
+        self.under_way = False
+
+    def close(self) -> None:
+        self.end()
+        self.slots = None
+
+
+EVERYWHERE: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    """In a forked process: close what belongs to the workers of the parent, because a worker ends
+    when nobody can write to it."""
+    for workers in EVERYWHERE:
+        for worker in workers.workers:
+            worker.link.socket.close()
+        workers._forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_in_child)
