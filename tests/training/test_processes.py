@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import textwrap
 import time
 from pathlib import Path
@@ -21,12 +22,13 @@ from tinycv.engine import ops, shards
 from tinycv.nn import functional as F
 from tinycv.optim import AdamW
 from tinycv.training import parallel
-from tinycv.training.links import KEPT
+from tinycv.training.links import KEPT, Link
 from tinycv.training.loop import fit
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TWO = np.ones(2)  # one example for each of two shards
 SCALE = 1.0
+STEP = np.square
 TABLE = {"scale": 1.0}
 
 
@@ -103,6 +105,12 @@ def test_a_change_reaches_the_workers(pair, what, monkeypatch):
     assert by_worker(pair, model) == by_worker(pair, lambda x: model(x)) == 1
     CHANGES[what](model)
     assert by_worker(pair, model) == by_worker(pair, lambda x: model(x)) == 3
+
+
+def test_a_global_function_that_is_replaced_and_restored_reaches_the_workers(pair, monkeypatch):
+    for function, expected in ((np.square, 1), (lambda x: x + 4, 5), (np.square, 1)):
+        monkeypatch.setitem(globals(), "STEP", function)
+        assert by_worker(pair, lambda x: Tensor(STEP(x))) == expected
 
 
 def test_closures_defaults_and_new_functions_reach_the_workers(pair):
@@ -195,6 +203,32 @@ def test_large_results_and_large_sums_arrive_whole(pair):
 
     for _ in range(3):  # the first time there is no room yet
         assert (pair.map(large, x).numpy() == [[1.0], [2.0]]).all()
+
+
+def test_results_and_gradients_stay_as_they_are_in_later_batches(pair):
+    v, w = (tinycv.Parameter(np.ones(3)) for _ in range(2))
+
+    def loss_of(x):  # w gets no gradient from shard 0
+        return (Tensor(x) * (w if shards.rank() else v)).sum()
+
+    first = pair.map(Tensor, np.ones((2, 3)))
+    pair.backward(loss_of, np.ones((2, 3)))
+    gradient, w.grad = w.grad, None
+    pair.map(Tensor, np.zeros((2, 3)))
+    pair.backward(loss_of, np.zeros((2, 3)))
+    assert (first.numpy() == 1).all()
+    assert gradient.numpy().tolist() == [0.5, 0.5, 0.5]
+
+
+def test_a_message_that_only_wakes_is_passed_over():
+    near, far = (Link(end, looks=0) for end in socket.socketpair())
+    near.wake()
+    near.send("job", 1)
+    near.wake()
+    near.send("job", 2)
+    assert [far.receive(), far.receive()] == [("job", 1), ("job", 2)]
+    near.socket.close()
+    far.socket.close()
 
 
 def test_batches_of_many_sizes_take_each_others_place_in_memory(pair):

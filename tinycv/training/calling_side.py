@@ -21,7 +21,7 @@ from tinycv.engine.shards import member, stored
 from tinycv.engine.tensor import LEAF, Tensor, mode, wrap
 from tinycv.training.links import Worker, wait_for
 from tinycv.training.sending import Sender
-from tinycv.training.shared_memory import Arena, Place, aligned, contiguous, nbytes_of
+from tinycv.training.shared_memory import Arena, Place, aligned, nbytes_of
 from tinycv.training.worker_side import computed
 
 
@@ -124,13 +124,14 @@ class Batch:
             if isinstance(result, np.ndarray):  # there was not enough room for it
                 self._worker(rank).capacity = aligned(result.nbytes)
                 return wrap(result, None)
-            return wrap(self.arena.view(Place(offset, *result)), None)
+            shape, dtype = result
+            return wrap(self.arena.block(offset, shape, np.dtype(dtype)), None)
         loss, indices = result
         gradients = {}
         for i in indices:
             leaf = self._leaf(rank, i)
             array = leaf._data
-            g = self.arena.view(Place(offset, array.shape, contiguous(array), array.dtype.str))
+            g = self.arena.block(offset, array.shape, array.dtype)
             offset += aligned(array.nbytes)
             if i < 0:
                 leaf, g = whole_gradient(leaf, g, self.parts, rank)

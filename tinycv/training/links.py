@@ -31,10 +31,16 @@ class Link:
         data = pickle.dumps(message, 5)
         self.socket.sendall(self.LENGTH.pack(len(data)) + data)
 
+    def wake(self) -> None:
+        """Wake the other process, if it sleeps, because a message will follow soon."""
+        self.socket.sendall(self.LENGTH.pack(0))
+
     def receive(self) -> Any:
         """The next message. EOFError if the other process has ended."""
-        wait_for(self.poll, self.looks)
-        (length,) = self.LENGTH.unpack(self._read(self.LENGTH.size))
+        length = 0
+        while not length:
+            wait_for(self.poll, self.looks)
+            (length,) = self.LENGTH.unpack(self._read(self.LENGTH.size))
         return pickle.loads(self._read(length))
 
     def _read(self, length: int) -> bytes:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import pickle
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -45,9 +45,9 @@ class Known:
     def __init__(self) -> None:
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
-        # {(number of a namespace, name): its value}, and the content of the user's classes
+        # {(number of a namespace, name): its value}, and the bodies of the user's classes
         self.links: dict[tuple[int, str], Any] = {}
-        self.classes: dict[int, dict] = {}
+        self.bodies: dict[int, Body] = {}
         # variables whose values cannot be sent
         self.unsendable: set[tuple[int, str]] = set()
         self.is_new = True
@@ -67,6 +67,28 @@ class Known:
             self.links[namespace, name] = value
             self.is_new = True
 
+    def body(self, kind: type, number: int) -> Body:
+        """The body of a class of the user's, which must be the same in both processes."""
+        found = self.bodies.get(number)
+        if found is None or not _same_objects(vars(kind), found.content):
+            found = self.bodies[number] = Body(kind)
+            self.is_new = True
+        return found
+
+
+class Body:
+    """The body of a class: all that is in it, its functions, and the values that may change while
+    they stay the same objects."""
+
+    def __init__(self, kind: type):
+        self.content = dict(vars(kind))
+        self.functions = [f for value in self.content.values() for f in functions_in(value)]
+        self.changeable = [
+            (name, value)
+            for name, value in self.content.items()
+            if isinstance(value, CHANGEABLE) and not name.endswith("_")
+        ]
+
 
 class Sender(pickle.Pickler):
     """Pickles one function. After ``packed``, ``tensors`` and ``copies`` say what it mentions."""
@@ -79,9 +101,9 @@ class Sender(pickle.Pickler):
         self.tensors: list[Tensor] = []
         # what has to be copied into shared memory before each call
         self.copies: list[tuple[np.ndarray, np.ndarray]] = []
-        # variables whose values are still to be sent, and those that have been
+        # variables whose values are still to be sent; variables, and classes, that were visited
         self.to_send: list[tuple[Any, str, Any]] = []
-        self.noted: set[tuple] = set()
+        self.noted: set[Any] = set()
 
     def packed(self, function: Callable) -> bytes:
         """The function and the variables that it names, as bytes."""
@@ -119,11 +141,13 @@ class Sender(pickle.Pickler):
                 "op: several workers cannot run backward through one graph. Compute it inside the "
                 "function, or detach() it"
             )
-        on_cpu(t._data, f"a tensor of shape {t.shape} that the function uses")
-        slot = self.slots.of(t, t._data)
-        self.copies.append((slot.view, t._data))
+        array = t._data
+        if type(array) is not np.ndarray:
+            on_cpu(array, f"a tensor of shape {t.shape} that the function uses")
+        slot = self.slots.of(t, array)
+        self.copies.append((slot.view, array))
         self.tensors.append(t)
-        return tensor_at, (type(t), tuple(slot.place), t._node is LEAF), self.more_of(t)
+        return tensor_at, (type(t), slot.plain_place, t._node is LEAF), self.more_of(t)
 
     def more_of(self, t: Tensor) -> Any:
         """The other attributes of a Tensor; ``.grad`` is not sent."""
@@ -138,7 +162,7 @@ class Sender(pickle.Pickler):
             return NotImplemented
         slot = self.slots.of(x, x)
         self.copies.append((slot.view, x))
-        return array_at, tuple(slot.place)
+        return array_at, slot.plain_place
 
     def function(self, f: types.FunctionType) -> Any:
         if is_installed(f.__module__):
@@ -186,34 +210,33 @@ class Sender(pickle.Pickler):
     def note(self, namespace: int, name: str, value: Any) -> None:
         """Send the value of a variable, unless both processes have it."""
         key = namespace, name
-        if key in self.noted:
+        if key in self.noted or self.known.links.get(key, self) is value:
             return
         self.noted.add(key)
         if key in self.known.unsendable or is_fixed(value):
             self.known.link(namespace, name, value)
         else:
+            # From now on the variable may have other values in the other process.
+            self.known.links.pop(key, None)
             self.to_send.append((namespace, name, value))
 
     def note_class(self, c: type) -> None:
         """Send what may have changed in a class of the user's."""
         for kind in c.__mro__:
+            if kind in self.noted:
+                continue
+            self.noted.add(kind)
             if is_installed(kind.__module__) and is_global(kind):
                 continue
             number = self.known.number(kind)
-            if ("class", number) in self.noted:
-                continue
-            self.noted.add(("class", number))
-            content, before = dict(vars(kind)), self.known.classes.get(number)
-            if before is None or not _same_objects(content, before):
-                self.known.classes[number], self.known.is_new = content, True
-            for name, value in content.items():
-                for method in functions_in(value):
-                    self.note_variables(method)
-                    for cell in method.__closure__ or ():
-                        if not _is_empty(cell) and cell.cell_contents is not kind:
-                            self.note(self.known.number(cell), "", cell.cell_contents)
-                if isinstance(value, CHANGEABLE) and not name.endswith("_"):
-                    self.note(number, name, value)
+            body = self.known.body(kind, number)
+            for method in body.functions:
+                self.note_variables(method)
+                for cell in method.__closure__ or ():
+                    if not _is_empty(cell) and cell.cell_contents is not kind:
+                        self.note(self.known.number(cell), "", cell.cell_contents)
+            for name, value in body.changeable:
+                self.note(number, name, value)
 
 
 class Unsendable(Exception):
@@ -243,7 +266,7 @@ def packed(function: Callable, known: Known, slots: Slots) -> tuple[bytes, Sende
             ) from error
 
 
-def _same_objects(a: dict, b: dict) -> bool:
+def _same_objects(a: Mapping, b: dict) -> bool:
     return a.keys() == b.keys() and all(b[name] is value for name, value in a.items())
 
 
@@ -255,7 +278,6 @@ def _is_empty(cell: types.CellType) -> bool:
         return True
 
 
-# what may change in the body of a class while it stays the same object
 CHANGEABLE = (list, dict, set, np.ndarray, Tensor)
 
 REDUCE: dict[type, Callable] = {

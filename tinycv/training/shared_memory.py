@@ -25,6 +25,7 @@ import numpy as np
 
 ALIGNMENT = 64  # bytes; a line of the cache
 FIRST_SIZE = 1 << 22  # bytes of a new arena
+MOST_BLOCKS = 1 << 12  # views of results that an arena keeps
 
 
 class Place(NamedTuple):
@@ -48,6 +49,7 @@ class Arena:
         self.size, self.used = 0, 0
         self.memory: Any = None
         self.free: dict[int, list[int]] = {}  # {size of a block: offsets of free blocks}
+        self.blocks: dict[tuple, np.ndarray] = {}  # the last results of ``block``
         self.grow(FIRST_SIZE)
 
     # -- blocks, which only one of the processes reserves -----------------------------------------
@@ -95,6 +97,18 @@ class Arena:
         block = np.frombuffer(memoryview(self.memory)[place.offset : place.offset + size], "u1")
         return np.ndarray(place.shape, place.dtype, block, strides=place.strides)
 
+    def block(self, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The array in C order at this offset, for results, whose places are often the same again.
+        The view itself is kept, so it must never reach the user."""
+        key = offset, shape, dtype
+        found = self.blocks.get(key)
+        if found is None:
+            if len(self.blocks) == MOST_BLOCKS:
+                self.blocks.clear()
+            strides = np.empty(shape, dtype).strides
+            found = self.blocks[key] = self.view(Place(offset, shape, strides, dtype.str))
+        return found
+
     def __del__(self) -> None:
         # The mappings end with the last views.
         if hasattr(self, "file"):
@@ -104,10 +118,11 @@ class Arena:
 class Slot:
     """The place of an array in shared memory, as long as its owner lives."""
 
-    __slots__ = ("place", "view", "source", "owner")
+    __slots__ = ("place", "plain_place", "view", "source", "owner")
 
     def __init__(self, arena: Arena, array: np.ndarray, owner: weakref.ref):
         self.place, self.owner = arena.place(array), owner
+        self.plain_place = tuple(self.place)  # pickle writes it faster
         self.view, self.source = arena.view(self.place), (array.shape, array.strides, array.dtype)
 
     def fits(self, array: np.ndarray) -> bool:
@@ -152,12 +167,3 @@ def block_size(nbytes: int) -> int:
 
 def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
-
-
-def contiguous(array: np.ndarray) -> tuple[int, ...]:
-    """The strides of an array of this shape and dtype in C order."""
-    strides, step = [], array.itemsize
-    for n in reversed(array.shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))

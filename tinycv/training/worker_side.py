@@ -28,7 +28,7 @@ from tinycv.engine.tensor import LEAF, mode, wrap
 from tinycv.training.groups import loss_and_gradients, refuse_other_rows
 from tinycv.training.links import Link
 from tinycv.training.receiving import Received, Receiver
-from tinycv.training.shared_memory import Arena, Place, aligned, contiguous
+from tinycv.training.shared_memory import Arena, Place, aligned
 
 
 class InWorker:
@@ -142,9 +142,8 @@ def _placed(arena: Arena, y: np.ndarray, output: tuple[int, int]) -> Any:
     offset, size = output
     if y.nbytes > size or not y.nbytes:
         return y
-    strides = contiguous(y)
-    arena.view(Place(offset, y.shape, strides, y.dtype.str))[...] = y
-    return y.shape, strides, y.dtype.str
+    arena.block(offset, y.shape, y.dtype)[...] = y
+    return y.shape, y.dtype.str
 
 
 def _stored_gradients(arena: Arena, gradients: dict, leaves: dict, offset: int) -> list[int]:
@@ -154,8 +153,7 @@ def _stored_gradients(arena: Arena, gradients: dict, leaves: dict, offset: int) 
     for leaf, g in gradients.items():
         if id(leaf) in leaves:
             array = g._data
-            place = Place(offset, array.shape, contiguous(array), array.dtype.str)
-            arena.view(place)[...] = array
+            arena.block(offset, array.shape, array.dtype)[...] = array
             offset += aligned(array.nbytes)
             stored.append(leaves[id(leaf)])
     return stored

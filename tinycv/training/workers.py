@@ -61,6 +61,10 @@ class Workers:
         with self.busy:
             if self.under_way or self._have_ended():
                 self.end()
+            try:
+                self._wake(len(parts) - 1)
+            except OSError:  # a worker has ended just now
+                self.end()
             if self.slots is None:
                 self.slots = Slots(Arena())
             data, sender = packed(function, self.known, self.slots)
@@ -82,6 +86,13 @@ class Workers:
     def _have_ended(self) -> bool:
         """Has a worker ended since the last batch? Otherwise there is nothing to read from it."""
         return bool(self.poll.poll(0))
+
+    def _wake(self, count: int) -> None:
+        """Wake the workers of the next batch. They take as long to wake up as this process to make
+        bytes of the function. Where cores are few, a worker does not wait awake."""
+        for worker in self.workers[:count]:
+            if worker.link.looks:
+                worker.link.wake()
 
     def _fork(self, arena: Arena) -> None:
         """Fork the workers: all that this process knows now exists in them too."""
