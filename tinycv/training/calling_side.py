@@ -19,7 +19,7 @@ from tinycv.engine import rng
 from tinycv.engine.crew import DIFFERENT_CALLS, FORKED, INSIDE_ONCE, LEFT, sum_of
 from tinycv.engine.shards import member, stored
 from tinycv.engine.tensor import LEAF, Tensor, mode, wrap
-from tinycv.training.links import Worker, wait_for
+from tinycv.training.links import Job, Worker, wait_for
 from tinycv.training.sending import Sender
 from tinycv.training.shared_memory import Arena, Place, aligned, nbytes_of
 from tinycv.training.worker_side import computed
@@ -100,10 +100,11 @@ class Batch:
             leaves += [x._data for x in self.parts[rank] if requires_grad(x)]
             size = sum(aligned(leaf.nbytes) for leaf in leaves)
         self.outputs[rank] = self.arena.reserve(size), size
-        number, function = worker.number_of(data)
-        settings = streams, mode.get(), np.geterr(), weights and weights[rank]
+        shard_weight = weights[rank] if weights else None
+        settings = streams, mode.get(), np.geterr(), shard_weight
+        job = Job(*worker.number_of(data), part, weight, self.outputs[rank], *settings)
         try:
-            worker.link.send(number, function, part, weight, self.outputs[rank], settings)
+            worker.link.send(*job)
         except OSError:
             self._lost(worker)
 

@@ -12,9 +12,29 @@ import select
 import signal
 import socket
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 KEPT = 16  # functions that a worker keeps
+
+
+class Job(NamedTuple):
+    """What is sent to a worker for one batch.
+
+    number: that of the function, of which the worker has the bytes unless they are in ``function``.
+    part: the place of each array in shared memory, and what it is. weight: the weight of the loss
+    in a backward; None in ``map``. output: the offset of the results, and how many bytes fit there.
+    The others are settings of the calling process that hold in the shard.
+    """
+
+    number: int
+    function: bytes | None
+    part: list
+    weight: float | None
+    output: tuple[int, int]
+    streams: Any
+    mode: Any
+    floating_errors: Any
+    shard_weight: float | None
 
 
 class Link:

@@ -7,6 +7,7 @@ batch the weights and the examples go into shared memory, and the gradients come
 (shared_memory.py).  The function itself goes as bytes (sending.py).
 
     this process, shard 0                            a worker, shard 1, 2, ...
+    make bytes of the function              ->       wake up
     copy weights and examples to shared memory
     send the function                       ->       make the function from its bytes
     compute the loss and the gradient                compute the loss and the gradient

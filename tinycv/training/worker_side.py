@@ -26,7 +26,7 @@ from tinycv.engine.crew import FORKED, LEFT
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import LEAF, mode, wrap
 from tinycv.training.groups import loss_and_gradients, refuse_other_rows
-from tinycv.training.links import Link
+from tinycv.training.links import Job, Link
 from tinycv.training.receiving import Received, Receiver
 from tinycv.training.shared_memory import Arena, Place, aligned
 
@@ -68,8 +68,9 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
     process = os.getpid()
     try:
         while True:
-            number, data, *job = link.receive()
-            message = Context().run(_done, link, receiver, rank, functions, number, data, *job)
+            job = Job(*link.receive())
+            shard = InWorker(link, rank, job.shard_weight)
+            message = Context().run(_done, job, shard, receiver, functions)
             if os.getpid() != process:
                 print(FORKED, file=sys.stderr, flush=True)
                 os._exit(1)
@@ -83,6 +84,28 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
         os._exit(1)
 
 
+def _done(job: Job, shard: InWorker, receiver: Receiver, functions: dict[int, Received]) -> tuple:
+    """Do one job. Returns the message that reports it."""
+    member.set(shard)
+    rng.use(job.streams)
+    mode.set(job.mode)
+    np.seterr(**job.floating_errors)
+    try:
+        if job.function is not None:
+            functions[job.number] = receiver.received(job.function)
+        received = functions[job.number]
+        arrays = [_part(receiver.arena, *what) for what in job.part]
+        result = computed(received.ready(), arrays, job.weight)
+    except BaseException as error:
+        return "failed", error, shard.stranded
+    if job.weight is None:
+        return "done", _placed(receiver.arena, result._data, job.output)
+    loss, gradients = result
+    leaves = {id(t): i for i, t in enumerate(received.tensors)}
+    leaves |= {id(x): -1 - i for i, x in enumerate(arrays)}
+    return "done", (loss, _stored_gradients(receiver.arena, gradients, leaves, job.output[0]))
+
+
 def _report(link: Link, word: str, *rest: Any) -> None:
     """Send the last message of a job. An error that cannot be sent becomes a RuntimeError."""
     if word == "failed":
@@ -93,41 +116,6 @@ def _report(link: Link, word: str, *rest: Any) -> None:
         except Exception:
             rest = RuntimeError(f"{type(error).__name__}: {error}"), stranded
     link.send(word, *rest)
-
-
-def _done(
-    link: Link,
-    receiver: Receiver,
-    rank: int,
-    functions: dict[int, Received],
-    number: int,
-    data: bytes | None,
-    part: list,
-    weight: float | None,
-    output: tuple[int, int],
-    settings: tuple,
-) -> tuple:
-    """Do one job. Returns the message that reports it."""
-    streams, mode_bits, floating_errors, shard_weight = settings
-    shard = InWorker(link, rank, shard_weight)
-    member.set(shard)
-    rng.use(streams)
-    mode.set(mode_bits)
-    np.seterr(**floating_errors)
-    try:
-        if data is not None:
-            functions[number] = receiver.received(data)
-        function = functions[number].ready()
-        arrays = [_part(receiver.arena, *what) for what in part]
-        result = computed(function, arrays, weight)
-    except BaseException as error:
-        return "failed", error, shard.stranded
-    if weight is None:
-        return "done", _placed(receiver.arena, result._data, output)
-    loss, gradients = result
-    leaves = {id(t): i for i, t in enumerate(functions[number].tensors)}
-    leaves |= {id(x): -1 - i for i, x in enumerate(arrays)}
-    return "done", (loss, _stored_gradients(receiver.arena, gradients, leaves, output[0]))
 
 
 def _part(arena: Arena, place: Place, kind: str) -> Any:

@@ -88,8 +88,8 @@ class Workers:
         return bool(self.poll.poll(0))
 
     def _wake(self, count: int) -> None:
-        """Wake the workers of the next batch. They take as long to wake up as this process to make
-        bytes of the function. Where cores are few, a worker does not wait awake."""
+        """Wake the workers of the next batch while this process makes bytes of the function. Where
+        there are fewer cores than processes, a worker would only go back to sleep."""
         for worker in self.workers[:count]:
             if worker.link.looks:
                 worker.link.wake()
