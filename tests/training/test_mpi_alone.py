@@ -123,7 +123,7 @@ def test_threads_refuse_a_share_of_a_batch():
 def test_without_mpi4py_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(
-        ImportError, match=r'needs mpi4py and an MPI library: pip install "tinycv\[mpi\]"'
+        ImportError, match=r"needs mpi4py and an MPI library: pip install mpi4py mpich"
     ):
         parallel.mpi()
 
