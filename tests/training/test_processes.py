@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import signal
 import socket
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +35,7 @@ TWO = np.ones(2)  # one example for each of two shards
 SCALE = 1.0
 STEP = np.square
 TABLE = {"scale": 1.0}
+SETTINGS: Any = ModuleType("settings")  # as a module of the user's program
 
 
 @pytest.fixture
@@ -48,11 +54,16 @@ def by_worker(group, function):
 # ── nothing is stale ──
 
 
+class Settings:
+    scale = 1.0
+
+
 class Scaled(nn.Module):
     """Multiplies by several numbers, each kept in another kind of place."""
 
     of_class = 1.0
     in_class = [1.0]
+    object_in_class = Settings()
 
     def __init__(self):
         self.weight, self.plain = tinycv.Parameter(np.ones(())), 1.0
@@ -63,7 +74,8 @@ class Scaled(nn.Module):
         return Tensor(x) * self.weight * self.buffer * self.plain * self.array[7] * self.of_own()
 
     def of_own(self):
-        return self.of_class * self.in_class[0] * SCALE * scale_of_table()
+        in_class = self.in_class[0] * self.object_in_class.scale
+        return self.of_class * in_class * SCALE * SETTINGS.SCALE * scale_of_table()
 
 
 def scale_of_table():
@@ -88,7 +100,9 @@ CHANGES = {
     "an attribute": lambda m: setattr(m, "plain", 3.0),
     "an attribute of the class": lambda m: setattr(Scaled, "of_class", 3.0),
     "a list of the class": lambda m: Scaled.in_class.__setitem__(0, 3.0),
+    "an object of the class": lambda m: setattr(Scaled.object_in_class, "scale", 3.0),
     "a method": lambda m: setattr(Scaled, "of_own", lambda self: 3.0),
+    "a variable of a module": lambda m: setattr(SETTINGS, "SCALE", 3.0),
     "a global variable": set_global,
     "a dict in a global variable of another function": lambda m: TABLE.update(scale=3.0),
 }
@@ -101,6 +115,8 @@ def test_a_change_reaches_the_workers(pair, what, monkeypatch):
     monkeypatch.setattr(Scaled, "in_class", [1.0])
     monkeypatch.setitem(TABLE, "scale", 1.0)
     monkeypatch.setitem(globals(), "SCALE", 1.0)
+    monkeypatch.setattr(SETTINGS, "SCALE", 1.0, raising=False)
+    monkeypatch.setattr(Scaled, "object_in_class", Settings())
     model = Scaled()
     assert by_worker(pair, model) == by_worker(pair, lambda x: model(x)) == 1
     CHANGES[what](model)
@@ -111,6 +127,62 @@ def test_a_global_function_that_is_replaced_and_restored_reaches_the_workers(pai
     for function, expected in ((np.square, 1), (lambda x: x + 4, 5), (np.square, 1)):
         monkeypatch.setitem(globals(), "STEP", function)
         assert by_worker(pair, lambda x: Tensor(STEP(x))) == expected
+
+
+def test_what_a_function_changes_in_its_own_objects_is_forgotten_with_the_batch(pair):
+    for _ in range(3):
+        calls, scratch = [], np.zeros(1000)
+
+        def counted(x):
+            calls.append(x)  # noqa: B023  it is called in this pass of the loop
+            scratch[3] += 1  # noqa: B023
+            return Tensor(x) * len(calls) * scratch[3]  # noqa: B023
+
+        assert by_worker(pair, counted) == 1
+
+
+def test_each_shard_draws_numbers_of_its_own(pair):
+    generator = np.random.default_rng(0)
+    draws = [
+        lambda: np.random.normal(),
+        lambda: random.random(),
+        lambda: generator.normal(),
+        lambda: tinycv.randn(1).item(),
+    ]
+    for draw in draws:
+        rows = [pair.map(lambda x: Tensor(x) * draw(), TWO).numpy() for _ in range(2)]  # noqa: B023
+        assert len(set(np.concatenate(rows).tolist())) == 4
+
+
+@pytest.mark.parametrize("carrier", ["threads", "processes"])
+def test_a_leaf_that_reaches_the_loss_in_two_ways_gets_both_gradients(carrier):
+    x = Tensor(np.arange(5.0), requires_grad=True)
+    with getattr(parallel, carrier)(2) as group:
+        group.backward(lambda a, b: (a * b * b * x.sum()).sum(), x, x, reduction="sum")
+    cubes, total = (x.numpy() ** 3).sum(), x.numpy().sum()
+    assert np.allclose(x.grad.numpy(), 3 * x.numpy() ** 2 * total + cubes)
+
+
+@pytest.mark.parametrize("carrier", ["threads", "processes"])
+def test_two_threads_of_the_program_may_use_one_group(carrier):
+    with getattr(parallel, carrier)(2) as group, ThreadPoolExecutor(2) as users:
+        found = users.map(partial(results_of_a_user, group), range(2))
+        assert all(found)
+
+
+def results_of_a_user(group, seed):
+    """Are all gradients and results right?"""
+    rng = np.random.default_rng(seed)
+    x, right = rng.normal(size=(8, 200)), []
+    for _ in range(30):
+        w = Tensor(rng.normal(size=(200, 100)), requires_grad=True)
+        group.backward(lambda a: (a @ w).sum(), x, reduction="sum")  # noqa: B023
+        y = group.map(lambda a: a @ w, Tensor(x))  # noqa: B023
+        right += [
+            np.allclose(w.grad.numpy(), x.sum(0)[:, None]),
+            np.allclose(y.numpy(), x @ w.numpy()),
+        ]
+    return all(right)
 
 
 def test_closures_defaults_and_new_functions_reach_the_workers(pair):

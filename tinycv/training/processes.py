@@ -20,7 +20,8 @@ next one forks new ones.  A worker ends when it can no longer read from this pro
 left behind, even if this process is killed.
 
 What a function changes in Python objects (a list that it appends to) changes in this process for
-shard 0 alone; the other shards change copies.  Layers change their state through ``once``
+shard 0 alone; the other shards change copies, which are made anew for each batch.  From a generator
+of random numbers each shard draws numbers of its own.  Layers change their state through ``once``
 (state.py), which works here too.
 Read first: groups.py.  Read next: workers.py.
 """
@@ -29,7 +30,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tinycv.engine import arguments
@@ -74,6 +76,11 @@ class Processes(Group):
         if len(shares) == 1:
             return [function(*shares[0].arrays)]
         return self._workers.run(function, [share.arrays for share in shares])
+
+    @contextmanager
+    def _one_batch(self) -> Iterator[None]:
+        with super()._one_batch(), self._workers.busy:
+            yield
 
     def close(self) -> None:
         """End the processes, and restore the number of threads that BLAS had."""

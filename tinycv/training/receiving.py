@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -19,10 +20,11 @@ from tinycv.training.shared_memory import Arena, Place
 
 
 class Receiver:
-    """Makes functions of bytes. objects: what both processes have, by number (sending.Known)."""
+    """Makes functions of bytes. objects: what both processes have, by number (sending.Known). rank:
+    the number of the worker."""
 
-    def __init__(self, objects: list[Any], arena: Arena):
-        self.objects, self.arena = objects, arena
+    def __init__(self, objects: list[Any], arena: Arena, rank: int):
+        self.objects, self.arena, self.rank = objects, arena, rank
         self.tensors: list[Tensor] = []
 
     def received(self, data: bytes) -> Received:
@@ -36,7 +38,7 @@ class Receiver:
                 owner.cell_contents = value
             else:
                 variables.append((self.objects[owner], name, value))
-        return Received(function, variables, self.tensors)
+        return Received(data, function, variables, self.tensors)
 
 
 # the Receiver that is reading: pickle calls the functions below without it
@@ -44,10 +46,12 @@ _receiver: Any = None
 
 
 class Received:
-    """A function that has come from another process. tensors: those that it mentions, in order."""
+    """A function that has come from another process. data: its bytes. tensors: those that it
+    mentions, in order."""
 
-    def __init__(self, function: Callable, variables: list, tensors: list[Tensor]):
-        self.function, self.variables, self.tensors = function, variables, tensors
+    def __init__(self, data: bytes, function: Callable, variables: list, tensors: list[Tensor]):
+        self.data, self.tensors = data, tensors
+        self.function, self.variables = function, variables
 
     def ready(self) -> Callable:
         """The function, after the variables that it names have their values."""
@@ -77,6 +81,12 @@ def tensor_at(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
 
 def array_at(*place: Any) -> np.ndarray:
     return _receiver.arena.view(Place(*place))
+
+
+def generator_like(kind: type, state: dict) -> np.random.Generator:
+    """A generator whose numbers depend on the state of the other one and on the worker."""
+    seed = np.random.SeedSequence([crc32(repr(state).encode()), _receiver.rank])
+    return np.random.Generator(kind(seed))
 
 
 def function_of(code: int, variables: int, name: str, closure: tuple | None) -> types.FunctionType:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import pickle
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -31,9 +31,24 @@ import numpy as np
 
 from tinycv.engine.tensor import LEAF, Parameter, Tensor, recording
 from tinycv.training.groups import Alone, Group, on_cpu
-from tinycv.training.receiving import array_at, fill, function_of, known_object, tensor_at
+from tinycv.training.receiving import (
+    array_at,
+    fill,
+    function_of,
+    generator_like,
+    known_object,
+    tensor_at,
+)
 from tinycv.training.shared_memory import Slots
-from tinycv.training.user_code import functions_in, is_fixed, is_global, is_installed, names_in
+from tinycv.training.user_code import (
+    attributes_in,
+    functions_in,
+    is_fixed,
+    is_global,
+    is_installed,
+    may_change,
+    names_in,
+)
 
 LARGE = 1 << 12  # bytes; a smaller array is sent in the bytes of the function
 
@@ -86,7 +101,7 @@ class Body:
         self.changeable = [
             (name, value)
             for name, value in self.content.items()
-            if isinstance(value, CHANGEABLE) and not name.endswith("_")
+            if may_change(value) and not name.endswith("_")
         ]
 
 
@@ -164,6 +179,10 @@ class Sender(pickle.Pickler):
         self.copies.append((slot.view, x))
         return array_at, slot.plain_place
 
+    def random_numbers(self, generator: np.random.Generator) -> tuple:
+        # Each shard must draw other numbers than shard 0, which draws from the generator itself.
+        return generator_like, (type(generator.bit_generator), generator.bit_generator.state)
+
     def function(self, f: types.FunctionType) -> Any:
         if is_installed(f.__module__):
             if is_global(f):
@@ -201,11 +220,22 @@ class Sender(pickle.Pickler):
 
     def note_variables(self, f: types.FunctionType) -> None:
         """Send the values of the global variables that the code of f names."""
-        variables = f.__globals__
+        self.note_names(f.__globals__, names_in(f.__code__), attributes_in(f.__code__))
+
+    def note_names(self, variables: dict, names: Iterable[str], attributes: frozenset) -> None:
+        """Send the variables with these names; of a module of the user's among them (settings.RATE)
+        also the variables whose names are among the attributes."""
         namespace = self.known.number(variables)
-        for name in names_in(f.__code__):
-            if name in variables:
-                self.note(namespace, name, variables[name])
+        for name in names:
+            if name not in variables:
+                continue
+            value = variables[name]
+            self.note(namespace, name, value)
+            if type(value) is types.ModuleType and not is_installed(value.__name__):
+                key = id(value), attributes
+                if key not in self.noted:
+                    self.noted.add(key)
+                    self.note_names(vars(value), attributes, attributes)
 
     def note(self, namespace: int, name: str, value: Any) -> None:
         """Send the value of a variable, unless both processes have it."""
@@ -278,12 +308,11 @@ def _is_empty(cell: types.CellType) -> bool:
         return True
 
 
-CHANGEABLE = (list, dict, set, np.ndarray, Tensor)
-
 REDUCE: dict[type, Callable] = {
     Tensor: Sender.tensor,
     Parameter: Sender.tensor,
     np.ndarray: Sender.array,
+    np.random.Generator: Sender.random_numbers,
     types.FunctionType: Sender.function,
     types.CellType: Sender.cell,
     types.CodeType: Sender.by_number,

@@ -12,10 +12,13 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tinycv.engine.tensor import Tensor
 
 PACKAGES = (
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
@@ -77,3 +80,25 @@ def functions_in(value: Any) -> Iterator[types.FunctionType]:
     """The functions of a method, a property, a static or a class method."""
     inner = [getattr(value, name, None) for name in ("__func__", "fget", "fset", "func")]
     return (f for f in (value, *inner) if isinstance(f, types.FunctionType))
+
+
+def attributes_in(code: types.CodeType) -> frozenset[str]:
+    """The names of all attributes (and variables) in a piece of code and in the functions it
+    defines."""
+    if code not in _attributes:
+        inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        _attributes[code] = frozenset(code.co_names).union(*map(attributes_in, inner))
+    return _attributes[code]
+
+
+_attributes: dict[types.CodeType, frozenset[str]] = {}
+
+
+def may_change(value: Any) -> bool:
+    """May this value in the body of a class change while it stays the same object? Functions,
+    properties and other descriptors, classes and modules do not count."""
+    if isinstance(value, (list, dict, set, np.ndarray, Tensor)):
+        return True
+    kind = type(value)
+    is_plain = kind.__module__ != "builtins" and not isinstance(value, (type, Enum))
+    return is_plain and hasattr(value, "__dict__") and not hasattr(kind, "__get__")

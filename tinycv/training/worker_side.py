@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import random
 import signal
 import sys
 import traceback
@@ -67,6 +68,10 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
     functions: dict[int, Received] = {}
     process = os.getpid()
     try:
+        # Otherwise the streams of Python and NumPy would go on like those of the calling process,
+        # and each shard would draw the same numbers.
+        random.seed(random.getrandbits(64) + rank)
+        np.random.seed([*np.random.randint(0, 2**32, 4, np.int64).tolist(), rank])
         while True:
             job = Job(*link.receive())
             shard = InWorker(link, rank, job.shard_weight)
@@ -76,6 +81,10 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
                 os._exit(1)
             sys.stdout.flush()
             _report(link, *message)
+            # While the calling process adds up: the function anew from its bytes, without what it
+            # has changed in the objects that it holds.
+            if job.number in functions:
+                functions[job.number] = receiver.received(functions[job.number].data)
     except (EOFError, OSError):
         os._exit(0)  # the other process has closed the group, or has ended
     except BaseException:

@@ -15,7 +15,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from tinycv.training.calling_side import Batch
@@ -45,7 +45,8 @@ class Workers:
         self.workers: list[Worker] = []
         self.poll = select.poll()
         self.slots: Slots | None = None
-        self.busy = Lock()  # one batch at a time
+        # one batch at a time, until its results, which lie in shared memory, are added up
+        self.busy = RLock()
         self.under_way = False
 
     def run(
@@ -58,29 +59,28 @@ class Workers:
         """What ``function`` makes of each shard's part of the batch; with weights, the losses and
         the gradients (groups.loss_and_gradients). If several shards fail, the error of the first of
         them is raised."""
-        with self.busy:
-            if self.under_way or self._have_ended():
-                self.end()
-            try:
-                self._wake(len(parts) - 1)
-            except OSError:  # a worker has ended just now
-                self.end()
-            if self.slots is None:
-                self.slots = Slots(Arena())
-            data, sender = packed(function, self.known, self.slots)
-            if self.known.is_new or not self.workers:
-                self._fork(self.slots.arena)
-            for view, array in sender.copies:
-                view[...] = array
-            self.under_way = True
-            batch = Batch(self.workers, self.slots.arena, sender, parts, weights)
-            try:
-                outcome = batch.run(function, data, shard_weights)
-            except BaseException:
-                batch.refuse_a_fork()
-                self.end()
-                raise
-            self.under_way = False
+        if self.under_way or self._have_ended():
+            self.end()
+        try:
+            self._wake(len(parts) - 1)
+        except OSError:  # a worker has ended just now
+            self.end()
+        if self.slots is None:
+            self.slots = Slots(Arena())
+        data, sender = packed(function, self.known, self.slots)
+        if self.known.is_new or not self.workers:
+            self._fork(self.slots.arena)
+        for view, array in sender.copies:
+            view[...] = array
+        self.under_way = True
+        batch = Batch(self.workers, self.slots.arena, sender, parts, weights)
+        try:
+            outcome = batch.run(function, data, shard_weights)
+        except BaseException:
+            batch.refuse_a_fork()
+            self.end()
+            raise
+        self.under_way = False
         return outcome()
 
     def _have_ended(self) -> bool:
@@ -107,7 +107,7 @@ class Workers:
             pid = os.fork()
             if pid == 0:
                 near_end.close()
-                serve(Link(far_end, looks), Receiver(known.objects, arena), rank)
+                serve(Link(far_end, looks), Receiver(known.objects, arena, rank), rank)
             far_end.close()
             self.workers.append(Worker(rank, pid, Link(near_end, looks)))
             self.poll.register(near_end, select.POLLIN)
