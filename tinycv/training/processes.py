@@ -20,7 +20,7 @@ next one forks new ones.  A worker ends when it can no longer read from this pro
 left behind, even if this process is killed.
 
 What a function changes in Python objects (a list that it appends to) changes in this process for
-shard 0 alone; the other shards change copies, which are made anew for each batch.  From a generator
+shard 0 alone; the other shards change copies, and each batch has new copies.  From a generator
 of random numbers each shard draws numbers of its own.  Layers change their state through ``once``
 (state.py), which works here too.
 Read first: groups.py.  Read next: workers.py.

@@ -81,8 +81,8 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
                 os._exit(1)
             sys.stdout.flush()
             _report(link, *message)
-            # While the calling process adds up: the function anew from its bytes, without what it
-            # has changed in the objects that it holds.
+            # While the calling process adds up: make the function from its bytes again, without
+            # what it has changed in the objects that it holds.
             if job.number in functions:
                 functions[job.number] = receiver.received(functions[job.number].data)
     except (EOFError, OSError):
