@@ -281,6 +281,29 @@ def test_a_group_of_this_process_alone_computes_the_step_of_the_whole_batch():
     near(gradients(model), expected)
 
 
+def test_inputs_are_the_only_leaves_that_receive_a_gradient(group):
+    def loss_of(x, y):
+        x = Tensor(x, requires_grad=True)  # a leaf that each shard has for itself
+        return F.cross_entropy(model(x), y)
+
+    model = vit()
+    head = [model.head.weight, model.head.bias]
+    loss = group.backward(loss_of, IMAGES, LABELS, inputs=head)
+    found = [p.grad.numpy() for p in head]
+    assert all(p.grad is None for p in model.parameters() if p not in set(head))
+    model.zero_grad()
+    whole = F.cross_entropy(model(Tensor(IMAGES)), LABELS)
+    whole.backward()
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-12)
+    for a, p in zip(found, head, strict=True):
+        np.testing.assert_allclose(a, p.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+def test_inputs_that_are_not_tensors_are_refused(pair):
+    with pytest.raises(TypeError, match=r"Group.backward: inputs is 3; it must be a Tensor or a"):
+        pair.backward(entropy_of(vit()), IMAGES, LABELS, inputs=3)
+
+
 # ── Errors ──
 
 

@@ -20,14 +20,14 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinycv.engine import arguments, backend, state
-from tinycv.engine.backward import accumulate, sweep
+from tinycv.engine.backward import accumulate, list_of_tensors, sweep
 from tinycv.engine.methods import concatenate
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import LEAF, Tensor, as_array, no_grad, wrap
@@ -66,11 +66,17 @@ class Group(ABC):
 
     @abstractmethod
     def _gradients(
-        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+        self,
+        loss_of: Callable[..., Tensor],
+        shares: list[Share],
+        weights: list[float],
+        mean: bool,
+        inputs: set[Tensor] | None,
     ) -> tuple[Any, dict]:
         """The loss of the whole batch, an array of one number, and its gradients: {leaf: gradient},
         both summed in the order of the shards. weights: the weight of each shard's loss; mean: is
-        the loss a mean over the examples (shards.Member.weight)?"""
+        the loss a mean over the examples (shards.Member.weight)? inputs: the leaves whose gradients
+        are wanted, or None for all."""
 
     @abstractmethod
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
@@ -88,6 +94,7 @@ class Group(ABC):
         *batch: Tensor | np.ndarray,
         reduction: str = "mean",
         examples: int | None = None,
+        inputs: Iterable[Tensor] | None = None,
     ) -> Tensor:
         """Compute ``loss = loss_of(*batch); loss.backward()`` with all workers. Returns the loss,
         without a graph.
@@ -100,6 +107,8 @@ class Group(ABC):
         "sum", and divide by one number that is the same for all shards.
         examples: None or, where every worker runs the whole program (mpi), the number of examples
         of the whole batch, of which ``batch`` holds the rows of this worker alone (``own_rows``).
+        inputs: the leaves that receive a gradient; None: all of them. Among ranks (mpi) it must be
+        given if loss_of makes leaves itself, for gradients with respect to the examples.
         If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and the
         buffers of the layers then stay as they were.
         """
@@ -109,8 +118,9 @@ class Group(ABC):
         total = sum(share.examples for share in parts)
         mean = reduction == "mean" and total > 0
         weights = [share.examples / total if mean else 1.0 for share in parts]
+        wanted = None if inputs is None else set(list_of_tensors(inputs, "Group.backward: inputs"))
         with self._one_batch():
-            loss, gradients = self._gradients(loss_of, parts, weights, mean)
+            loss, gradients = self._gradients(loss_of, parts, weights, mean, wanted)
         with no_grad():
             accumulate(gradients)
         return wrap(loss, None)
@@ -211,9 +221,14 @@ class Alone(Group):
         self._end = weakref.finalize(self, _nothing)
 
     def _gradients(
-        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+        self,
+        loss_of: Callable[..., Tensor],
+        shares: list[Share],
+        weights: list[float],
+        mean: bool,
+        inputs: set[Tensor] | None,
     ) -> tuple[Any, dict]:
-        return summed([loss_and_gradients(loss_of, shares[0].arrays, weights[0])], weights)
+        return summed([loss_and_gradients(loss_of, shares[0].arrays, weights[0], inputs)], weights)
 
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
         return [function(*shares[0].arrays)]
@@ -308,9 +323,11 @@ def refuse_other_rows(y: Any, n: int) -> None:
         )
 
 
-def loss_and_gradients(loss_of: Callable, part: list, weight: float) -> tuple[Any, dict]:
-    """The loss of one shard, and its weighted gradients in a dict. ``.grad`` is not touched, so
-    workers that share memory do not disturb each other."""
+def loss_and_gradients(
+    loss_of: Callable, part: list, weight: float, inputs: set[Tensor] | None = None
+) -> tuple[Any, dict]:
+    """The loss of one shard, and its weighted gradients for the leaves ``inputs`` (None: for all),
+    in a dict. ``.grad`` is not touched, so workers that share memory do not disturb each other."""
     loss = loss_of(*part)
     if not isinstance(loss, Tensor) or loss.size != 1:
         found = (
@@ -320,7 +337,15 @@ def loss_and_gradients(loss_of: Callable, part: list, weight: float) -> tuple[An
             f"Group.backward: loss_of must return the loss, a Tensor of one number, not {found}"
         )
     seed = backend.array_module(loss._data).full_like(loss._data, weight)
-    return loss._data, sweep([loss], [seed], None, keep=False, record=False)
+    gradients = sweep([loss], [seed], None, keep=False, record=False)
+    return loss._data, only(gradients, inputs)
+
+
+def only(gradients: dict, inputs: set[Tensor] | None) -> dict:
+    """The gradients of these leaves; all of them if ``inputs`` is None."""
+    if inputs is None:
+        return gradients
+    return {leaf: g for leaf, g in gradients.items() if leaf in inputs}
 
 
 def summed(results: Sequence[tuple[Any, dict]], weights: list[float]) -> tuple[Any, dict]:

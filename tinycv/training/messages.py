@@ -232,7 +232,8 @@ def _difference(calls: list[Call]) -> str:
         )
     return (
         f"{a.kind}: the weights of rank {other} are not those of rank 0: call tinycv.manual_seed "
-        "with the same seed in all ranks before the model is made, or load the same file in all"
+        "with the same seed in all ranks before the model is made, or load the same file in all; "
+        "if the loss makes tensors that require a gradient, pass inputs=model.parameters()"
     )
 
 

@@ -75,10 +75,15 @@ class Ranks(Group):
     # -- one batch --------------------------------------------------------------------------------
 
     def _gradients(
-        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+        self,
+        loss_of: Callable[..., Tensor],
+        shares: list[Share],
+        weights: list[float],
+        mean: bool,
+        inputs: set[Tensor] | None,
     ) -> tuple[Any, dict]:
         own = self._own(len(shares))
-        work = partial(loss_and_gradients, loss_of, shares[own].arrays, weights[own])
+        work = partial(loss_and_gradients, loss_of, shares[own].arrays, weights[own], inputs)
         loss, gradients = self._in_shard(work, own, len(shares), weights[own] if mean else None)
         loss = (loss * weights[own]).reshape(())
         if self.size == 1:

@@ -37,7 +37,7 @@ from typing import Any
 from tinycv.engine import arguments
 from tinycv.engine.blocks import one_thread_of_blas
 from tinycv.engine.tensor import Tensor
-from tinycv.training.groups import MOST, Group, Share, loss_and_gradients, summed
+from tinycv.training.groups import MOST, Group, Share, loss_and_gradients, only, summed
 from tinycv.training.workers import Workers
 
 
@@ -63,14 +63,21 @@ class Processes(Group):
         self._end = weakref.finalize(self, _end, self._workers, os.getpid())
 
     def _gradients(
-        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+        self,
+        loss_of: Callable[..., Tensor],
+        shares: list[Share],
+        weights: list[float],
+        mean: bool,
+        inputs: set[Tensor] | None,
     ) -> tuple[Any, dict]:
         if len(shares) == 1:
-            return summed([loss_and_gradients(loss_of, shares[0].arrays, weights[0])], weights)
+            alone = loss_and_gradients(loss_of, shares[0].arrays, weights[0], inputs)
+            return summed([alone], weights)
         results = self._workers.run(
             loss_of, [share.arrays for share in shares], weights, weights if mean else None
         )
-        return summed(results, weights)
+        loss, gradients = summed(results, weights)
+        return loss, only(gradients, inputs)
 
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
         if len(shares) == 1:

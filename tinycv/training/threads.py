@@ -50,10 +50,15 @@ class Threads(Group):
         self._end.atexit = False  # at the end of the program, nothing needs to be restored
 
     def _gradients(
-        self, loss_of: Callable[..., Tensor], shares: list[Share], weights: list[float], mean: bool
+        self,
+        loss_of: Callable[..., Tensor],
+        shares: list[Share],
+        weights: list[float],
+        mean: bool,
+        inputs: set[Tensor] | None,
     ) -> tuple[Any, dict]:
         works = [
-            partial(loss_and_gradients, loss_of, share.arrays, weight)
+            partial(loss_and_gradients, loss_of, share.arrays, weight, inputs)
             for share, weight in zip(shares, weights, strict=True)
         ]
         results = self._crew.run(works, weights if mean else None)
