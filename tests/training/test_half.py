@@ -17,6 +17,7 @@ from tinycv.engine import backend
 from tinycv.nn.functional import cross_entropy
 from tinycv.optim import SGD, AdamW, clip_grad_norm_
 from tinycv.optim.averaged import EMA
+from tinycv.training import parallel
 from tinycv.training.checkpoint import CheckpointError, load
 from tinycv.training.half import Half
 from tinycv.training.loop import fit
@@ -349,3 +350,13 @@ def test_only_the_last_of_two_halves_of_a_model_may_be_used():
     again.backward(model(Tensor(np.ones((1, 1), "float16"))).sum())
     again.step()
     assert again.masters[0].item() == pytest.approx(0.9, abs=1e-5)
+
+
+def test_fit_refuses_half_precision_with_several_workers():
+    model = vit()
+    with (
+        parallel.threads(2) as group,
+        pytest.raises(ValueError, match="fit: optimizer is a Half, .* with one worker"),
+    ):
+        loader = DataLoader(IMAGES, LABELS, batch_size=8)
+        fit(model, Half(model, SGD), loss_of, loader, 1, progress=False, parallel=group)

@@ -113,6 +113,11 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     clip = None if clip is None else number(clip, "fit: clip", above=0)
 
     with opened(parallel, "fit") as group:
+        if group.size > 1 and isinstance(optimizer, Half):
+            raise ValueError(
+                f"fit: optimizer is a Half, which scales the loss of a whole batch, and parallel "
+                f"opened {group.size} workers: train in float32, or with one worker"
+            )
         device = device_name("fit", group.place(device))
         model.to(device or optimizer.parameters()[0].device)
         run = Run(model, {"optimizer": optimizer}, loader, seed, ema, path, group)
@@ -149,7 +154,12 @@ def _learn(
             )
         optimizer.backward(loss)
     else:
-        loss = run.group.backward(partial(loss_fn, run.model), *batch, examples=run.examples)
+        loss = run.group.backward(
+            partial(loss_fn, run.model),
+            *batch,
+            examples=run.examples,
+            inputs=optimizer.parameters(),
+        )
     if clip is not None:
         clip_grad_norm_(optimizer.parameters(), clip)
     optimizer.step()
