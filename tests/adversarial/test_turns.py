@@ -254,6 +254,14 @@ def test_an_optimiser_that_does_not_hold_exactly_the_weights_of_its_side_is_refu
             fit_gan(generator, discriminator, *pair, loader(), 1, progress=False)
 
 
+def test_a_weight_that_both_sides_have_is_refused():
+    generator, discriminator = sides()
+    discriminator[1].weight = nn.BatchNorm1d(6).weight
+    generator[1] = discriminator[1]
+    with pytest.raises(ValueError, match="generator and discriminator have weights in common"):
+        play(generator, discriminator)
+
+
 def test_an_average_of_another_network_is_refused():
     generator, discriminator = sides()
     with pytest.raises(ValueError, match="EMA"):

@@ -17,6 +17,8 @@ import numpy as np
 
 import tinycv
 from tinycv import Tensor, nn
+from tinycv.adversarial import fit_gan
+from tinycv.adversarial.gan import GradientPenalty
 from tinycv.data import DataLoader
 from tinycv.data.augment import random_shift
 from tinycv.engine import shards
@@ -134,7 +136,7 @@ def evaluation(folder):
 
 
 def curves(folder):
-    """The losses of 50 steps of an MLP, a ViT, a DCGAN and a U-Net."""
+    """The losses of all trainings of carriers.py, each of 50 steps."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
     import carriers
 
@@ -259,6 +261,54 @@ def stopped(folder):
             training(group, folder / "run", (5, stop))
     except ZeroDivisionError:
         return
+
+
+def gan(group, path=None, stop_at=None):
+    """The history of a GAN training, which is resumed from the file ``path`` if it exists, and the
+    weights at its end. stop_at: the call of the penalty that raises an error."""
+    tinycv.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(3, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64))
+    generator.latent, calls = 3, iter(range(10**6))
+    discriminator = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+    penalty = GradientPenalty(0.1)
+
+    def stopping(*arguments):
+        if next(calls) == stop_at:
+            raise ZeroDivisionError("stop")
+        return penalty(*arguments)
+
+    history = fit_gan(
+        generator,
+        discriminator,
+        AdamW(generator.named_parameters(), lr=0.01),
+        AdamW(discriminator.named_parameters(), lr=0.01),
+        DataLoader(IMAGES.reshape(22, 64), batch_size=4, seed=1),
+        3,
+        penalty=stopping,
+        critic_steps=2,
+        checkpoint=path,
+        checkpoint_every=2,
+        progress=False,
+        parallel=group,
+    )
+    weights = [p.numpy().copy() for side in (generator, discriminator) for p in side.parameters()]
+    return [np.array(history.losses), *weights]
+
+
+def stopped_gan(folder):
+    """A GAN training that ends at step 5 with an error in all ranks."""
+    try:
+        with parallel.mpi() as group:
+            gan(group, folder / "run", 5)
+    except ZeroDivisionError:
+        return
+
+
+def whole_gan(folder):
+    """A GAN training that resumes, if it can, and ends."""
+    arrays = gan("mpi", folder / "run")
+    with parallel.mpi() as group:
+        save(folder, group, "whole", arrays)
 
 
 def whole(folder):

@@ -42,6 +42,7 @@ from tinycv.engine.backward import grad
 from tinycv.engine.create import one_hot, rand_like, zeros
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import norm, relu, softplus
+from tinycv.engine.shards import member
 from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn.inputs import batch, finite, function
 from tinycv.nn.inputs import labels as labels_in
@@ -224,8 +225,9 @@ class Packed(Module):
         if batch(x, "Packed: x").ndim < 2:
             raise ValueError(f"Packed: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
         if len(x) % self.size:
+            part = "a batch" if member.get() is None else "a shard"
             raise ValueError(
-                f"Packed: a batch of {len(x)} does not divide into packs of {self.size}"
+                f"Packed: {part} of {len(x)} does not divide into packs of {self.size}"
             )
         return self.network(x.reshape((len(x) // self.size, self.size * x.shape[1], *x.shape[2:])))
 

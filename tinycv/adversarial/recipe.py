@@ -23,6 +23,7 @@ from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optim import Adam, warmup_linear
 from tinycv.optim.averaged import EMA
+from tinycv.training.groups import Group
 from tinycv.training.loop import History
 
 AT_ONCE = 250  # the largest batch in which images are made
@@ -38,6 +39,7 @@ def train_dcgan(
     evaluate: Callable[[Module], dict[str, Any]] | None = None,
     evaluate_every: int = 1,
     device: str | None = None,
+    parallel: str | Group | None = None,
 ) -> History:
     """Train both networks for ``epochs`` passes through ``loader``. All arguments as in
     ``fit_gan``.
@@ -66,6 +68,7 @@ def train_dcgan(
         evaluate=evaluate,
         evaluate_every=evaluate_every,
         device=device,
+        parallel=parallel,
     )
     generator.eval().load_state_dict(ema.state_dict())
     return history

@@ -19,6 +19,10 @@ Bugs in such a loop raise no error, so here the code rules them out:
 - the running statistics of batch norm, and all other buffers of a network, change only in the turn
   of that network.
 
+With ``parallel``, several workers take each turn together: each of them computes the losses for its
+rows of the batch, and the gradients are added up (training/groups.py).  A graph does not outlive
+its turn there, so each turn makes the fakes itself; see below the ruled line.
+
 Goodfellow et al. 2014, algorithm 1.
 Two time scales (Heusel et al. 2017): give the optimisers different rates.
 Read first: gan.py, training/loop.py.
@@ -38,18 +42,23 @@ from tinycv.data.loader import DataLoader, DrawnLoader
 from tinycv.engine import backend
 from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.arguments import whole as whole_number
+from tinycv.engine.backend import Array
 from tinycv.engine.backward import grad
+from tinycv.engine.create import zeros
 from tinycv.engine.methods import stack
-from tinycv.engine.shards import member
+from tinycv.engine.shards import all_reduce, member
+from tinycv.engine.state import renew
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.inputs import finite, function, whole
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule
 from tinycv.optim.averaged import EMA
 from tinycv.optim.optimizer import Optimizer
+from tinycv.training.groups import Group
 from tinycv.training.half import Half
 from tinycv.training.inputs import checkpoint_path, device_name
 from tinycv.training.loop import History, Run, set_learning_rates
+from tinycv.training.parallel import opened
 
 
 class Players(Module):
@@ -83,6 +92,7 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
     device: str | None = None,
     progress: bool = True,
     log_every: int = 10,
+    parallel: str | Group | None = None,
 ) -> History:
     """Train both networks for ``epochs`` passes through ``loader``. Returns the history;
     losses[i] is [discriminator's loss, generator's loss].
@@ -95,7 +105,13 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
     unroll: how many steps of the discriminator, of rate unroll_lr, the generator looks ahead
     (unrolled.py). ema: averages the weights of the generator. evaluate(generator) and all other
     arguments: as in training.fit. Resuming from a checkpoint gives the same bits.
-    ValueError if an optimiser does not hold exactly the weights of its side.
+    parallel: None, "threads", "processes", "mpi" or an open group, as in training.fit. The losses
+    of the game and the penalty must then be means over the examples. The noise z is drawn for the
+    whole batch, so it does not depend on the workers. Noise that a network or a penalty draws
+    itself (dropout, the points of GradientPenalty) depends on the number of shards, and each turn
+    of a batch draws its own.
+    ValueError if an optimiser does not hold exactly the weights of its side, or if unroll is
+    combined with parallel.
     """
     epochs, unroll = whole("fit_gan", 0, epochs=epochs, unroll=unroll)
     critic_steps, evaluate_every = whole(
@@ -106,30 +122,42 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
     checkpoint = checkpoint_path("fit_gan", checkpoint)
     _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
     _check_extras(loader, penalty, schedule, evaluate, ema)
-    device = device_name("fit_gan", device)
-    players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
+    device_name("fit_gan", device)  # raises its errors before a group is opened
     _check_weights("g_optimizer", g_optimizer, generator)
     _check_weights("d_optimizer", d_optimizer, discriminator)
+    common = set(generator.parameters()) & set(discriminator.parameters())
+    if any(p.requires_grad for p in common):
+        raise ValueError(
+            "fit_gan: generator and discriminator have weights in common, and each side may change "
+            "only its own: give them weights of their own"
+        )
     if ema is not None and ema.model is not generator:
         raise ValueError("fit_gan: ema must be of the generator: EMA(generator)")
-    run = Run(
-        players,
-        {"d_optimizer": d_optimizer, "g_optimizer": g_optimizer},
-        loader,
-        seed,
-        ema,
-        checkpoint,
-    )
-    look_ahead = partial(unrolled, discriminator, steps=unroll, lr=unroll_lr)
-    return run.through(
-        partial(take_turns, run, game, penalty, critic_steps, look_ahead, schedule),
-        epochs,
-        evaluate=evaluate and (lambda players: evaluate(players.generator)),
-        evaluate_every=evaluate_every,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
-        log_every=log_every,
-    )
+    if unroll and parallel is not None:
+        raise ValueError(
+            f"fit_gan: unroll is {unroll} and parallel is {shown(parallel)}; unrolled steps of the "
+            "discriminator cannot be split among workers: set unroll to 0, or parallel to None"
+        )
+    with opened(parallel, "fit_gan") as group:
+        device = device_name("fit_gan", group.place(device))
+        players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
+        optimizers = {"d_optimizer": d_optimizer, "g_optimizer": g_optimizer}
+        run = Run(players, optimizers, loader, seed, ema, checkpoint, group)
+        if group.size == 1:
+            look_ahead = partial(unrolled, discriminator, steps=unroll, lr=unroll_lr)
+            learn = partial(take_turns, run, game, penalty, critic_steps, look_ahead, schedule)
+        else:
+            losses = zeros((2,), dtype=run.first.dtype, device=run.device)
+            learn = partial(share_turns, run, game, penalty, critic_steps, losses, schedule)
+        return run.through(
+            learn,
+            epochs,
+            evaluate=evaluate and (lambda players: evaluate(players.generator)),
+            evaluate_every=evaluate_every,
+            checkpoint_every=checkpoint_every,
+            progress=progress,
+            log_every=log_every,
+        )
 
 
 def _check_sides(
@@ -203,7 +231,7 @@ def take_turns(
     look_ahead: Callable[[Callable[[], Tensor]], AbstractContextManager[None]],
     schedule: Schedule | None,
     batch: list[Tensor],
-) -> Tensor:
+) -> Array:
     """One batch: a step of the discriminator and, if it is due, one of the generator. Returns both
     losses, an array (2,) on the device."""
     players = run.model
@@ -212,16 +240,11 @@ def take_turns(
     real, *condition = batch
     for optimizer in run.optimizers.values():
         set_learning_rates(optimizer, schedule, run.step)
-    z = Tensor(backend.standard_normal((len(real), _latent_of(generator)), like=real.data))
+    z = noise_for(run, generator, real)
     generator_turn = (run.step + 1) % critic_steps == 0
     with nullcontext() if generator_turn else restore_buffers(generator):
         fake = generator(z, *condition)
-
-    if tuple(fake.shape) != tuple(real.shape):
-        raise ValueError(
-            f"fit_gan: generator made fakes of shape {tuple(fake.shape)}, and the real examples "
-            f"have shape {tuple(real.shape)}; they must be equal"
-        )
+    _check_shapes(fake, real)
     constant_fake = fake.detach()  # so that nothing in D's step reaches G: see the docstring above
     d_loss, g_loss = both_losses(game, discriminator, real, constant_fake, condition)
     objective = d_loss
@@ -243,6 +266,26 @@ def take_turns(
         if run.ema is not None:
             run.ema.update()
     return stack([d_loss.detach(), g_loss.detach()]).data
+
+
+def noise_for(run: Run, generator: Module, real: Tensor) -> Tensor:
+    """The noise z of N(0, I) for the examples in ``real``, (B, latent). It is drawn for the whole
+    batch, also where ``real`` holds only the rows of this worker."""
+    examples = len(real) if run.examples is None else run.examples
+    z = backend.standard_normal((examples, _latent_of(generator)), like=real.data)
+    if run.examples is not None:
+        first, end = run.group.rows(examples)
+        z = z[first:end]
+    return Tensor(z)
+
+
+def _check_shapes(fake: Tensor, real: Tensor) -> None:
+    """ValueError unless fakes have the shape of real examples."""
+    if tuple(fake.shape) != tuple(real.shape):
+        raise ValueError(
+            f"fit_gan: generator made fakes of shape {tuple(fake.shape)}, and the real examples "
+            f"have shape {tuple(real.shape)}; they must be equal"
+        )
 
 
 def both_losses(
@@ -284,3 +327,100 @@ def restore_buffers(network: Module, record: bool = False) -> Iterator[None]:
             # in place: a training step recorded on a GPU replays this copy too
             t.data[...] = array
             t.mark_changed()
+
+
+# ── The same turns, taken by a group of workers ──────────────────────────────────────────────────
+
+
+def share_turns(
+    run: Run,
+    game: Game,
+    penalty: Penalty | None,
+    critic_steps: int,
+    losses: Tensor,
+    schedule: Schedule | None,
+    batch: list[Tensor],
+) -> Array:
+    """``take_turns``, in which each worker computes the losses of its rows. losses: where the
+    discriminator's turn notes both losses, (2,)."""
+    players = run.model
+    assert isinstance(players, Players)
+    generator, discriminator = players.generator, players.discriminator
+    real, *condition = batch
+    for optimizer in run.optimizers.values():
+        set_learning_rates(optimizer, schedule, run.step)
+    z = noise_for(run, generator, real)
+    examples = len(real) if run.examples is None else run.examples
+
+    networks = generator, discriminator
+    objective = partial(discriminator_objective, *networks, game, penalty, losses, examples)
+    with restore_buffers(generator, record=True):
+        descend_with(run, "d_optimizer", objective, [real, z, *condition])
+    both = losses.data.copy()
+
+    if (run.step + 1) % critic_steps == 0:
+        objective = partial(generator_objective, *networks, game)
+        with restore_buffers(discriminator, record=True), frozen(discriminator):
+            both[1] = descend_with(run, "g_optimizer", objective, [z, *condition]).data
+        if run.ema is not None:
+            run.ema.update()
+    return both
+
+
+def discriminator_objective(
+    generator: Module,
+    discriminator: Module,
+    game: Game,
+    penalty: Penalty | None,
+    losses: Tensor,
+    examples: int,
+    real: Tensor,
+    z: Tensor,
+    *condition: Tensor,
+) -> Tensor:
+    """What the discriminator minimises, for some rows of a batch of ``examples``. Writes the losses
+    of the whole batch to ``losses``, without the penalty."""
+    with no_grad():
+        fake = generator(z, *condition)
+    _check_shapes(fake, real)
+    d_loss, g_loss = both_losses(game, discriminator, real, fake, condition)
+    share = len(real) / examples
+    sums = all_reduce(share * stack([d_loss.detach(), g_loss]).data)
+    renew([losses], lambda: [sums])
+    if penalty is None:
+        return d_loss
+    return d_loss + penalty(discriminator, real, fake, *condition)
+
+
+def generator_objective(
+    generator: Module, discriminator: Module, game: Game, z: Tensor, *condition: Tensor
+) -> Tensor:
+    """What the generator minimises, for some rows of a batch."""
+    return game.generator(discriminator(generator(z, *condition), *condition))
+
+
+def descend_with(
+    run: Run, role: str, loss_of: Callable[..., Tensor], batch: list[Tensor]
+) -> Tensor:
+    """One optimiser step down the loss, whose gradient all workers compute. Returns the loss."""
+    optimizer = run.optimizers[role]
+    optimizer.zero_grad()
+    weights = optimizer.parameters()
+    loss = run.group.backward(loss_of, *batch, examples=run.examples, inputs=weights)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+@contextmanager
+def frozen(network: Module) -> Iterator[None]:
+    """Inside, the weights of ``network`` are constants: a gradient passes through the network, and
+    none is computed for its weights."""
+    weights = [p for p in network.parameters() if p.requires_grad]
+    try:
+        for p in weights:
+            p.requires_grad = False
+        yield
+    finally:
+        for p in weights:
+            p.requires_grad = True
