@@ -31,7 +31,7 @@ The files in reading order, from the command to a table in a README:
     charts.py        curves of time over size
     compare.py       is the second of two runs slower?
     session.py       everything worth measuring on a rented GPU; profile.py: its time per kernel
-    bounds.py        what LSTM and convolution spend their time on; tiles.py: convolution on a GPU
+    bounds.py        what kernels and models spend their time on; tiles.py: convolution on a GPU
 
 A record is the JSON file out/SUITE.json, with every sample. The package tinycv imports nothing from
 here. A contender's process imports tinycv or PyTorch, and never both on a CPU: importing tinycv

@@ -5,7 +5,7 @@ python -m benchmarks run ops --quick          only checks that it works: the fig
 python -m benchmarks run ops --only softmax   only the rows whose group or name contains this
 python -m benchmarks report FILE.json ...     print the table again, draw next to the file
 python -m benchmarks compare A.json B.json    is B slower? exit 0: no, 1: yes, 2: not comparable
-python -m benchmarks bounds                   what LSTM and convolution spend their time on
+python -m benchmarks bounds                   what kernels and models spend their time on
 python -m benchmarks record                   every CPU suite, into the records behind the READMEs
 python -m benchmarks session --minutes 6      the most useful GPU measurements that fit in 6 minutes
 OMP_NUM_THREADS=1 python -m benchmarks ...    every contender on one core (on a shared machine)
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(call=compare_files)
 
-    bounds = commands.add_parser("bounds", help="what limits the speed of LSTM and convolution")
+    bounds = commands.add_parser("bounds", help="what limits the speed of kernels and models")
     bounds.add_argument("--out", type=new_file, default="out/bounds.json", metavar="FILE.json")
     bounds.set_defaults(call=find_bounds)
 

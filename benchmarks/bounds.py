@@ -1,19 +1,21 @@
-"""What limits the speed of LSTM and convolution: matrix products, calls or elementwise work, shape
-by shape.
+"""What limits the speed of LSTM and convolution, and of the inference of two models: matrix
+products, calls or elementwise work, shape by shape.
 
     python -m benchmarks bounds
 
-Forward and backward of a kernel are timed, and also what can be timed separately: its matrix
-products, with the same shapes and as often; and its calls, by running the same kernel on tiny
-arrays, which shows what Python and NumPy cost before they compute. The rest is elementwise work and
-copying. The floor is the time that the products would take at the highest speed of this machine.
+Forward and backward of a kernel, or the inference of a model, are timed in one thread, and also
+what can be timed separately: the matrix products, with the same shapes and as often; and the calls,
+by running the same code on tiny arrays, which shows what Python and NumPy cost before they compute.
+The rest is elementwise work (of a ViT: GELU, softmax and layer norm) and copying. The floor is the
+time that the products would take at the highest speed of this machine.
 """
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from benchmarks.inputs import conv_inputs, lstm_inputs, normal
 from benchmarks.tables import markdown
+from benchmarks.tasks import LeNet, Task, Vit
 
 # steps, batch, width of the input, width of the hidden state
 LSTMS = [(28, 128, 28, 128), (100, 32, 2, 128), (50, 64, 256, 256), (20, 1, 16, 32)]
@@ -32,26 +35,47 @@ CONVS = [
     (64, 1, 28, 32, 4, 2, 1),
     (64, 32, 16, 64, 4, 2, 1),
 ]
+# The batch is what one of two workers has of the batch in the suite "models". With each model, its
+# smallest form: as many layers and tokens, and the fewest images with which the same kernels run.
+MODELS: dict[str, tuple[Task, Task]] = {
+    "ViT, 17 tokens of 64": (Vit(64), Vit(1, image=4, patch=1, width=4)),
+    "LeNet": (LeNet(64), LeNet(16, (1, 1))),
+}
+
+
+class Products(NamedTuple):
+    """``count`` matrix products of a (rows, inner) and a (inner, columns) matrix, one after the
+    other; or as many stacks of products, each of which is one call of NumPy."""
+
+    rows: int
+    inner: int
+    columns: int
+    count: int = 1
+    stack: int = 1
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.rows * self.inner * self.columns * self.count * self.stack
 
 
 class Case(NamedTuple):
-    """work: the kernel, forward and backward. products: its matrix products, as (rows, inner size,
-    columns, count). calls: the kernel on tiny arrays."""
+    """work: a kernel, forward and backward, or the inference of a model. calls: the same on tiny
+    arrays."""
 
     name: str
     work: Callable[[], Any]
-    products: list[tuple[int, int, int, int]]
+    products: list[Products]
     calls: Callable[[], Any]
 
 
 def lstm_case(steps: int, batch: int, width: int, hidden: int) -> Case:
     gates, rows = 4 * hidden, steps * batch
     products = [
-        (gates, hidden + width + 1, batch, steps),
-        (hidden, gates, batch, steps),
-        (gates, rows, hidden, 1),
-        (gates, rows, width, 1),
-        (rows, gates, width, 1),
+        Products(gates, hidden + width + 1, batch, steps),
+        Products(hidden, gates, batch, steps),
+        Products(gates, rows, hidden),
+        Products(gates, rows, width),
+        Products(rows, gates, width),
     ]
     name = f"LSTM, {steps} steps, batch {batch}, {width} to {hidden}"
     work, calls = lstm_work(steps, batch, width, hidden), lstm_work(steps, 1, 1, 1)
@@ -81,7 +105,8 @@ def conv_case(
         taps = channels
         steps = winograd.tiled((size, size))[0] ** 2
         count = images * winograd.N**2
-    products = [(steps, taps, out, count), (taps, steps, out, count), (steps, out, taps, count)]
+    sizes = (steps, taps, out), (taps, steps, out), (steps, out, taps)
+    products = [Products(*three, count) for three in sizes]
     # as few channels as run the same kernel: with 8 or fewer, nn/conv_few.py would run
     tiny = conv_work(images, 9, window, 9, window, stride, padding)
 
@@ -123,16 +148,81 @@ def forward_and_backward(forward: Callable[[], tuple], g: Any) -> Callable[[], A
     return work
 
 
-def products_work(products: list[tuple[int, int, int, int]]) -> Callable[[], Any]:
-    factors = [normal((m, k), (k, n)) for m, k, n, _ in products]
-    results = [np.empty((m, n), np.float32) for m, _, n, _ in products]
+def model_case(name: str, task: Task, tiny: Task) -> Case:
+    products = vit_products(task) if isinstance(task, Vit) else lenet_products(task)
+    return Case(f"{name}: inference of {task.batch}", inference(task), products, inference(tiny))
+
+
+def inference(task: Task) -> Callable[[], Any]:
+    from benchmarks.libraries import tinycv_parts
+    from benchmarks.networks import build
+    from tinycv import Tensor, no_grad
+
+    model, x = build(tinycv_parts(), task).eval(), Tensor(task.examples()[0])
+
+    def work() -> Any:
+        with no_grad():
+            return model(x)
+
+    return work
+
+
+def vit_products(task: Vit) -> list[Products]:
+    d, tokens = task.width, task.patches + 1
+    rows, heads = task.batch * tokens, task.batch * task.heads
+    return [
+        Products(task.batch * task.patches, task.patch**2, d),
+        Products(rows, d, 3 * d, task.layers),
+        Products(tokens, d // task.heads, tokens, task.layers, heads),  # the scores
+        Products(tokens, tokens, d // task.heads, task.layers, heads),  # the weighted values
+        Products(rows, d, d, task.layers),
+        Products(rows, d, 4 * d, task.layers),
+        Products(rows, 4 * d, d, task.layers),
+        Products(task.batch, d, task.classes),
+    ]
+
+
+def lenet_products(task: LeNet) -> list[Products]:
+    """The convolutions multiply row by row of the result (nn/conv_few.py)."""
+    n, (a, b) = task.batch, task.channels
+    layers = (16 * b, 120), (120, 84), (84, 10)
+    return [
+        Products(a, 25, 24 * n, 24),
+        Products(b, 25 * a, 8 * n, 8),
+        *(Products(n, inputs, outputs) for inputs, outputs in layers),
+    ]
+
+
+def products_work(products: list[Products]) -> Callable[[], Any]:
+    def of_a_call(p: Products, *shape: int) -> tuple[int, ...]:
+        return shape if p.stack == 1 else (p.stack, *shape)
+
+    factors = [
+        normal(of_a_call(p, p.rows, p.inner), of_a_call(p, p.inner, p.columns)) for p in products
+    ]
+    results = [np.empty(of_a_call(p, p.rows, p.columns), np.float32) for p in products]
 
     def work() -> None:
-        for (a, b), out, (_, _, _, count) in zip(factors, results, products, strict=True):
-            for _ in range(count):
+        for (a, b), out, p in zip(factors, results, products, strict=True):
+            for _ in range(p.count):
                 np.matmul(a, b, out=out)
 
     return work
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for BLAS, and for elementwise work (engine/blocks.py)."""
+    from threadpoolctl import threadpool_limits
+
+    from tinycv.engine import blocks
+
+    before, blocks.sharers = blocks.sharers, blocks.cores()
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        blocks.sharers = before
 
 
 def seconds(work: Callable[[], Any], calls: int = 9) -> float:
@@ -156,14 +246,13 @@ def faults(work: Callable[[], Any]) -> int:
 def measured() -> dict[str, Any]:
     """{"peak": GFLOP/s of one thread, "rows": [{"shape", "total", "products", "calls", "rest",
     "floor" (s), "faults"}]}"""
-    from threadpoolctl import threadpool_limits
-
     import tinycv  # noqa: F401  (its malloc setting must be in place before anything is timed)
 
-    with threadpool_limits(1, user_api="blas"):
-        square = products_work([(1024, 1024, 1024, 1)])
-        peak = 2 * 1024**3 / min(seconds(square) for _ in range(3))
+    with one_thread():
+        square = Products(1024, 1024, 1024)
+        peak = square.flops / min(seconds(products_work([square])) for _ in range(3))
         cases = [lstm_case(*shape) for shape in LSTMS] + [conv_case(*shape) for shape in CONVS]
+        cases += [model_case(name, *tasks) for name, tasks in MODELS.items()]
         return {"peak": peak / 1e9, "rows": [breakdown(case, peak) for case in cases]}
 
 
@@ -171,7 +260,7 @@ def breakdown(case: Case, peak: float) -> dict[str, Any]:
     """The row of one case. peak: FLOP/s of one thread."""
     total, calls = seconds(case.work), seconds(case.calls)
     products = seconds(products_work(case.products))
-    flops = sum(2 * m * k * n * count for m, k, n, count in case.products)
+    flops = sum(p.flops for p in case.products)
     return {
         "shape": case.name,
         "total": total,
@@ -191,7 +280,7 @@ def bound(row: dict[str, Any]) -> str:
 
 def table(record: dict[str, Any]) -> str:
     """The record as a Markdown table."""
-    head = "forward and backward, one thread | total | products | calls | ufuncs, copies"
+    head = "one thread | total | products | calls | ufuncs, copies"
     head += " | page faults | bound by | total / floor"
     lines = []
     for row in record["rows"]:

@@ -8,8 +8,9 @@ sends 2 (N - 1) messages to its neighbour, each an N-th of the array:
 
 The sum in rank order (training/mpi.py) costs the same: each worker sends one N-th of its array to
 every other worker, adds up the N-ths that it receives, and sends the sum to every other worker.
-MPI's Allreduce may halve the distance at each message instead (Rabenseifner 2004), which needs
-fewer messages for the same bytes:
+MPI's Allreduce may halve the array at each message instead, and double it again (Rabenseifner 2004,
+"Optimization of Collective Reduction Operations", ICCS). If N is a power of 2, that takes fewer
+messages for the same bytes:
 
     t(N) = 2 ⌈log2 N⌉ α + 2 (N - 1)/N · n/β
 
