@@ -32,7 +32,7 @@ Test: tests/adversarial/test_turns.py plants these bugs in a loop and checks tha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
@@ -289,7 +289,7 @@ def _check_shapes(fake: Tensor, real: Tensor) -> None:
 
 
 def both_losses(
-    game: Game, discriminator: Module, real: Tensor, fake: Tensor, condition: list[Tensor]
+    game: Game, discriminator: Module, real: Tensor, fake: Tensor, condition: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The loss of the discriminator; and, for the history alone, the loss that the generator has
     against this discriminator."""
