@@ -24,6 +24,7 @@ import tinycv
 from tinycv import Tensor, nn
 from tinycv.data import DataLoader
 from tinycv.engine import ops, shards
+from tinycv.engine.fused import fused
 from tinycv.nn import functional as F
 from tinycv.optim import AdamW
 from tinycv.training import parallel
@@ -207,6 +208,28 @@ def test_a_class_that_is_defined_after_the_fork_reaches_the_workers(pair):
             return super().__call__ and Tensor(x * 2)
 
     assert by_worker(pair, Late()) == 2
+
+
+def test_a_pair_reaches_the_workers_with_the_members_that_it_has_now(pair, monkeypatch):
+    monkeypatch.setattr("tinycv.engine.fused.PAIRS", {})  # the new pair is not listed for good
+
+    @fused
+    def scaled(x):
+        return x * SCALE
+
+    @scaled.kernel
+    def _(xp, x):
+        return x * SCALE, lambda g: g * SCALE
+
+    assert by_worker(pair, lambda x: scaled(Tensor(x))) == 1
+    monkeypatch.setitem(globals(), "SCALE", 2.0)
+    assert by_worker(pair, lambda x: scaled(Tensor(x))) == 2
+    monkeypatch.setattr(scaled, "run", lambda xp, x: (x * 3, None))
+    assert by_worker(pair, lambda x: scaled(Tensor(x))) == 3
+    # a pair that is no longer what its module has under its name
+    softmax = F.softmax
+    monkeypatch.setattr("tinycv.nn.softmax.softmax", softmax.definition)
+    assert by_worker(pair, lambda x: softmax(Tensor(x))) == 1
 
 
 def test_a_function_that_calls_itself_reaches_the_workers(pair):

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.fused import Fused
 from tinycv.engine.tensor import LEAF, Parameter, Tensor, recording
 from tinycv.training.groups import Alone, Group, on_cpu
 from tinycv.training.receiving import (
@@ -207,6 +208,16 @@ class Sender(pickle.Pickler):
             self.to_send.append((cell, "", cell.cell_contents))
         return types.CellType, ()
 
+    def pair(self, x: Fused) -> tuple:
+        # Its members may be replaced, and those of the user's pairs may name the user's variables.
+        number = self.known.number(x)
+        for name in ("function", "run", "infer", "recorded_pull"):
+            member = getattr(x, name)
+            self.known.link(number, name, member)
+            if isinstance(member, types.FunctionType) and not is_installed(member.__module__):
+                self.note_variables(member)
+        return known_object, (number,)
+
     def by_number(self, x: Any) -> tuple:
         return known_object, (self.known.number(x),)
 
@@ -317,5 +328,6 @@ REDUCE: dict[type, Callable] = {
     types.CellType: Sender.cell,
     types.CodeType: Sender.by_number,
     types.ModuleType: Sender.by_number,
+    Fused: Sender.pair,
     type: Sender.a_class,
 }
