@@ -17,8 +17,12 @@ import numpy as np
 
 import tinycv
 from tinycv import Tensor, nn
+<<<<<<< HEAD
 from tinycv.adversarial import fit_gan
 from tinycv.adversarial.gan import GradientPenalty
+=======
+from tinycv.adversarial.gan import R1
+>>>>>>> 803d447 (MPI: a loss that makes leaves of its own (R1, sliced score matching) works, and ranks whose weights become different are told; the message shows what differs)
 from tinycv.data import DataLoader
 from tinycv.data.augment import random_shift
 from tinycv.engine import shards
@@ -82,6 +86,20 @@ def steps_on(group, device, n=7, count=3, dropout=True):
     return found
 
 
+def penalised(group, steps=2):
+    """Losses and gradients of a loss with an R1 penalty, which makes a leaf in each shard."""
+    tinycv.manual_seed(0)
+    model, found = nn.Sequential(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 1)), []
+    for _ in range(steps):
+        model.zero_grad()
+        found.append(
+            group.backward(
+                lambda x: model(x).mean() + R1(1.0)(model, x, x), IMAGES[:7].reshape(7, 64)
+            ).numpy()
+        )
+    return found + [p.grad.numpy() for p in model.parameters()]
+
+
 def training(group, path=None, stop=None, epochs=3, transform=None, evaluate=None):
     """A training with dropout and batch norm: its history, and the weights at its end. stop: at
     which call of the loss function something happens, and what."""
@@ -115,6 +133,7 @@ def equality(folder):
     """Steps with several batch sizes, and trainings."""
     with parallel.mpi() as group:
         save(folder, group, "steps", [a for n in (7, 2, 1) for a in steps(group, n)])
+        save(folder, group, "penalised", penalised(group))
         save(folder, group, "training", training(group)[1])
         save(folder, group, "shifted", training(group, transform=random_shift)[1])
     with parallel.mpi(order="any") as group:
@@ -247,6 +266,9 @@ def sentences(folder):
         attempt(lambda: group.map(lambda x: group.map(model, x), IMAGES[:6]))
         attempt(lambda: backward(model))
         texts.append(str(group.agree(last)) + str(group.agree(False)))
+        if last:
+            model.load_state_dict({name: 2 * t.numpy() for name, t in model.state_dict().items()})
+        attempt(lambda: backward(model))
     (folder / f"texts{group.rank}").write_text("\n".join(t.replace("\n", " ") for t in texts))
 
 

@@ -85,6 +85,14 @@ def test_gradients_buffers_and_scores_have_the_bits_of_threads_in_all_ranks(equa
         same_bits(mpi_script.load(folder, "steps", rank), expected)
 
 
+def test_a_loss_with_leaves_of_its_own_has_the_bits_of_threads(equality):
+    ranks, folder = equality
+    with parallel.threads(ranks) as group:
+        expected = mpi_script.penalised(group)
+    for rank in range(ranks):
+        same_bits(mpi_script.load(folder, "penalised", rank), expected)
+
+
 @pytest.mark.parametrize("name, transform", [("training", None), ("shifted", random_shift)])
 def test_a_training_with_dropout_and_augmentation_has_the_bits_of_threads(
     equality, name, transform
@@ -190,7 +198,11 @@ def test_fit_trains_on_the_gpu_with_the_number_of_the_rank(gpus):
         (0, "RuntimeError: all_reduce: the ranks have different models or batches"),
         (1, "RuntimeError: backward: the ranks have different random seeds, (0, 1) in rank 0"),
         (2, "RuntimeError: backward: the weights of rank 1 are not those of rank 0: call"),
-        (3, "RuntimeError: backward: the ranks have different models or batches"),
+        (
+            3,
+            "RuntimeError: backward: the ranks have different models or batches: [3, 3] in rank 0, "
+            "[2, 3] in rank 1",
+        ),
         (4, "ZeroDivisionError: in the last shard"),
         (5, "ZeroDivisionError: after batch norm"),
         (6, "as before: True"),
@@ -201,6 +213,7 @@ def test_fit_trains_on_the_gpu_with_the_number_of_the_rank(gpus):
         (11, "RuntimeError: inside a shard the batch cannot be split again"),
         (12, "no error"),
         (13, "TrueFalse"),
+        (14, "RuntimeError: backward: the weights of rank 1 are no longer those of rank 0"),
     ],
 )
 def test_an_error_of_one_rank_is_raised_in_all_and_the_group_works_on(sentences, number, words):

@@ -50,6 +50,7 @@ class Call(NamedTuple):
     what: Any = ()  # shapes and dtypes
     seed: Any = ()  # of the random numbers
     weights: int = 0  # a checksum of the weights that no rank has checked before
+    piece: int = 0  # a checksum of a piece of those that have been checked
 
 
 class Messages:
@@ -219,9 +220,10 @@ def _difference(calls: list[Call]) -> str:
             f"{b.kind}; each rank must run the same program on the same batches"
         )
     if a.what != b.what:
+        first, second = _first_difference(a.what, b.what)
         return (
-            f"{a.kind}: the ranks have different models or batches: {shown(a.what)} in rank 0, "
-            f"{shown(b.what)} in rank {other}; each rank must build the same model and use the "
+            f"{a.kind}: the ranks have different models or batches: {shown(first)} in rank 0, "
+            f"{shown(second)} in rank {other}; each rank must build the same model and use the "
             "same layers for each batch"
         )
     if a.seed != b.seed:
@@ -230,11 +232,33 @@ def _difference(calls: list[Call]) -> str:
             f"rank {other}: call tinycv.manual_seed with the same seed in all ranks; each shard "
             "draws its own numbers all the same"
         )
+    if a.weights != b.weights:
+        return (
+            f"{a.kind}: the weights of rank {other} are not those of rank 0: call "
+            "tinycv.manual_seed with the same seed in all ranks before the model is made, or load "
+            "the same file in all"
+        )
     return (
+<<<<<<< HEAD
         f"{a.kind}: the weights of rank {other} are not those of rank 0: call tinycv.manual_seed "
         "with the same seed in all ranks before the model is made, or load the same file in all; "
         "if the loss makes tensors that require a gradient, pass inputs=model.parameters()"
+=======
+        f"{a.kind}: the weights of rank {other} are no longer those of rank 0: since the last step "
+        "or an earlier one, all ranks must change their weights in the same way, with the same "
+        "learning rate, clipping and files"
+>>>>>>> 803d447 (MPI: a loss that makes leaves of its own (R1, sliced score matching) works, and ranks whose weights become different are told; the message shows what differs)
     )
+
+
+def _first_difference(a: Any, b: Any) -> tuple[Any, Any]:
+    """The first parts of two nested tuples that differ, so that a message can show them whole."""
+    while all(isinstance(x, (tuple, list)) for x in (a, b, *a, *b)):
+        different = [pair for pair in zip(a, b, strict=False) if pair[0] != pair[1]]
+        if not different:
+            break
+        a, b = different[0]
+    return a, b
 
 
 def _packed(error: BaseException | None) -> bytes:

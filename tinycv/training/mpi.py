@@ -12,7 +12,9 @@ Threads and processes serve one program; under MPI there are as many programs as
 its own model. Rank r computes shard r of the batch. The gradients are packed into one array per
 dtype (packed.py) and summed (messages.py), so all ranks take the same step with the same bits, and
 their models stay equal. Each rank must make the same calls on batches of the same length; a rank
-that does not, raises an error in all of them.
+that does not, raises an error in all of them. So does one whose weights differ: they are compared
+when the ranks first meet them and then, in part, at each step, because a rank may load weights or
+clip gradients alone.
 
 order="rank" (the default) adds in the order of the shards: the same bits as threads and processes
 with as many shards. order="any" uses MPI's Allreduce, whose order, and so the last bits, may depend
@@ -88,10 +90,12 @@ class Ranks(Group):
         loss = (loss * weights[own]).reshape(())
         if self.size == 1:
             return loss, gradients
+        gradients = self.packing.held(gradients)
         leaves = self.packing.ordered(gradients)
         unknown = self.packing.unknown(gradients)
         what = [share.examples for share in shares], self.packing.description(leaves, gradients)
-        self.messages.meet(Call("backward", what, rng.position(), checksum(unknown)))
+        sums = checksum(unknown), self.packing.piece(leaves)
+        self.messages.meet(Call("backward", what, rng.position(), *sums))
         self.packing.learn(unknown)
         return self.packing.summed(loss, leaves, gradients, partial(self.sum, count=len(shares)))
 
