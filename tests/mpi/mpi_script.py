@@ -17,12 +17,8 @@ import numpy as np
 
 import tinycv
 from tinycv import Tensor, nn
-<<<<<<< HEAD
 from tinycv.adversarial import fit_gan
-from tinycv.adversarial.gan import GradientPenalty
-=======
-from tinycv.adversarial.gan import R1
->>>>>>> 803d447 (MPI: a loss that makes leaves of its own (R1, sliced score matching) works, and ranks whose weights become different are told; the message shows what differs)
+from tinycv.adversarial.gan import R1, GradientPenalty
 from tinycv.data import DataLoader
 from tinycv.data.augment import random_shift
 from tinycv.engine import shards

@@ -236,18 +236,13 @@ def _difference(calls: list[Call]) -> str:
         return (
             f"{a.kind}: the weights of rank {other} are not those of rank 0: call "
             "tinycv.manual_seed with the same seed in all ranks before the model is made, or load "
-            "the same file in all"
+            "the same file in all; if the loss makes tensors that require a gradient, pass "
+            "inputs=model.parameters()"
         )
     return (
-<<<<<<< HEAD
-        f"{a.kind}: the weights of rank {other} are not those of rank 0: call tinycv.manual_seed "
-        "with the same seed in all ranks before the model is made, or load the same file in all; "
-        "if the loss makes tensors that require a gradient, pass inputs=model.parameters()"
-=======
         f"{a.kind}: the weights of rank {other} are no longer those of rank 0: since the last step "
         "or an earlier one, all ranks must change their weights in the same way, with the same "
         "learning rate, clipping and files"
->>>>>>> 803d447 (MPI: a loss that makes leaves of its own (R1, sliced score matching) works, and ranks whose weights become different are told; the message shows what differs)
     )
 
 
