@@ -72,16 +72,18 @@ def in_blocks(
     size: how many numbers a block has. By default the work is cut into equal blocks, as many for
     each core; then the result for a row must not depend on where the blocks begin.
     """
-    if xp is not np:  # each further block would be another launch of a GPU kernel
+    total = rows * width
+    is_one_block = 0 < total <= (size or BLOCK) and total < least
+    if xp is not np or is_one_block:  # on a GPU each further block would be another launch
         work(slice(0, rows))
         return
     helpers = None
-    if rows * width >= least and member.get() is None and (sharers == 1 or cores() > 1):
+    if total >= least and member.get() is None and (sharers == 1 or cores() > 1):
         helpers = Helpers.of_this_process()
     threads = 1 if helpers is None else 1 + len(helpers.inboxes)
     slices = equal_blocks(rows, width, threads) if size is None else blocks(xp, rows, width, size)
     # If another thread of the program uses the helpers now, this one works alone.
-    if helpers is None or len(slices) < 2 or not helpers.busy.acquire(blocking=False):
+    if threads == 1 or len(slices) < 2 or not helpers or not helpers.busy.acquire(blocking=False):
         for at in slices:
             work(at)
         return

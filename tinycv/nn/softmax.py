@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 from tinycv.engine.arguments import size
+from tinycv.engine.blocks import BLOCK, in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import exp, log
-from tinycv.engine.reduce import as_rows, blocks, exp_rows, sum_last
+from tinycv.engine.reduce import as_rows, dot_last, exp_rows, sum_last
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array, axis_of
 from tinycv.nn.module import Module
@@ -70,6 +71,11 @@ def check_softmax(x: Any, axis: Any) -> Tensor:
     return x
 
 
+# How many numbers a block has. This does not depend on the number of cores, because exp_rows
+# subtracts the maximum of the whole block: other blocks would round differently.
+ROWS = BLOCK
+
+
 @softmax.kernel
 def _softmax(xp, x, axis=-1):
     x = check_softmax(x, axis).swapaxes(axis, -1)
@@ -77,16 +83,23 @@ def _softmax(xp, x, axis=-1):
     y = xp.empty_like(rows)
     if not x.size:
         return y.reshape(x.shape).swapaxes(axis, -1), lambda g: g
-    for at in blocks(xp, *rows.shape):
-        # exp_rows writes exp(x - max x) into y[at] first, and returns its sums
-        y[at] /= exp_rows(xp, rows[at], out=y[at])[0]
+
+    def forward(at):
+        # exp_rows writes exp(x - max x) into ``part`` first, and returns its sums
+        part = y[at]
+        part /= exp_rows(xp, rows[at], out=part)[0]
+
+    in_blocks(xp, forward, *rows.shape, size=ROWS, products=True)
 
     def pull(g):
         # dL/dx = y (g - Σ g y)
         g, gx = as_rows(g.swapaxes(axis, -1)), xp.empty_like(rows)
-        for at in blocks(xp, *rows.shape):
-            part = xp.multiply(g[at], y[at], out=gx[at])
-            part -= y[at] * sum_last(xp, part)
+
+        def backward(at):
+            part = xp.subtract(g[at], dot_last(xp, g[at], y[at]), out=gx[at])
+            part *= y[at]
+
+        in_blocks(xp, backward, *rows.shape, size=ROWS, products=True)
         return gx.reshape(x.shape).swapaxes(axis, -1)
 
     return y.reshape(x.shape).swapaxes(axis, -1), pull
@@ -99,14 +112,23 @@ def _log_softmax(xp, x, axis=-1):
     y, p = xp.empty_like(rows), xp.empty_like(rows)
     if not x.size:
         return y.reshape(x.shape).swapaxes(axis, -1), lambda g: g
-    for at in blocks(xp, *rows.shape):
+
+    def forward(at):
         total, top = exp_rows(xp, rows[at], out=p[at])
         p[at] /= total
         part = xp.subtract(rows[at], top, out=y[at])
         part -= xp.log(total)
 
+    in_blocks(xp, forward, *rows.shape, size=ROWS, products=True)
+
     def pull(g):
-        g = as_rows(g.swapaxes(axis, -1))
-        return (g - p * sum_last(xp, g)).reshape(x.shape).swapaxes(axis, -1)
+        g, gx = as_rows(g.swapaxes(axis, -1)), xp.empty_like(rows)
+
+        def backward(at):
+            part = xp.multiply(p[at], sum_last(xp, g[at]), out=gx[at])
+            xp.subtract(g[at], part, out=part)
+
+        in_blocks(xp, backward, *rows.shape, size=ROWS, products=True)
+        return gx.reshape(x.shape).swapaxes(axis, -1)
 
     return y.reshape(x.shape).swapaxes(axis, -1), pull
