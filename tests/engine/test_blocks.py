@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from tinycv import Tensor
 from tinycv.engine import blocks, shards
 from tinycv.engine.blocks import BLOCK, LEAST, Helpers, equal_blocks, in_blocks
+from tinycv.engine.fused import PAIRS
+from tinycv.nn import norm, softmax
 
 N = 4 * LEAST + 3
 
@@ -79,6 +82,48 @@ def test_the_result_is_the_same_to_the_last_bit_on_one_and_on_two_cores(monkeypa
         in_blocks(np, lambda at, y=y: np.tanh(x[at] * x[at], out=y[at]), N)
         found.append(y)
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
+def images(channels_last):
+    """(8, 16, 35, 35), in one of the two orders in memory."""
+    x = normal(8, 35, 35, 16) if channels_last else normal(8, 16, 35, 35)
+    return x.transpose(0, 3, 1, 2) if channels_last else x
+
+
+def normal(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+PAIRS_IN_BLOCKS = {
+    "softmax": lambda: [normal(4000, 49)],
+    "log_softmax": lambda: [normal(4000, 49)],
+    "layer_norm": lambda: [normal(4000, 49), normal(49), normal(49)],
+    "group_norm": lambda: [images(False), 4, normal(16), normal(16)],
+    "group_norm, channels last": lambda: [images(True), 4, normal(16), normal(16)],
+    "batch_standard": lambda: [images(False), 8 * 35**2, normal(16), normal(16)],
+    "batch_standard, channels last": lambda: [images(True), 8 * 35**2, normal(16), normal(16)],
+}
+
+
+@pytest.mark.parametrize("label", PAIRS_IN_BLOCKS)
+def test_a_pair_returns_the_same_bits_on_one_and_on_two_cores(label, monkeypatch):
+    monkeypatch.setattr(softmax, "ROWS", LEAST)
+    monkeypatch.setitem(norm.IMAGES, "size", LEAST)
+    monkeypatch.setitem(norm.IMAGES, "least", LEAST)
+    pair, found = PAIRS[label.split(",")[0]], []
+    for count in (1, 2):
+        monkeypatch.setattr(blocks, "cores", lambda count=count: count)
+        monkeypatch.setattr(Helpers, "current", None)
+        inputs = [
+            a if isinstance(a, int) else Tensor(a, requires_grad=True)
+            for a in PAIRS_IN_BLOCKS[label]()
+        ]
+        y = pair(*inputs)
+        y = y[0] if isinstance(y, tuple) else y
+        y.backward(Tensor(np.cos(np.arange(y.size, dtype=np.float32)).reshape(y.shape)))
+        found.append([y, *[a.grad for a in inputs if isinstance(a, Tensor)]])
+    for one, two in zip(*found, strict=True):
+        assert np.array_equal(one.numpy(), two.numpy())
 
 
 def test_errstate_holds_in_the_other_threads(two_cores):

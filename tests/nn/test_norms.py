@@ -11,9 +11,11 @@ from certified import certify_layer
 from near import near
 
 from tinycv import Tensor, nn
-from tinycv.engine import reduce
+from tinycv.certificate.cases import cases
+from tinycv.engine.check import agree
 from tinycv.engine.fused import PAIRS
 from tinycv.nn import functional as F
+from tinycv.nn import norm
 
 RNG = np.random.default_rng(0)
 NORMS = {
@@ -34,19 +36,37 @@ def test_a_mean_far_from_0_costs_no_extra_precision_in_float32(name, far, device
     assert y.dtype == np.float32 and np.abs(y - exact).max() < 1e-5 + 4e-7 * abs(far)
 
 
-@pytest.mark.parametrize("slab", [1, 700, 1 << 20])
-def test_the_block_size_changes_only_the_rounding(slab, monkeypatch):
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("block", [1, 70, 1 << 20])
+def test_the_block_size_changes_only_the_rounding(block, channels_last, monkeypatch):
     def run():
         x, w, b = (Tensor(a, requires_grad=True) for a in (X, X[0, :, 0], X[1, :, 0]))
         results = [F.group_norm(x, 2, w, b), F.batch_norm(x, None, None, w, b, True)]
         (results[0] * results[1] ** 2).sum().backward()
         return [r.detach().numpy() for r in results] + [t.grad.numpy() for t in (x, w, b)]
 
-    X = RNG.normal(size=(7, 4, 5))
+    X = (
+        RNG.normal(size=(7, 5, 4)).transpose(0, 2, 1)
+        if channels_last
+        else RNG.normal(size=(7, 4, 5))
+    )
     whole = run()
-    monkeypatch.setattr(reduce, "BLOCK", slab)
+    monkeypatch.setitem(norm.IMAGES, "size", block)
     for a, b in zip(run(), whole, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 8, 1 << 20])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layer_norm_in_blocks_of_rows_equals_its_definition(block, dtype, monkeypatch):
+    monkeypatch.setattr(norm, "FEW", 1)
+    monkeypatch.setattr(norm, "ROWS", block)
+    pair = PAIRS["layer_norm"]
+    for kernel, definition in zip(
+        cases("layer_norm"), cases("layer_norm", pair.definition), strict=True
+    ):
+        inputs = [x.astype(dtype) for x in kernel.inputs]
+        agree(kernel.call, definition.call, *inputs, name="layer_norm")
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,26 @@ import numpy as np
 
 from tinycv.engine import state
 from tinycv.engine.arguments import choice, number, shown, size
+from tinycv.engine.blocks import in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import all_reduce
-from tinycv.engine.reduce import slices_of_examples, sum_rows
+from tinycv.engine.reduce import sum_over
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.checks import epsilon
-from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
-from tinycv.nn.norm import apply_per_channel, inverse_root, per_channel, pixel_sums, scaled
+from tinycv.nn.norm import (
+    IMAGES,
+    apply_per_channel,
+    from_image_rows,
+    image_rows,
+    inverse_root,
+    lies_last,
+    per_channel,
+    pixel_dots,
+    pixel_sums,
+    scaled,
+)
 
 
 @fused(whole="count")
@@ -248,43 +259,51 @@ class BatchNorm1d(BatchNorm2d):
 # ── below this line: speed. The definition above is what it must equal ───────────────────────────
 
 
-def summed(xp, batch_slices, channels, dtype, *functions):
-    """Sums over the batch and the pixels, (number of functions, C). Each function takes a slice of
-    the batch and returns the values to sum, (n, S, C)."""
-    total = xp.zeros((len(functions), channels), dtype)
-    for at in batch_slices:
-        for row, values_of in zip(total, functions, strict=True):
-            row += sum_rows(xp, pixel_sums(xp, values_of(at)))
-    return total
-
-
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    a, channels = pixel_rows(xp, x), x.shape[1]
-    batch_slices = slices_of_examples(xp, len(a), prod(a.shape[1:]))
+    last, channels = lies_last(x), x.shape[1]
+    a = image_rows(xp, x, last)
+    of_images = partial(in_blocks, xp, rows=len(a), width=prod(x.shape[1:]), **IMAGES)
+    y, sums = xp.empty_like(a), xp.empty((len(a), channels), x.dtype)
 
-    over_batch = partial(summed, xp, batch_slices, channels, x.dtype)
+    def apply(ufunc, values, out, a=None):
+        return apply_per_channel(xp, ufunc, out if a is None else a, values, out, last)
 
-    def centred(at):
-        return apply_per_channel(xp, xp.subtract, a[at], mean, out=xp.empty_like(a[at]))
+    def add_up(at):
+        sums[at] = pixel_sums(xp, a[at], last)
 
-    mean = all_reduce(over_batch(lambda at: a[at])) / count  # (1, C)
-    var = all_reduce(over_batch(lambda at: xp.square(centred(at)))) / count
+    def centre(at):
+        out = apply(xp.subtract, mean, y[at], a[at])
+        sums[at] = pixel_dots(xp, out, out, last)
+
+    def scale_up(at):
+        out = apply(xp.multiply, slope, y[at])
+        if bias is not None:
+            apply(xp.add, bias[None], out)
+
+    of_images(add_up)
+    mean = all_reduce(sum_over(xp, sums, 0, keepdims=True)) / count  # (1, C)
+    of_images(centre)
+    var = all_reduce(sum_over(xp, sums, 0, keepdims=True)) / count
     square = var + eps
     scale = xp.sqrt(square) / square  # as in inverse_root
-    slope, y = scale if weight is None else scale * weight, xp.empty_like(a)
-    for at in batch_slices:
-        out = apply_per_channel(xp, xp.subtract, a[at], mean, out=y[at])
-        out = apply_per_channel(xp, xp.multiply, out, slope, out=out)
-        if bias is not None:
-            apply_per_channel(xp, xp.add, out, bias[None], out=out)
+    slope = scale if weight is None else scale * weight
+    of_images(scale_up)
 
     def pull(g):
         gy, gmean, gvar = g
-        gy = xp.zeros_like(a) if gy is None else pixel_rows(xp, gy)
+        gy = xp.zeros_like(a) if gy is None else image_rows(xp, gy, last)
+        gx, sums = xp.empty_like(a), xp.empty((len(a), 2, channels), x.dtype)
+
+        def add_up(at):
+            centred = apply(xp.subtract, mean, gx[at], a[at])
+            sums[at, 0] = pixel_sums(xp, gy[at], last)
+            sums[at, 1] = pixel_dots(xp, gy[at], centred, last)
+
         # This shard's sums of g and of g (x - mean), (C,) each. The gradients of bias and weight
         # use them as they are, since shards add up parameter gradients later.
-        shard_g, shard_dots = over_batch(lambda at: gy[at], lambda at: gy[at] * centred(at))
+        of_images(add_up)
+        shard_g, shard_dots = sum_over(xp, sums, 0)
 
         def along_x():
             # y = slope (x - mean) + bias, where slope and mean depend on every x of the batch, so
@@ -295,14 +314,15 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
             total = all_reduce(xp.stack([shard_g, shard_dots, to_mean, to_var]))[:, None]
             b = (2 * total[3] - slope * scale * scale * total[1]) / count
             c = (total[2] - slope * total[0]) / count
-            gx = xp.empty_like(a)
-            for at in batch_slices:
-                out = apply_per_channel(xp, xp.multiply, gy[at], slope, out=gx[at])
-                part = centred(at)
-                out += apply_per_channel(xp, xp.multiply, part, b, out=part)
-                apply_per_channel(xp, xp.add, out, c, out=out)
-            return from_pixel_rows(xp, gx, x.shape)
+
+            def add_parts(at):  # gx holds x - mean
+                out = apply(xp.multiply, b, gx[at])
+                apply(xp.add, c, out)
+                out += apply(xp.multiply, slope, xp.empty_like(out), gy[at])
+
+            of_images(add_parts)
+            return from_image_rows(xp, gx, x.shape, last)
 
         return along_x, None, lambda: shard_dots * scale[0], lambda: shard_g
 
-    return (from_pixel_rows(xp, y, x.shape), mean[0], var[0]), pull
+    return (from_image_rows(xp, y, x.shape, last), mean[0], var[0]), pull
