@@ -213,8 +213,9 @@ def _cross_entropy(
 def against_classes(input, target, ignore_index, reduction, smoothing):
     """The kernel for class numbers without class weights, on a CPU."""
     rows, counted = np.arange(len(input)), target != ignore_index
-    counts = counted.sum().astype(input.dtype)
-    if counted.all():
+    count = np.count_nonzero(counted)
+    counts = input.dtype.type(count)
+    if count == len(input):
         x, counted = input, None
     else:
         x, target = np.where(counted[:, None], input, 0), np.where(counted, target, 0)
@@ -222,7 +223,8 @@ def against_classes(input, target, ignore_index, reduction, smoothing):
     target_share = 1 - smoothing  # q of the target's class, before smoothing adds its part
     loss = np.log(total)[:, 0]
     if target_share:
-        loss = loss - (x - top)[rows, target] * target_share
+        own = x[rows, target] - (top if top.ndim == 0 else top[:, 0])
+        loss -= own if target_share == 1 else own * target_share
     if smoothing:
         loss -= (x - top).mean(axis=-1) * smoothing
 
@@ -292,9 +294,9 @@ def reduced(xp, loss, slope, counted, counts, reduction):
 
     def pull(g):
         g = g / counts if reduction == "mean" else g
-        g = xp.broadcast_to(g if counted is None else xp.where(counted, g, 0), len(loss))
+        g = g if counted is None else xp.where(counted, g, 0)
         d = slope()
-        d *= g[:, None]
+        d *= g[:, None] if g.ndim else g
         return d, None, no_gradient
 
     return y, pull
