@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinycv.engine.arguments import size
-from tinycv.engine.blocks import BLOCK, in_blocks
+from tinycv.engine.blocks import BLOCK, LEAST, in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import exp, log
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, sum_last
@@ -122,7 +122,10 @@ def _log_softmax(xp, x, axis=-1):
     in_blocks(xp, forward, *rows.shape, size=ROWS, products=True)
 
     def pull(g):
-        g, gx = as_rows(g.swapaxes(axis, -1)), xp.empty_like(rows)
+        g = as_rows(g.swapaxes(axis, -1))
+        if x.size < LEAST:  # fewer calls
+            return (g - p * sum_last(xp, g)).reshape(x.shape).swapaxes(axis, -1)
+        gx = xp.empty_like(rows)
 
         def backward(at):
             part = xp.multiply(p[at], sum_last(xp, g[at]), out=gx[at])
