@@ -261,7 +261,7 @@ class BatchNorm1d(BatchNorm2d):
 
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    last, channels = lies_last(x), x.shape[1]
+    last, channels = lies_last(xp, x), x.shape[1]
     a = image_rows(xp, x, last)
     of_images = partial(in_blocks, xp, rows=len(a), width=prod(x.shape[1:]), **IMAGES)
     y, sums = xp.empty_like(a), xp.empty((len(a), channels), x.dtype)

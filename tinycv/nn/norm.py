@@ -32,7 +32,6 @@ from tinycv.engine.reduce import (
     dot_last,
     sum_first,
     sum_last,
-    sum_over,
     sum_rows,
 )
 from tinycv.engine.tensor import Tensor
@@ -306,9 +305,10 @@ IMAGES: dict[str, Any] = {"size": LARGE, "least": LARGE, "products": True}
 WIDE = 1024
 
 
-def lies_last(x):
-    """Are images x (N, C, *spatial) read channels last? Yes, unless they lie channels first."""
-    return not x.flags.c_contiguous or prod(x.shape[2:]) == 1
+def lies_last(xp, x):
+    """Are images x (N, C, *spatial) read channels last? Yes, unless they lie channels first on a
+    CPU. On a GPU, gradients that lie channels last would have to be copied, by further launches."""
+    return xp is not np or not x.flags.c_contiguous or prod(x.shape[2:]) == 1
 
 
 def image_rows(xp, x, last):
@@ -382,7 +382,7 @@ def group_means(of_channels, num_groups, width):
 def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     n, num_groups, width = grouped(x, num_groups)
     check_group_norm(x, weight, bias, eps)
-    width, last = max(width, 1), lies_last(x)
+    width, last = max(width, 1), lies_last(xp, x)
     a, channels = image_rows(xp, x, last), x.shape[1]
     y = xp.empty_like(a)
     mean = xp.empty((n, channels), x.dtype)
@@ -423,8 +423,8 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
         return (
             from_image_rows(xp, gx, x.shape, last),
             None,
-            lambda: sum_over(xp, dots, 0),
-            lambda: sum_over(xp, total, 0),
+            lambda: sum_rows(xp, dots),
+            lambda: sum_rows(xp, total),
         )
 
     return from_image_rows(xp, y, x.shape, last), pull
