@@ -281,7 +281,7 @@ def stopped(folder):
         return
 
 
-def gan(group, path=None, stop_at=None):
+def gan(group, path=None, stop_at=None, device=None):
     """The history of a GAN training, which is resumed from the file ``path`` if it exists, and the
     weights at its end. stop_at: the call of the penalty that raises an error."""
     tinycv.manual_seed(0)
@@ -307,6 +307,7 @@ def gan(group, path=None, stop_at=None):
         checkpoint=path,
         checkpoint_every=2,
         progress=False,
+        device=device,
         parallel=group,
     )
     weights = [p.numpy().copy() for side in (generator, discriminator) for p in side.parameters()]
@@ -401,6 +402,7 @@ def gpus(folder):
         save(folder, group, "calls", [np.array(list(calls))])
         history = fit_on_gpu(group)
         save(folder, group, "device", [np.array([own, *history])])
+        save(folder, group, "gan", gan(group, device="gpu"))
     WORLD.devices = 1
     with parallel.mpi() as group:
         save(folder, group, "one", steps_without_dropout(group, group.place("gpu")))

@@ -189,6 +189,12 @@ def test_fit_trains_on_the_gpu_with_the_number_of_the_rank(gpus):
         assert set(mpi_script.load(gpus, "device", rank)[0]) == {f"gpu:{rank}"}
 
 
+def test_a_gan_on_gpus_has_the_same_weights_in_both_ranks(gpus):
+    losses, *weights = mpi_script.load(gpus, "gan")
+    assert np.isfinite(losses).all() and len(losses) == 18
+    same_bits(mpi_script.load(gpus, "gan", 1), [losses, *weights])
+
+
 # ── errors that all ranks raise ──
 
 

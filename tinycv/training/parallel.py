@@ -8,7 +8,8 @@
         scores = group.map(model, images)
 
 The batch is cut into shards, one per worker, and the gradients of the shards are added up: the step
-is that of the whole batch. In a training, ``fit(..., parallel="threads")`` does the same.
+is that of the whole batch. In a training, ``fit(..., parallel="threads")`` does the same; fit_gan
+too.
 
     threads      share this process's memory and Python's lock: threads.py
     processes    have no lock in common; numbers are copied to and fro: processes.py
