@@ -107,8 +107,7 @@ class Group(ABC):
         "sum", and divide by one number that is the same for all shards.
         examples: None or, where every worker runs the whole program (mpi), the number of examples
         of the whole batch, of which ``batch`` holds the rows of this worker alone (``own_rows``).
-        inputs: the leaves that receive a gradient; None: all of them. Among ranks (mpi) it must be
-        given if loss_of makes leaves itself, for gradients with respect to the examples.
+        inputs: the leaves that receive a gradient; None: all of them.
         If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and the
         buffers of the layers then stay as they were.
         """
