@@ -90,7 +90,7 @@ class Ranks(Group):
         loss = (loss * weights[own]).reshape(())
         if self.size == 1:
             return loss, gradients
-        gradients = self.packing.held(gradients)
+        gradients = self.packing.lasting(gradients)
         leaves = self.packing.ordered(gradients)
         unknown = self.packing.unknown(gradients)
         what = [share.examples for share in shares], self.packing.description(leaves, gradients)

@@ -37,7 +37,7 @@ class Packing:
         self.next = 0
         self.steps = 0
 
-    def held(self, gradients: Gradients) -> Gradients:
+    def lasting(self, gradients: Gradients) -> Gradients:
         """The gradients without those of leaves that the function has made itself, such as the
         points of a gradient penalty: nobody else has these, and each rank has other ones. Empties
         ``gradients``."""
