@@ -189,7 +189,8 @@ def exchange_panel(ax: Any, record: Record) -> None:
     ax.set_ylabel("ms (median)")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.legend(frameon=False, fontsize=9)
+    if ax.lines:  # a quick run measures too few sizes for a line
+        ax.legend(frameon=False, fontsize=9)
     tidy(ax)
 
 

@@ -2,7 +2,7 @@
 
     engine/         arrays that can be differentiated (autograd)
     nn/, optim/     layers and losses; optimisers
-    training/       the training loop, checkpoints, float16, several threads
+    training/       the training loop, checkpoints, float16, several cores or machines
     sequence/       RNN, LSTM, seq2seq, attention, Transformer, GPT
     vision/         the Vision Transformer, and pictures of what it looks at
     adversarial/    GANs

@@ -240,7 +240,9 @@ def test_the_workers_of_a_demo_share_its_batches_and_the_record_names_them(tmp_p
     np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-6)
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-6)
     assert "workers" not in alone.finish()
-    assert shared.finish()["workers"] == f"{shared.group.size} of parallel.threads"
+    workers = shared.finish()["workers"]
+    assert workers == f"{shared.group.size} of parallel.threads"
+    assert f"cpu, {workers}\n" in capsys.readouterr().out
 
 
 def test_without_mpi4py_the_flag_says_what_to_install(monkeypatch, capsys):

@@ -226,8 +226,9 @@ class Demo:
 
     def finish(self, figure: Figure | None = None, **more: Any) -> dict[str, Any]:
         """Write the picture and the JSON, and print the figures. Returns the record."""
+        workers = ""
         if self.group is not None:
-            more["workers"] = f"{self.group.size} of parallel.{self.group.carrier}"
+            workers = more["workers"] = f"{self.group.size} of parallel.{self.group.carrier}"
             self.group.close()
         if not self.is_first:
             return {}
@@ -257,7 +258,7 @@ class Demo:
             print(_line(row))
         print(
             f"  {record['seconds']} s, {record['peak_memory_mib']} MiB, seed {self.seed}, "
-            f"{self.device}" + ", float16" * self.half
+            f"{self.device}" + ", float16" * self.half + f", {workers}" * bool(workers)
         )
         if self.quick:
             print("  --quick: everything ran, but the figures and the picture mean nothing")

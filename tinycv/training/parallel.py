@@ -22,6 +22,9 @@ as fast with either. Threads need less memory, and serve where a system cannot f
 where the loss writes to Python objects. Try both: it takes one word, and gradients have the same
 bits. What was measured: benchmarks/README.md.
 
+Random numbers: tinycv.randn and dropout draw other numbers in each shard, the same with all three.
+A NumPy generator that the loss function uses repeats its numbers in each process and each rank.
+
 What they have in common, and the formula: groups.py.
 """
 
@@ -54,7 +57,8 @@ def processes(size: int | None = None) -> Group:
 
 def mpi(order: str = "rank") -> Group:
     """Open the group of all ranks of an MPI program, each of which runs the whole program:
-    ``mpiexec -n 4 python train.py``. Without mpiexec it is a group of one rank.
+    ``mpiexec -n 4 python train.py``. Without mpiexec it is a group of one rank. Print and write
+    files only if group.rank == 0; call ``backward`` and ``map`` in all ranks.
 
     order: "rank" adds in the order of the shards, with the bits of threads and processes; "any"
     uses MPI's Allreduce, which sends fewer messages when there are many ranks (mpi.py).
