@@ -14,8 +14,8 @@ messages for the same bytes:
 
     t(N) = 2 ⌈log2 N⌉ α + 2 (N - 1)/N · n/β
 
-A step of a training on N workers takes the time to compute a worker's share of the batch, and then
-the time of its exchanges; that one may hide behind the other is not counted.
+A step of a training on N workers takes the time in which one worker computes its share of the
+batch, plus the time of the exchanges. The model assumes that the two do not overlap.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ NETWORKS = (
 
 
 class Traffic(NamedTuple):
-    """What the workers exchange in one step of a training: bytes of all exchanges together, and
-    how many exchanges they are."""
+    """What the workers exchange in one step of a training: the bytes of all exchanges together, and
+    the number of exchanges."""
 
     bytes: float
     exchanges: int
@@ -65,15 +65,16 @@ def exchange(workers: int, traffic: Traffic, network: Network, in_rank_order: bo
 def weak(
     workers: int, compute: float, traffic: Traffic, network: Network, in_rank_order: bool = True
 ) -> float:
-    """The efficiency if each worker keeps its batch, which one worker computes in ``compute`` s:
-    the share of the step in which it computes."""
+    """The efficiency of weak scaling: each worker keeps its batch, which it computes in ``compute``
+    s. It is the share of the step in which a worker computes."""
     return compute / (compute + exchange(workers, traffic, network, in_rank_order))
 
 
 def strong(
     workers: int, compute: float, traffic: Traffic, network: Network, in_rank_order: bool = True
 ) -> float:
-    """The efficiency if the workers share one batch, which one worker computes in ``compute`` s."""
+    """The efficiency of strong scaling: the workers share one batch, which one worker alone
+    computes in ``compute`` s."""
     return weak(workers, compute / workers, traffic, network, in_rank_order)
 
 
@@ -86,7 +87,8 @@ def break_even(
 
 
 def fitted(name: str, sizes: Sequence[float], seconds: Sequence[float]) -> Network:
-    """The latency and bandwidth of an exchange that was timed with two workers: α from the smallest
-    size, and β from what the largest one takes in addition. With N = 2, t = 2 α + n/β."""
+    """The latency and bandwidth of an exchange that was timed with two workers, for which
+    t = 2 α + n/β: α from the smallest size, and β from the time that the largest one takes in
+    addition."""
     (small, shortest), *_, (large, longest) = sorted(zip(sizes, seconds, strict=True))
     return Network(name, shortest / 2, (large - small) / (longest - shortest))

@@ -52,8 +52,8 @@ SIZES = {8: 200, 1 << 10: 200, 1 << 15: 100, 1 << 20: 20, 1 << 23: 4, 1 << 26: 2
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """A row per model and a row per size of the array that is exchanged; if quick, one of each,
-    with tiny sizes."""
+    """One row per model, and one per size of the array that is exchanged. quick: one of each, with
+    tiny sizes."""
     if quick:
         return [step("tiny MLP", TINY["tiny MLP"]), all_reduce(8, 2)]
     steps = [step(name, MODELS[name]) for name in NAMES]
@@ -70,9 +70,9 @@ def facts(quick: bool = False) -> dict[str, Any]:
 
 
 def step(name: str, task: Task) -> Row:
-    one = (task, True, "threads"), {"workers": 1}
+    one_worker = functools.partial(by_tinycv, workers=1)
     contenders = [
-        Contender(ONE, functools.partial(by_tinycv, **one[1]), one[0]),
+        Contender(ONE, one_worker, (task, True, "threads")),
         Contender(HALF, half_of_the_batch, (task,)),
         *(by_carrier(carrier, by_tinycv, (task, True, carrier)) for carrier in CARRIERS),
     ]
@@ -88,13 +88,15 @@ def by_carrier(carrier: str, make: Callable[..., Work], args: tuple) -> Contende
 
 
 def half_of_the_batch(task: Task) -> Work:
-    """One worker trains with half of the batch. The gate gets the results of the whole batch."""
+    """One worker trains with half of the batch. Its results would differ from those of the other
+    contenders, so the gate, which compares them, gets the results of the whole batch."""
     half = replace(task, batch=task.batch // 2)
     return Half(*(by_tinycv(t, True, "threads", workers=1) for t in (task, half)))
 
 
 class Half:
-    """queue: what is timed."""
+    """A Work whose results are those of ``whole``, and whose time is that of ``half``: worker.py
+    times the attribute ``queue`` where there is one."""
 
     def __init__(self, whole: Work, half: Work):
         self.whole, self.queue = whole, half
@@ -132,7 +134,8 @@ def exchanged(
 
 
 def often_reduced(example: Any, size: int, repeats: int) -> Any:
-    """What each worker runs. The result, an array of shape (1, 1), is the mean of the sum."""
+    """What each worker runs. The result, of shape (1, 1), is the mean of the last sum: 2, if two
+    workers have added up their ones."""
     from tinycv import Tensor
     from tinycv.engine import shards
 

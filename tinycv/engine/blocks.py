@@ -1,8 +1,8 @@
 """Work in blocks: long elementwise work on all cores.
 
 NumPy's elementwise functions use one core.  But NumPy releases Python's global lock (the GIL) while
-it computes, so several threads can take a block of a large array each through a chain of such
-functions, at the same time:
+it computes.  So a large array is cut into blocks, and several threads run a chain of such functions
+at the same time, each on a block of its own:
 
     def work(at):                           # at: a slice of the rows
         np.exp(x[at], out=y[at])
@@ -11,10 +11,10 @@ functions, at the same time:
     in_blocks(np, work, len(x))
 
 Each block writes only its own part of the result, so the result does not depend on the number of
-cores.  Blocks are large, because between two functions a thread needs Python's lock, and waiting
-for it takes longer than what a small block saves by staying in the cache.
+cores.  Blocks are large, because between two functions a thread needs Python's lock.  Waiting for
+it takes longer than what a small block saves by staying in the cache.
 
-Inside a shard of data-parallel training (shards.py) there is one thread, since the other cores
+Inside a shard of data-parallel training (shards.py) only one thread works, since the other cores
 compute other shards.  Forked processes: the child starts threads of its own.
 """
 
@@ -24,6 +24,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from math import ceil
 from queue import SimpleQueue
 from threading import Lock, RLock, Thread
 from typing import Any
@@ -35,7 +36,8 @@ from tinycv.engine.shards import member
 
 # Work on fewer numbers than this takes less time than waking another thread.
 LEAST = 1 << 16
-# The same for a single pass over memory
+# The same for work that is a single pass over memory: on all cores it gains less, because they
+# share the memory.
 LARGE = 1 << 19
 # The largest block of elementwise work, in numbers
 BLOCK = 1 << 18
@@ -43,13 +45,18 @@ BLOCK = 1 << 18
 sharers = 1
 
 
-def cores() -> int:
+def available_cores() -> int:
     """How many cores this process may use: all cores of the machine, or fewer in a container or
-    under taskset. OMP_NUM_THREADS limits them, as it limits BLAS."""
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    count = max(1, count // sharers)
+    under taskset."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cores() -> int:
+    """How many cores work on blocks: those available, divided among the MPI ranks of this machine.
+    OMP_NUM_THREADS limits them, as it limits BLAS."""
+    count = max(1, available_cores() // sharers)
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(count, int(limit)) if limit.isdigit() and int(limit) else count
 
@@ -64,13 +71,13 @@ def in_blocks(
     products: bool = False,
 ) -> None:
     """Call ``work(at)`` for slices ``at`` that cut ``rows`` rows of ``width`` numbers into blocks.
-    From ``least`` numbers on, all cores take part.
 
     work: a function that writes only into its own block of the results.
+    size: how many numbers a block has. By default the blocks are equal, and each core gets the same
+    number of them. The result for a row must then not depend on where the blocks begin.
+    least: from so many numbers on, all cores take part.
     products: work multiplies matrices. BLAS would use all cores for each product, and the threads
     would wait for each other, so BLAS is limited to one thread until all blocks are done.
-    size: how many numbers a block has. By default the work is cut into equal blocks, as many for
-    each core; then the result for a row must not depend on where the blocks begin.
     """
     total = rows * width
     is_one_block = 0 < total <= (size or BLOCK) and total < least
@@ -78,6 +85,7 @@ def in_blocks(
         work(slice(0, rows))
         return
     helpers = None
+    # MPI ranks share the cores of a machine (``sharers``), so there may be one for each of them.
     if total >= least and member.get() is None and (sharers == 1 or cores() > 1):
         helpers = Helpers.of_this_process()
     threads = 1 if helpers is None else 1 + len(helpers.inboxes)
@@ -98,15 +106,16 @@ def in_blocks(
 
 
 def equal_blocks(rows: int, width: int, threads: int) -> list[slice]:
-    """Slices that cut the rows into blocks of at most BLOCK numbers: equally large, and as many for
-    each thread."""
-    count = threads * -(-rows * width // (threads * BLOCK))
-    step = max(1, -(-rows // max(1, count)))
+    """Slices that cut the rows into equally large blocks of at most BLOCK numbers, and the same
+    number of blocks for each thread."""
+    per_thread = ceil(rows * width / (threads * BLOCK))
+    step = max(1, ceil(rows / max(1, threads * per_thread)))
+    # The last slice may end after the last row; NumPy leaves out what is not there.
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 class Job:
-    """Blocks of one piece of work, from which each thread takes the next one that is left."""
+    """The blocks of one call of ``in_blocks``. Each thread takes the next one that is left."""
 
     def __init__(self, work: Callable[[slice], Any], slices: list[slice]):
         self.work, self.left = work, deque(slices)
@@ -114,7 +123,8 @@ class Job:
         self.ended: SimpleQueue = SimpleQueue()
 
     def next(self) -> slice | None:
-        """The next block that is left, or None. Safe in several threads, because popleft is."""
+        """The next block that is left, or None. Several threads may call it at the same time,
+        because they may call popleft."""
         try:
             return self.left.popleft()
         except IndexError:
@@ -133,7 +143,8 @@ class Job:
 
 
 class Helpers:
-    """One thread for each core but that of the caller. They run until the process ends."""
+    """Threads that help the calling thread: one for each core, except one for the caller. They run
+    until the process ends."""
 
     current: Helpers | None = None
 
@@ -153,8 +164,9 @@ class Helpers:
 
     def run(self, work: Callable[[slice], Any], slices: list[slice]) -> None:
         """Call ``work`` for each slice, in this thread and in the helpers, and return when all have
-        ended."""
-        job, mine = Job(work, slices), 0
+        ended. After an error, a helper may still be busy with its last block."""
+        job = Job(work, slices)
+        mine = 0  # how many blocks this thread has done
         # A copy of the context, so that np.errstate holds in the other threads too
         for inbox in self.inboxes:
             inbox.put((copy_context(), job))

@@ -26,7 +26,7 @@ import numpy as np
 from tinycv.engine import arguments, rng
 from tinycv.engine.shards import member, stored
 
-# Errors of shards that do not meet, also of those in other processes (training/calling_side.py)
+# Messages of errors if shards do not meet; training/calling_side.py uses them too.
 INSIDE_ONCE = (
     "{} inside a function that one shard runs for all of them: the other shards wait for that "
     "function, so they cannot take part"
@@ -59,16 +59,19 @@ class Meeting:
         self.left = False  # has any shard ended?
         self.result = None  # of the last round
         self.stranded: set[int] = set()  # the ranks that waited in vain for a shard that had ended
+        self.working = False  # is a thread computing the result of this round?
+        self.process = os.getpid()
         # The code below enters the lock itself, not the Condition: a Ctrl-C inside
         # Condition.__enter__, which is written in Python, would leave the lock held.
         self.lock = RLock()
-        self.changed, self.process, self.working = Condition(self.lock), os.getpid(), False
+        self.changed = Condition(self.lock)
 
     def met(self, rank: int, kind: str, x: Any, work: Callable[[list], Any]) -> Any:
         """Contribute x, wait for the other shards, and return ``work(contributions)``, which one of
         the threads has computed. kind: the name of the primitive, for errors."""
         self.refuse_a_fork()
         with self.lock:
+            # The lock is reentrant, so the ``work`` of this very thread could come here.
             if self.working:
                 raise RuntimeError(INSIDE_ONCE.format(kind))
             this_round = self.rounds
@@ -105,15 +108,11 @@ class Meeting:
     def once(self, rank: int, work: Callable[[], Any]) -> Any:
         """Run the ``work`` of shard 0, once all shards have arrived, in the thread that arrives
         last, and return its result to every shard."""
-        return self.met(
-            rank,
-            "change of state",
-            (copy_context(), work),
-            lambda contributions: contributions[0][0].run(contributions[0][1]),
-        )
+        return self.met(rank, "change of state", (copy_context(), work), _run_of_shard_0)
 
     def leave(self) -> None:
-        """Note that a shard has ended, normally or with an error, so that none waits for it."""
+        """Note that a shard has ended, normally or with an error, so that no other shard waits for
+        it."""
         # In a forked process no thread waits, and the copy of the lock may be held forever.
         if os.getpid() != self.process:
             return
@@ -139,6 +138,12 @@ def sum_of(arrays: list) -> Any:
     return reduce(add, arrays)
 
 
+def _run_of_shard_0(contributions: list[tuple[Context, Callable]]) -> Any:
+    """The result of shard 0's function, run in the context of shard 0."""
+    context, work = contributions[0]
+    return context.run(work)
+
+
 class InCrew(NamedTuple):
     """A shard that is computed by a thread of a Crew; it has the interface Member of shards.py."""
 
@@ -155,7 +160,7 @@ class InCrew(NamedTuple):
 
 class Job:
     """The work of one shard. It runs in a copy of the caller's context, so that no_grad and debug
-    hold in its thread too."""
+    hold in its thread too. streams: the random numbers that the shard draws."""
 
     def __init__(self, work: Callable, shard: InCrew, streams: Any):
         self.work, self.shard, self.streams = work, shard, streams
@@ -216,7 +221,7 @@ class Crew:
         have ended; errors of shards that waited in vain for another one come last.
         weights: see shards.Member.
         """
-        self._refuse_odd(works, weights)
+        self._refuse_wrong_arguments(works, weights)
         if len(works) == 1:
             return [works[0]()]
         if member.get() is not None:
@@ -258,7 +263,7 @@ class Crew:
         finally:
             self._end_the_batch()
 
-    def _refuse_odd(self, works: Any, weights: Any) -> None:
+    def _refuse_wrong_arguments(self, works: Any, weights: Any) -> None:
         """TypeError for works or weights that ``run`` does not take."""
         if not isinstance(works, Sequence) or not 0 < len(works) <= self.size:
             raise TypeError(
@@ -316,9 +321,11 @@ def nothing() -> None:
 
 def _serve(inbox: SimpleQueue) -> None:
     """What a thread of the crew runs: it does the jobs in its inbox, until it finds None."""
-    while (order := inbox.get()) is not None:
+    order = inbox.get()
+    while order is not None:
         work, done = order
         work()
         done.put(True)
         # Without this, the job would keep the arrays of its batch in memory until the next job.
         del order, work, done
+        order = inbox.get()

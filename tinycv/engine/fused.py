@@ -1,4 +1,4 @@
-"""Fused ops: each is a pair of functions, a definition to read and a fused kernel that runs.
+"""Fused ops: pairs of a definition, which you read, and a fused kernel, which runs.
 
     @fused
     def softmax(x, axis=-1):      # the definition: differentiable ops, numerically stable, no state
@@ -11,10 +11,10 @@
         return y, pull
 
 The kernel computes the forward pass, and its pull the backward pass.  The definition runs only if
-the backward pass is itself recorded (create_graph): then it is traced again from the saved inputs,
-and the gradient is taken through that trace.  So a kernel needs no second derivative, and cannot
-get one wrong.  tests/engine/test_pairs.py checks kernel, definition and finite differences against
-each other.
+the backward pass is itself recorded (create_graph).  It then runs again on the saved inputs, with
+recording, and the gradient is taken through the graph of this run.  So a kernel needs no second
+derivative, and cannot get one wrong.  tests/engine/test_pairs.py checks kernel, definition and
+finite differences against each other.
 
 Arguments.  Kernel and definition receive all inputs in one float dtype (operands.py); integers and
 bools are converted to float32.  Exceptions are class numbers and masks, which stay integers or
@@ -33,16 +33,20 @@ A pull may return a function in place of an array.  The function is called only 
 needed.
 
 Inference.  Under ``no_grad``, or if no input requires a gradient, no pull is needed.  If the kernel
-computes or keeps much for its pull, the pair may have a member that leaves this out:
+computes or keeps much for its pull alone, the pair may have a member that does without it:
 
-    @softmax.inference                  # takes what the kernel takes, and returns y alone
-    def _(xp, x, axis=-1): ...
+    @silu.inference                     # takes what the kernel takes, and returns y alone
+    def _(xp, x): ...
 
 test_pairs.py checks that its y is that of the kernel, and that it leaves its inputs unchanged.
 
-Second derivatives.  If the gradient of a pair is simple, and running the definition again costs
-much, as for a matrix product, the pair may have a member for a backward pass that is recorded: a
-pull in differentiable ops, ``@linear.derivative``, which takes g and the arguments as Tensors.
+Second derivatives.  To run the definition again costs a second forward pass.  If the gradient of a
+pair is a simple formula, as for a matrix product, the pair may have a pull in differentiable ops,
+which runs in place of the definition if the backward pass is recorded:
+
+    @linear.derivative                  # takes g and the arguments as Tensors
+    def _(g, x, weight, bias=None): ...
+
 test_pairs.py compares it with the derivative of the definition.
 
 Several results.  If the kernel returns a tuple as y, the pair has several results, as the LSTM has.
@@ -153,7 +157,8 @@ class Fused:
     def computed(self, arrays: list, recorded: bool) -> tuple:
         """(y, pull) from the member of the pair that suits these arrays. pull is None if nothing is
         recorded and that member makes none."""
-        infer, first = None if recorded else self.infer, arrays[0]
+        infer = None if recorded else self.infer
+        first = arrays[0]
         if type(first) is np.ndarray and first.dtype is FLOAT32:  # the usual case, decided quickly
             return self.run(np, *arrays) if infer is None else (infer(np, *arrays), None)
         xp = module_of(arrays)

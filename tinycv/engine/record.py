@@ -12,8 +12,8 @@ which values it needs.  Only these values are saved for the backward pass:
 
 A pull may return its gradient in the shape of the result, and in a wider dtype: the walk sums it to
 the input's shape and converts it.  Inputs without a pull (a mask, indices) get no gradient.  If no
-input is a Tensor, an op just runs its forward function.  So a pull may use the ops of the table
-itself: on arrays they compute, on Tensors they compute and record.
+input is a Tensor, an op just runs its forward function.  So a pull can use ops of the table for
+both kinds of backward pass: on arrays they compute, on Tensors they compute and record.
 
 Further settings of a row:
     real(...)    in place of op(...): the result is a real number, so integers go in as float32
@@ -313,7 +313,7 @@ def tuple_of(getters: list[Callable]) -> Callable:
     return lambda y, inputs, options: tuple([get(y, inputs, options) for get in getters])
 
 
-def op(  # noqa: C901  one long function, because further calls would cost 4 % of every op
+def op(  # noqa: C901  one long function, because each further call would slow down every op
     forward: Callable,
     into: dict[str, Callable] | None = None,
     real: bool = False,
@@ -332,7 +332,7 @@ def op(  # noqa: C901  one long function, because further calls would cost 4 % o
                 args, options = row.sorted_arguments(args, options)
         elif len(args) < n:
             args, options = row.inputs_by_position(args, options)
-        # One loop over the inputs collects:
+        # One loop over the inputs collects (in one pass, because this runs for every op):
         #     arrays, parents    the array and the parent of each input (see Node)
         #     mask               which inputs require a gradient, as bits (see Row.saver); ``bit``
         #                        is that of the current input: 1, 2, 4, ...
@@ -387,7 +387,7 @@ def op(  # noqa: C901  one long function, because further calls would cost 4 % o
             else:
                 saved = (savers.get(mask) or row.saver(mask))(y, args, options)
             result._node = Node(row, tuple(parents), saved, y.shape, y.dtype)
-        if now & DEBUG:
+        if now & DEBUG:  # under debug()
             debug.check_forward(row.name, args, result)
         return result
 

@@ -1,8 +1,8 @@
-"""Data parallelism: a batch is cut into shards, and each shard is computed by its own thread.
+"""Data parallelism as layers see it: ``all_reduce`` and ``once``, by which the shards of a batch
+exchange values.
 
-NumPy releases Python's global lock (the GIL) while it computes, so threads really run at the same
-time, on one model in one memory.  Shards work independently, except for two primitives at which
-they meet:
+A batch is cut into shards, and each shard is computed by a worker of its own: a thread, a process
+or an MPI rank.  Shards work independently, except for two primitives at which they meet:
 
     all_reduce(x)  the sum of x over all shards. Every shard receives it, to the last bit the same.
     once(work)     one shard runs work() while the others wait. Every shard receives its result.
@@ -15,8 +15,14 @@ shards' losses, so dL/dx in one shard is the sum, over the shards, of the gradie
 That sum is an all_reduce again: all_reduce is its own transpose (see its row in ops.py).  Outside
 any shard it is the identity.  Layers change their state through ``once``: see state.py.
 
-A parallel backend supplies an object with the interface ``Member`` and sets the variable
-``member``.  crew.py does this with threads; MPI or NCCL could do the same.
+Whatever computes shards supplies an object with the interface ``Member``, and sets the variable
+``member`` to it while a shard is computed:
+
+    threads      InCrew in crew.py
+    processes    Batch in training/calling_side.py for shard 0, and InWorker in
+                 training/worker_side.py for the others
+    MPI ranks    InRank in training/mpi.py
+
 Read next: crew.py; training/parallel.py, which users call.
 """
 
@@ -30,7 +36,7 @@ from tinycv.engine.backend import Array
 
 
 class Member(Protocol):
-    """The shard that a thread computes, as layers see it."""
+    """One shard of a batch, as the layers that compute it see it."""
 
     @property
     def rank(self) -> int:
@@ -39,7 +45,8 @@ class Member(Protocol):
 
     @property
     def weight(self) -> float | None:
-        """The weight of the shard's loss in the loss of the batch: its share of the examples."""
+        """The weight of the shard's loss in the loss of the batch: its share of the examples. None
+        if the loss of the batch is not a mean but a sum, or if there is no loss."""
         ...
 
     def all_reduce(self, x: Any) -> Any:
@@ -52,7 +59,7 @@ class Member(Protocol):
         ...
 
 
-# The shard of this thread; None outside any shard
+# The shard that is being computed in this context; None outside any shard
 member: ContextVar[Member | None] = ContextVar("tinycv_member", default=None)
 
 
@@ -86,9 +93,9 @@ def divisor(count: Array | float) -> Array | float:
     that count, even if some shards have more of these than others (ignore_index, class weights).
     """
     shard = member.get()
-    return (
-        count if shard is None or shard.weight is None else shard.all_reduce(count) * shard.weight
-    )
+    if shard is None or shard.weight is None:
+        return count
+    return shard.all_reduce(count) * shard.weight
 
 
 def rank() -> int:

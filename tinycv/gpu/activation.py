@@ -8,7 +8,7 @@ from __future__ import annotations
 from tinycv.engine.arguments import choice
 from tinycv.engine.reduce import axes_by_stride
 from tinycv.gpu.cuda import Kernels, packed, warps_for
-from tinycv.nn.activation import slope_of
+from tinycv.nn.activation import checked_slope
 from tinycv.nn.layout import flattened, unflattened
 
 kernels = Kernels(r"""
@@ -67,7 +67,7 @@ def silu(xp, x):
 def leaky_relu(xp, x, negative_slope=0.01):
     """One launch each way. Only x is saved. Definition: nn/activation.py."""
     return _of_entries(
-        xp, x, kernels.leaky_relu, kernels.leaky_relu_back, slope_of(x, negative_slope)
+        xp, x, kernels.leaky_relu, kernels.leaky_relu_back, checked_slope(x, negative_slope)
     )
 
 

@@ -154,7 +154,8 @@ def _gelu(xp, x, approximate="none"):
 
 
 def _gelu32(x, values, order):
-    """gelu's kernel for float32 on a CPU, which computes the slope in the forward pass."""
+    """gelu's kernel for float32 on a CPU. Value and slope share most of their computation
+    (gelu_kernel.py), so the slope is computed in the forward pass and kept."""
     y, slope = np.empty_like(values), np.empty_like(values)
     gelu32(values, y, slope)
     return unflattened(y, x, order), scaled_by(np, slope, x, order)
@@ -172,9 +173,13 @@ def _gelu_inference(xp, x, approximate="none"):
 
 
 def _gelu_tanh(xp, x):
-    """gelu's kernel for approximate="tanh". Its derivative is written out in ``pull``."""
+    """gelu's kernel for approximate="tanh". With t = tanh(u) and u = √(2/π) (x + 0.044715 x³):
+
+    y = x (1 + t) / 2
+    dy/dx = (1 + t + x (1 - t²) du/dx) / 2,        du/dx = √(2/π) (1 + 3 * 0.044715 x²)
+    """
     inner = xp.asarray(x * x * (0.044715 * sqrt(2 / pi)))
-    inner += sqrt(2 / pi)
+    inner += sqrt(2 / pi)  # u / x
     t = xp.tanh(inner * x)
 
     def pull(g):
@@ -194,8 +199,8 @@ def _gelu_tanh(xp, x):
     return y, pull
 
 
-def slope_of(x: Any, negative_slope: Any) -> float:
-    """leaky_relu's negative slope as a float, once x and it have been checked."""
+def checked_slope(x: Any, negative_slope: Any) -> float:
+    """leaky_relu's negative slope as a float. Errors if x or the slope is not what it takes."""
     array(x, "x")
     if type(negative_slope) is float and abs(negative_slope) < MOST:
         return negative_slope
@@ -204,12 +209,12 @@ def slope_of(x: Any, negative_slope: Any) -> float:
 
 @leaky_relu.kernel
 def _leaky_relu(xp, x, negative_slope=0.01):
-    negative_slope = slope_of(x, negative_slope)
+    negative_slope = checked_slope(x, negative_slope)
     order = axes_by_stride(x)
     values = flattened(x, order)
     y = xp.empty_like(values)
     # With a slope up to 1, the result is the larger of x and slope x; with a slope above 1, the
-    # smaller. Either takes a fraction of the time of xp.where.
+    # smaller. np.maximum and np.minimum take a fraction of the time of np.where.
     select = xp.maximum if negative_slope <= 1 else xp.minimum
 
     def forward(at):
@@ -249,7 +254,8 @@ def _silu(xp, x):
     def forward(at):
         sigmoid_x = sigmoid_of(xp, values[at], out=slope[at])
         xp.multiply(values[at], sigmoid_x, out=y[at])
-        # σ + y (1 - σ) = σ + (y - y σ). Without the brackets a large y would swallow σ.
+        # The slope dy/dx = σ + x σ (1 - σ) = σ + (y - y σ) takes the memory of σ. Without the
+        # brackets a large y would swallow σ.
         part = y[at] * sigmoid_x
         xp.subtract(y[at], part, out=part)
         sigmoid_x += part
@@ -283,8 +289,8 @@ def sigmoid_of(xp, x, out):
 
 
 def scaled_by(xp, slope, x, order):
-    """A pull that multiplies the gradient by a slope, which was computed in the forward pass: one
-    pass over memory, and only one array is kept."""
+    """A pull that multiplies the gradient by a slope that was computed in the forward pass. Then
+    the backward pass is one pass over memory, and the slope is the only array that is kept."""
 
     def pull(g):
         g, gx = flattened(g, order), xp.empty_like(slope)

@@ -3,10 +3,11 @@ runs.
 
 With the channels last in memory (conv_kernel.py), a row of a window is a run of kW C consecutive
 numbers.  With 1 to 8 channels such runs are so short that copying them takes longer than the matrix
-products.  In the order (C, H, W, N) all the images of the batch lie side by side: what one tap sees
-along a row of the result is one run of W' N numbers, whatever the number of channels is.
+products.  In the order (C, H, W, N) the same pixel of all N images lies side by side.  What one tap
+sees is then made of runs of at least N numbers, whatever the number of channels is: with stride 1,
+a whole row of the result is one run of W' N numbers.
 
-    columns    (C kH kW, H' W' N)   the pixels that each tap sees, one tap per row
+    columns    (C kH kW, H' W' N)   the pixels that each tap of each channel sees, in a row
     y          (O, H' W' N)         w as a matrix (O, C kH kW) times the columns
     dL/dw      (O, C kH kW)         g = dL/dy times the transposed columns
     dL/dx      (C, H, W, N)         the transposed matrix times g is dL/dcolumns. Each row of it is
@@ -32,8 +33,8 @@ from tinycv.nn.window import output_size, taps
 
 
 def pays(xp, images, channels, out):
-    """Are there so few channels, and so many images, that this file is the fastest? As measured on
-    a Zen 4; on CuPy it never is, because it would take many launches."""
+    """Are there so few channels, and so many images, that this file is the fastest? The bounds were
+    measured on a CPU (Zen 4). On a GPU it never is, because it would take many kernel launches."""
     return xp is np and images >= 16 and 0 < channels <= 8 and 0 < out <= 16
 
 
@@ -44,7 +45,7 @@ def forward(xp, x, w, stride, padding, dilation, bias=None):
     y = xp.empty((o, *size, len(x)), x.dtype)
     matrix = w.reshape(o, c * prod(window))
     seen = windows(xp, canvas, window, size, stride, dilation)
-    for at in rows_at_a_time(xp, seen.shape):
+    for at in rows_at_a_time(xp, seen.shape):  # at: some of the H' rows of every image
         part = of_channels(y[:, at])
         xp.matmul(matrix, columns(xp, seen[:, :, :, at]), out=part)
         if bias is not None:
@@ -73,11 +74,11 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, bias=None):
     matrix = w.reshape(o, c * prod(window)).T
     seen = windows(xp, canvas, window, g.shape[1:3], stride, dilation)
     for at in rows_at_a_time(xp, seen.shape, times=16):
-        saw = seen[:, :, :, at]
-        stamps = (matrix @ of_channels(g[:, at])).reshape(saw.shape)
+        pixels = seen[:, :, :, at]  # a view: what is added to it is added to the canvas
+        stamps = (matrix @ of_channels(g[:, at])).reshape(pixels.shape)
         # one tap after the other, because two taps of a window may see the same pixel
         for i, j in taps(window):
-            saw[:, i, j] += stamps[:, i, j]
+            pixels[:, i, j] += stamps[:, i, j]
     x = canvas[:, top : top + height, left : left + width]
     if bias is not None:
         x += bias[:, None, None, None]
@@ -97,10 +98,11 @@ def padded(xp, x, padding):
 
 def windows(xp, canvas, window, size, stride, dilation):
     """A view of the padded images (C, H, W, N): what every tap sees at every step of the window,
-    (C, kH, kW, H', W', N). Pixels appear once for each window that sees them, without a copy.
+    (C, kH, kW, H', W', N). A pixel appears once for each window that sees it, without a copy.
 
-    (as_strided checks no bounds. The last step ends within the padded image, because ``size`` fits
-    it: see ``output_size``.)"""
+    as_strided checks no bounds. The last step ends within the padded image, because ``size`` is
+    computed from it: see ``output_size``.
+    """
     of_channel, of_row, of_pixel, of_image = canvas.strides
     return xp.lib.stride_tricks.as_strided(
         canvas,
@@ -128,7 +130,7 @@ def of_channels(a):
 
 
 def rows_at_a_time(xp, shape, times=8):
-    """Slices of so many rows of the result that their columns are about ``times`` BLOCK numbers,
-    which stay in the cache. shape: (C, kH, kW, H', W', N)."""
+    """Slices of the H' rows of the result. The columns of one slice have about ``times`` BLOCK
+    numbers, which stay in the cache. shape: (C, kH, kW, H', W', N)."""
     *taps_shape, rows, width, n = shape
     return blocks(xp, rows, prod(taps_shape) * width * n, times * BLOCK)

@@ -5,8 +5,9 @@ g = dL/dy) and ``to_weight`` (dL/dw from g and x).  The kernels of conv2d and co
 conv.py are both built from these maps.
 
 im2col: the pixels that the window sees at one step, kH kW C numbers, are copied into one row of a
-matrix called ``columns``, so that the sum over taps and channels becomes a single matrix product
-(Chellapilla, Puri & Simard 2006, section 2.1).  Two things make the copying fast:
+matrix called ``columns``.  So the sum over taps and channels becomes a single matrix product
+(Chellapilla, Puri & Simard 2006, section 2.1).  A tap is one of the kH kW positions in a window.
+Two things make the copying fast:
 
     channels last           in memory, (N, H, W, C): each of the kH rows of a window is then one run
                             of kW C consecutive numbers
@@ -32,7 +33,7 @@ Shapes: x (N, C, H, W), w (O, C / groups, kH, kW), y and g (N, O, H', W').
 
 from __future__ import annotations
 
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 
@@ -80,8 +81,9 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     There are two ways to compute it. ``stamp`` starts from g: every g adds its multiple of the
     window to the pixels that this window saw. ``gather`` starts from x: every pixel collects the g
     of all windows that saw it. That is again a convolution, of g, with the taps in reverse order.
-    It needs no additions in memory, and is faster with stride 1, except for few channels, or if
-    most pixels see only a part of the window. With a larger stride, ``stamp_cells`` is faster.
+    It needs no additions in memory, and is faster with stride 1, with two exceptions: few channels,
+    or so few g that most pixels are seen through a part of the taps only, so that ``gather`` would
+    mostly multiply padding. With a larger stride, ``stamp_cells`` is faster.
     """
     if groups == 1 and conv_few.pays(xp, len(g), w.shape[1], len(w)):
         return conv_few.to_input(xp, g, w, x_shape, stride, padding, dilation, bias)
@@ -130,16 +132,24 @@ def gather(xp, x, g, w, stride, padding, dilation):
 def stamp_cells(xp, x, g, w, stride, padding, dilation):
     """``stamp`` for a stride s above 1 across and no dilation across.
 
-    Each row of the padded image is divided into cells of s pixels. A row of the window covers
-    ⌈k / s⌉ cells, and that of the next window the same number of cells, one cell further. So the
-    taps in cell j of a row of the window are one matrix. Its products with a row of g lie in memory
-    as the cells do, and are added to them in one run, j cells further to the right.
+    The pixels that one tap sees are s pixels apart, so ``stamp`` adds runs of only C numbers. Here
+    each row of the padded image is divided into cells of s pixels. A row of the window covers
+    ⌈kW / s⌉ cells; the next window covers as many, one cell further. With kW = 4 and s = 2:
+
+        pixels         0 1 | 2 3 | 4 5 | 6 7
+        window 0       a b | c d |
+        window 1           | a b | c d |
+        window 2                 | a b | c d
+
+    The taps in cell j of a row of the window (j = 0: a b, j = 1: c d) are one matrix (O, s C). Its
+    products with a row of g, (W', s C), belong to the cells j, j + 1, ..., j + W' - 1. These lie
+    one after the other in memory, so the products are added in a single run.
     """
     o, c, *window = w.shape
     (height, width), (down, across) = g.shape[1:3], stride
     rows, columns = (n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True))
-    reach = -(-window[1] // across)
-    cells = max(width + reach - 1, -(-columns // across))  # in a row of the image
+    reach = ceil(window[1] / across)  # how many cells a row of the window covers
+    cells = max(width + reach - 1, ceil(columns / across))  # in a row of the image
     taps, (top, left) = xp.ascontiguousarray(w.transpose(0, 2, 3, 1)), top_left(padding)
     for at in slices_of_examples(xp, len(g), height * width * prod(window) * c):
         pixels, n = as_rows(g[at]), len(g[at])
@@ -148,7 +158,7 @@ def stamp_cells(xp, x, g, w, stride, padding, dilation):
             in_cell = taps[:, i, j * across : (j + 1) * across]  # the last cell may hold fewer
             b = in_cell.shape[1] * c
             stamps = (pixels @ in_cell.reshape(o, b)).reshape(n, height, width, b)
-            first = i * dilation[0]
+            first = i * dilation[0]  # the row of the image that row i of the first window sees
             canvas[:, first : first + height * down : down, j : j + width, :b] += stamps
         canvas = canvas.reshape(n, rows, cells * across, c)
         x[at] = canvas[:, top : top + x.shape[1], left : left + x.shape[2]]
@@ -222,8 +232,8 @@ def convolve(xp, y, x, taps, stride, padding, dilation):
 def convolve_by_columns(xp, y, x, taps, stride, padding, dilation):
     """``convolve`` by im2col: the product of the columns and the taps."""
     (*window, _, o), size = taps.shape, y.shape[1:3]
-    # Taps are views of a weight (O, C, kH, kW). To copy them in the order (O, kH, kW, C) takes a
-    # fifth of the time of (kH, kW, C, O), because each row of O stays in the cache.
+    # Taps are views of a weight (O, C, kH, kW). To copy them in the order (O, kH, kW, C) is faster
+    # than in the order (kH, kW, C, O), because the numbers of each O lie together in both.
     matrix = xp.ascontiguousarray(taps.transpose(3, 0, 1, 2)).reshape(o, prod(taps.shape[:3])).T
     for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
         if y.flags.c_contiguous:
@@ -301,25 +311,9 @@ def unfolded(xp, x, window, size, stride, padding, dilation, out_channels):
     sides = [side + sum(p) for side, p in zip((h, w), padding, strict=True)]
     canvas = xp.zeros((c, most, *sides) if transposed else (most, *sides, c), x.dtype)
     pixels = canvas.transpose(1, 2, 3, 0) if transposed else canvas  # (n, H, W, C)
-    image_stride, row_stride, column_stride, channel_stride = pixels.strides
-    # A view of the padded images in which every step has its window: pixels appear once for each
-    # window that sees them, without a copy. (as_strided checks no bounds. The last step ends within
-    # the padded image, because ``size`` fits it: see ``output_size``.)
-    windows = xp.lib.stride_tricks.as_strided(
-        pixels,
-        (most, *size, *window, c),
-        (
-            image_stride,
-            row_stride * stride[0],
-            column_stride * stride[1],
-            row_stride * dilation[0],
-            column_stride * dilation[1],
-            channel_stride,
-        ),
-    )
+    windows = all_windows(xp, pixels, window, size, stride, dilation)  # (n, H', W', kH, kW, C)
     if transposed:
-        # (kH, kW, C, n, H', W')
-        windows = windows.transpose(3, 4, 5, 0, 1, 2)
+        windows = windows.transpose(3, 4, 5, 0, 1, 2)  # (kH, kW, C, n, H', W')
     columns = xp.empty(windows.shape, x.dtype)
     for at in slices:
         k = len(x[at])
@@ -332,3 +326,25 @@ def unfolded(xp, x, window, size, stride, padding, dilation, out_channels):
         part = columns if k == most else xp.empty((*columns.shape[:3], k, *size), x.dtype)
         part[...] = windows[..., :k, :, :]
         yield at, part.reshape(matrix_shape[::-1]).T
+
+
+def all_windows(xp, pixels, window, size, stride, dilation):
+    """A view of padded images (n, H, W, C): what the window sees at each of its steps,
+    (n, H', W', kH, kW, C). A pixel appears once for each window that sees it, without a copy.
+
+    as_strided checks no bounds, so the last step must end within the padded image: the callers pass
+    a ``size`` and a padding that fit each other (``output_size``).
+    """
+    of_image, of_row, of_pixel, of_channel = pixels.strides
+    return xp.lib.stride_tricks.as_strided(
+        pixels,
+        (len(pixels), *size, *window, pixels.shape[-1]),
+        (
+            of_image,
+            of_row * stride[0],
+            of_pixel * stride[1],
+            of_row * dilation[0],
+            of_pixel * dilation[1],
+            of_channel,
+        ),
+    )

@@ -1,18 +1,25 @@
-"""GELU in float32 on a CPU: value and slope from one fit of the normal distribution's upper tail.
+"""GELU in float32 on a CPU: value and slope from two polynomials, without erf and exp.
 
-Let a = |x|, and Q(a) = 1 - Φ(a) the probability that a normal number is above a.  Then
+Let a = |x|, and Q(a) = 1 - Φ(a) the probability that a standard normal number is above a (the upper
+tail).  φ is the normal density.  Then
 
     GELU(x)  = x Φ(x)                    =  max(x, 0) - a Q(a)
     GELU'(x) = Φ(x) + x φ(x)             =  R(a) where x < 0,  1 - R(a) where x > 0
     with R(a) = Q(a) - a φ(a)            =  Q(a) (1 - a φ(a) / Q(a))
 
-Q(a) = 1 / p(a)⁸ and 1 - a φ(a) / Q(a) = m(a), with polynomials p of degree 8 and m of degree 6, are
-fitted for this file by Lawson's algorithm on 0 <= a <= 6.5, so that the largest absolute errors of
-Q and R are smallest (2.4e-8 and 4.3e-7, before rounding).  Neither erf nor exp is needed: in NumPy
-each takes as long as ten multiplications.  Why p has the power 8: Q falls like exp(-a²/2), and its
-eighth root falls slowly enough to be fitted by a short polynomial; but the power multiplies the
-rounding error of p by 8 as well.  With rounding, the error of GELU is below 5e-7 up to |x| = 8, and
-that of its slope below 1e-6 (tests/nn/test_gelu.py).
+So Q and R are all that is needed.  They are computed from two polynomials, p of degree 8 and m of
+degree 6:
+
+    Q(a) = 1 / p(a)⁸        R(a) = Q(a) m(a)
+
+The coefficients were fitted for this file by Lawson's algorithm on 0 <= a <= 6.5, which makes the
+largest absolute errors of Q and R as small as possible.  With the coefficients below, which are
+rounded to float32, these errors are 4.8e-8 and 6.0e-7 in exact arithmetic.
+
+Why the power 8?  Q falls like exp(-a²/2).  No short polynomial does that, but the eighth root of
+1 / Q grows slowly enough for one.  A higher power would multiply the rounding error of p further.
+With rounding, the error of GELU is below 5e-7 up to |x| = 8, and that of its slope below 1e-6
+(tests/nn/test_gelu.py).
 
 Read first: activation.py.
 """
@@ -25,12 +32,12 @@ from tinycv.engine.blocks import in_blocks
 
 
 def constants(*values: float) -> list[np.ndarray]:
-    """The numbers as arrays without axes. NumPy converts a Python number at every call, which
-    takes longer than the rest of the call; such an array it uses as it is."""
+    """The numbers as arrays without axes, which NumPy uses as they are. A Python number would be
+    converted again at every call."""
     return [np.array(value, np.float32) for value in values]
 
 
-# Coefficients, the highest power first
+# Coefficients of p and of -m, the highest power first
 P = constants(
     2.63991619e-6,
     -1.17034076e-5,
@@ -61,24 +68,25 @@ def gelu32(x: np.ndarray, y: np.ndarray, slope: np.ndarray | None = None) -> Non
     """y = GELU(x) and slope = GELU'(x), elementwise, for arrays (n,) of float32."""
 
     def work(at: slice) -> None:
-        part, q = x[at], y[at]
+        part, q = x[at], y[at]  # y holds Q(a) until the last line
         a = np.abs(part)
-        is_far = not a.max() <= FAR  # or NaN
+        is_far = not a.max() <= FAR  # True also if a number is NaN
         if is_far:
             np.minimum(a, FAR, out=a)
         upper_tail(a, q)
         if slope is not None:
             slope_of(part, a, q, slope[at])
         q *= a
-        if is_far:  # in halves, since 2 |x| could overflow
+        # a becomes max(x, 0), computed as (x + |x|) / 2, which is faster than np.maximum.
+        if is_far:  # in halves, since x + |x| could overflow
             np.multiply(np.abs(part), HALF, a)
             a += part * HALF
             if slope is not None:
                 slope[at] += part * 0  # NaN at infinity, as in the definition
-        else:  # max(x, 0) = (x + |x|) / 2 takes half the time of np.maximum
+        else:
             a += part
             a *= HALF
-        np.subtract(a, q, q)
+        np.subtract(a, q, q)  # max(x, 0) - a Q(a)
 
     with np.errstate(invalid="ignore", under="ignore"):
         in_blocks(np, work, len(x))
@@ -102,10 +110,11 @@ def upper_tail(a: np.ndarray, out: np.ndarray) -> None:
 
 
 def slope_of(x: np.ndarray, a: np.ndarray, q: np.ndarray, out: np.ndarray) -> None:
-    """out = GELU'(x) = 1/2 + (1/2 - R(a)) with the sign of x."""
+    """out = GELU'(x) = 1/2 ± (1/2 - R(a)), with + where x > 0 and - where x < 0. q: Q(a)."""
     polynomial(MINUS_M, a, out)
     out *= q  # -R
     np.add(out, HALF, out)
+    # Changes the sign where x is negative: its sign bit is flipped (xor) if that of x is set.
     bits = out.view(np.int32)
     bits ^= x.view(np.int32) & SIGN
     np.add(out, HALF, out)

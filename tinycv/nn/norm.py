@@ -2,8 +2,9 @@
 
     y = γ (x - E[x]) / √(Var[x] + ε) + β
 
-The kinds of norm differ in the numbers that E and Var are taken over. Here these belong to a single
-example, so the result does not depend on the batch, and is the same in training and evaluation:
+The kinds of norm differ in the numbers over which E and Var are taken. In this file these belong to
+a single example. So its result does not depend on the rest of the batch, and is the same in
+training and evaluation:
 
     layer norm     the features of one token           Ba, Kiros & Hinton 2016, eq. 4
     group norm     C / G channels of one image         Wu & He 2018, eq. 7
@@ -216,9 +217,9 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     normal = rows - mean
     square = dot_last(xp, normal, normal) * (1 / width) + eps
     scale = xp.sqrt(square) / square  # 1 / √square, NaN for inf, as in inverse_root
-    normal *= scale  # x̂
-    # y takes the memory of x̂, which the backward pass computes again from x: the next layer keeps
-    # y, so that x̂ would be a third array of this size to keep.
+    normal *= scale  # x̂ = (x - E[x]) / √(Var[x] + ε)
+    # y takes the memory of x̂, and the backward pass computes x̂ again from x. Otherwise x̂ would be
+    # a third array of this size in memory, beside x and y, which the next layer keeps.
     y = normal
     if weight is not None:
         y *= weight
@@ -231,8 +232,9 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
         normal *= scale
 
         def along_x():
-            # Each row of x̂ has a fixed mean, 0, and a fixed mean square, 1. So the parts of the
-            # gradient along the vector of ones and along x̂ cannot change y, and are removed.
+            # dL/dx = scale (h - E[h] - x̂ E[h x̂]) with h = γ g. Why: each row of x̂ has a fixed mean,
+            # 0, and a fixed mean square, 1. So the parts of h along the vector of ones and along x̂
+            # cannot change y, and are removed.
             h = g.copy() if weight is None else g * weight
             across = dot_last(xp, h, normal) * (1 / width)
             h -= sum_last(xp, h) * (1 / width)
@@ -349,7 +351,7 @@ def joinable(pixels, channels):
 
 
 def apply_per_channel(xp, ufunc, a, values, out, last):
-    """ufunc(a, values) for images a and values (N or 1, C), one per channel.
+    """ufunc(a, values) for images a and values (N, C) or (1, C), one per channel.
 
     Channels last, NumPy would work through rows of only C numbers. So k pixels are joined to one
     row of k C numbers, and the values are repeated k times to fit.
@@ -406,7 +408,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
 
     def pull(g):
         # As in layer_norm, with x̂ = (x - mean) scale, and E the mean over a group:
-        # dx = scale (γ g - E[γ g] - x̂ E[γ g x̂]).
+        # dx = scale (γ g - E[γ g] - x̂ E[γ g x̂]), with one factor per channel for each term.
         g, gx = image_rows(xp, g, last), xp.empty_like(a)
         total, dots = xp.empty_like(mean), xp.empty_like(mean)
 

@@ -1,10 +1,10 @@
 """FlashAttention-style blockwise attention: exact attention without storing the matrix of all
 scores, for thousands of tokens.
 
-Each block of scores is small enough to stay in a cache.  Softmax needs the maximum and the sum over
-all keys, but both can be updated block by block (online softmax; Milakov & Gimelshein 2018,
-algorithm 3): when a block of keys raises the maximum from m to m', the sums so far are multiplied
-by exp(m - m').
+The scores are computed in blocks that are small enough to stay in a cache.  Softmax needs the
+maximum and the sum over all keys, but both can be updated block by block (online softmax; Milakov &
+Gimelshein 2018, algorithm 3): when a block of keys raises the maximum from m to m', the sums so far
+are multiplied by exp(m - m').
 
     for each block of queries:   m, l, y = -inf, 0, 0
         for each block of keys:  m' = max(m, max score)     p = exp(score - m')
@@ -15,9 +15,8 @@ by exp(m - m').
 Here m is the maximum so far, p are the unnormalised weights of a block, and l is their sum so far.
 The backward pass computes the weights exp(score - m) / l again (Dao et al. 2022, FlashAttention,
 algorithms 1 and 4; FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with
-T + S, not with T S.  On a CPU, once all weights no longer fit into the cache, this takes about as
-long as attention that stores them.  Blocks of queries (forward) and parts of the batch (backward)
-do not depend on each other, so all cores take part (engine/blocks.py).
+T + S, not with T S.  Blocks of queries (forward) and parts of the batch (backward) do not depend on
+each other, so all cores take part (engine/blocks.py).
 
 Read first: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D width of q and k, Dv width of v.
@@ -42,8 +41,8 @@ CPU_BLOCK, GPU_BLOCK = (256, 512), (4096, 4096)
 
 
 class Blocks:
-    """How the scores (..., T, S) are divided: into parts of the batch, blocks of queries (rows),
-    and blocks of the keys that these may see (columns)."""
+    """The arguments of attention, and how their scores (..., T, S) are divided: into parts of the
+    batch, blocks of queries (rows), and blocks of the keys that these may see (columns)."""
 
     def __init__(
         self,
@@ -173,15 +172,15 @@ def forward_rows(
         p = product_into(xp, queries, k[..., columns, :], scratch)
         blocks.add_and_mask(p, part, rows, columns)
         old_maximum, maximum = maximum, xp.maximum(maximum, max_last(xp, p))
-        # A row that has seen only hidden keys so far has the maximum -inf. It subtracts 0
-        # instead, because -inf - (-inf) is NaN, whereas exp(-inf - 0) is 0.
+        # A query whose keys were all hidden so far has the maximum -inf. Then 0 is subtracted,
+        # because -inf - (-inf) is NaN, whereas exp(-inf - 0) is 0.
         subtracted = xp.where(maximum == -inf, 0.0, maximum)
         p -= subtracted
         xp.exp(p, out=p)
         decay = xp.exp(old_maximum - subtracted)
         total = total * decay + sum_last(xp, p)
         weighted_sum = weighted_sum * decay + p @ v[..., columns, :]
-    total = xp.where(total == 0, 1.0, total)
+    total = xp.where(total == 0, 1.0, total)  # 0 where all keys are hidden; the result is then 0
     return weighted_sum / total, subtracted, total
 
 
@@ -194,11 +193,16 @@ def on_all_cores(xp: Any, work: Callable[[slice], None], pieces: int, blocks: Bl
 def backward(xp: Any, blocks: Blocks, y: Array, maxima: Array, sums: Array, g: Array) -> tuple:
     """dq, dk, dv, and a function that returns the gradient of the additive mask.
 
-    The gradients need the weights p / l.  Dividing g by l has the same effect, and g is smaller.
-    With dp = g · v, dL/d(weights), two subtractions are needed; each becomes part of a matrix
-    product, whose vectors are one element longer:
+    For one query, with the weights w = p / l and y = Σ_j w_j v_j:
 
-        score - m = [q, -m] · [k, 1]      dp - Σ g y = [g, -Σ g y] · [v, 1]
+        dL/dw_j     = g · v_j
+        dL/dscore_j = w_j (g · v_j - Σ_i w_i (g · v_i)) = w_j (g · v_j - g · y)
+
+    w is never computed: instead of p, g is divided by l, because it is smaller. The subtractions in
+    p = exp(score - m) and in dL/dscore become part of matrix products, whose vectors are one
+    element longer:
+
+        score - m = [q, -m] · [k, 1]        g · v - g · y = [g, -g · y] · [v, 1]
     """
     q, k, v = blocks.q, blocks.k, blocks.v
     dq, dk, dv = (xp.zeros(x.shape, blocks.dtype) for x in (q, k, v))
@@ -246,7 +250,7 @@ def score_gradient_blocks(
             xp.exp(p, out=p)
             ds = product_into(xp, extended_g, values[..., columns, :], ds_scratch)
             if blocks.guarded:
-                # Hidden values may be so huge that ds is infinite, and infinity * 0 is NaN.
+                # Values of hidden keys may be so huge that ds is infinite, and infinity * 0 is NaN.
                 xp.copyto(ds, 0, where=p == 0)
             ds *= p
             yield ScoreGradients(rows, columns, p, ds, scaled_g, queries)

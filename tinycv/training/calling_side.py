@@ -27,7 +27,10 @@ from tinycv.training.worker_side import computed
 
 class Batch:
     """One batch, in this process: it sends the jobs, computes shard 0, and brings the shards
-    together. It has the interface Member of shards.py, for shard 0."""
+    together. It has the interface Member of shards.py, for shard 0.
+
+    parts: the arrays of each shard. weights: the weight of each shard's loss; None in ``map``.
+    """
 
     rank = 0
 
@@ -48,16 +51,20 @@ class Batch:
         self.sender, self.parts, self.weights = sender, parts, weights
         self.waiting: dict[int, tuple[str, Any]] = {}  # {rank: the call at which it waits}
         self.ended: dict[int, Any] = {}  # {rank: its last message}
-        self.weight: float | None = None
-        self.process, self.working, self.stranded = os.getpid(), False, False
+        self.weight: float | None = None  # that of shard 0, as layers see it (shards.Member)
+        self.process = os.getpid()
+        self.working = False  # does shard 0 run a function for all shards (``once``)?
+        self.stranded = False  # has shard 0 waited in vain for a shard that had ended?
         self.dead: RuntimeError | None = None  # the error of a worker that has ended
+        # what is reserved in shared memory until the end of the batch
         self.outputs: dict[int, tuple[int, int]] = {}  # {rank: (offset, bytes) for its results}
         self.inputs: list[Place] = []
 
     def run(
         self, function: Callable, data: bytes, shard_weights: list[float] | None
     ) -> Callable[[], list]:
-        """Run the batch. Returns a function that returns the results or raises an error."""
+        """Run the batch. Returns a function that returns the results, or raises the error of the
+        first shard that failed."""
         streams = rng.split(len(self.parts))
         self.weight = shard_weights[0] if shard_weights else None
         try:
@@ -128,8 +135,9 @@ class Batch:
             shape, dtype = result
             return wrap(self.arena.block(offset, shape, np.dtype(dtype)), None)
         loss, indices = result
+        _, gradients_of_shard_0 = mine
         gradients = {}
-        for i in indices:
+        for i in indices:  # the gradients lie one after the other
             leaf = self._leaf(rank, i)
             array = leaf._data
             g = self.arena.block(offset, array.shape, array.dtype)
@@ -138,11 +146,14 @@ class Batch:
                 leaf, g = whole_gradient(leaf, g, self.parts, rank)
             if leaf in gradients:  # it reached the function in two ways, as f(x, x)
                 g = gradients[leaf]._data + g
-            gradients[leaf] = wrap(g if leaf in mine[1] else g.copy(), None)
+            # ``summed`` adds g to the gradient of shard 0. If there is none, g itself becomes the
+            # result, so it must not stay in shared memory, which the next batch overwrites.
+            gradients[leaf] = wrap(g if leaf in gradients_of_shard_0 else g.copy(), None)
         return loss, gradients
 
     def _leaf(self, rank: int, i: int) -> Tensor:
-        """The leaf with the index i: a Tensor of the function, or a part of the batch."""
+        """The leaf with the index i: a Tensor of the function, or, for i = -1, -2, ..., the first,
+        second, ... part of the batch."""
         return self.sender.tensors[i] if i >= 0 else self.parts[rank][-1 - i]
 
     def _worker(self, rank: int) -> Worker:
@@ -186,7 +197,7 @@ class Batch:
         return [x, *(self.waiting[rank][1] for rank in sorted(self.waiting))]
 
     def _answered(self, result: Any) -> Any:
-        """Send the result to all shards, which wait for it."""
+        """Send the result to all other shards, which wait for it, and return it."""
         self.waiting.clear()
         for worker in self.workers.values():
             try:
@@ -196,7 +207,7 @@ class Batch:
         return result
 
     def _let_go(self) -> None:
-        """Tell the shards that wait that not all shards will come."""
+        """Shard 0 has ended. The shards that wait for it get a message that it will not come."""
         for worker in self.workers.values():
             if worker.rank in self.waiting:
                 del self.waiting[worker.rank]

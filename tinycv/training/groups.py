@@ -1,14 +1,14 @@
-"""Data parallelism: what threads, processes and MPI have in common. A batch is cut into shards, and
-each shard is computed by a worker of a ``Group``.
+"""Data parallelism: the class ``Group``, and what threads, processes and MPI have in common.
 
-The batch of N examples is cut into shards; shard i has n_i examples. The loss is a mean over the
-examples, so it is the weighted sum of the shards' losses L_i, and so is its gradient:
+A batch of N examples is cut into shards, and each worker of a group computes one of them. Shard i
+has n_i examples. The loss is a mean over the examples, so it is the weighted sum of the shards'
+losses L_i, and its gradient is the weighted sum of their gradients:
 
     L = Σ_i (n_i / N) L_i                     dL/dw = Σ_i (n_i / N) dL_i/dw
 
-The sum is always taken in the order of the shards, so two runs give the same bits, whichever worker
-was faster, and so do threads and processes. The result differs from that of the whole batch only by
-rounding, and because dropout draws other random numbers.
+The sum is always taken in the order of the shards. So two runs give the same bits, whichever worker
+was faster, and threads and processes give the same bits too. The result differs from that of the
+whole batch by rounding, and because dropout draws other random numbers in each shard.
 
 A carrier (threads.py, processes.py, mpi.py) says how the shards are computed: it is a subclass of
 ``Group`` with two methods, ``_gradients`` and ``_results``.
@@ -17,7 +17,6 @@ How layers such as batch norm exchange sums between shards: engine/shards.py.
 
 from __future__ import annotations
 
-import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +31,7 @@ from tinycv.engine.methods import concatenate
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import LEAF, Tensor, as_array, no_grad, wrap
 
-MOST = 1024  # workers per group
+MOST = 1024  # workers per group; a larger number is refused as a mistake
 
 
 class Share(NamedTuple):
@@ -57,9 +56,9 @@ class Group(ABC):
     carrier: str = ""
     # may the batch be on a GPU?
     takes_gpus: bool = False
-    # does every worker run the whole program, and may it load its own rows of each batch alone?
+    # may a worker load only its own rows of each batch? It may if every worker runs the program
     loads_own_rows: bool = False
-    # cleans up after the group, when it is closed or collected
+    # cleans up after the group, when it is closed or collected; ``alive`` while the group is open
     _end: weakref.finalize
 
     # -- what a carrier says ----------------------------------------------------------------------
@@ -74,9 +73,12 @@ class Group(ABC):
         inputs: set[Tensor] | None,
     ) -> tuple[Any, dict]:
         """The loss of the whole batch, an array of one number, and its gradients: {leaf: gradient},
-        both summed in the order of the shards. weights: the weight of each shard's loss; mean: is
-        the loss a mean over the examples (shards.Member.weight)? inputs: the leaves whose gradients
-        are wanted, or None for all."""
+        both summed in the order of the shards.
+
+        weights: the weight of each shard's loss, n_i / N, or 1 if losses are sums. mean: is the
+        loss a mean over the examples? Only then do layers see the weight (shards.Member.weight).
+        inputs: the leaves whose gradients are wanted, or None for all.
+        """
 
     @abstractmethod
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
@@ -99,15 +101,17 @@ class Group(ABC):
         """Compute ``loss = loss_of(*batch); loss.backward()`` with all workers. Returns the loss,
         without a graph.
 
-        batch: arrays and Tensors on the CPU, of equal length along axis 0, along which they are cut
-        into nearly equal parts (views).
-        loss_of(*parts) is called for each shard and returns one number: the mean over its examples
-        or, with reduction="sum", their sum. The mean of cross_entropy is over all rows of the whole
-        batch that count (ignore_index). If loss_of itself selects rows and averages over them, use
-        "sum", and divide by one number that is the same for all shards.
-        examples: None or, where every worker runs the whole program (mpi), the number of examples
-        of the whole batch, of which ``batch`` holds the rows of this worker alone (``own_rows``).
+        batch: arrays and Tensors of equal length along axis 0, along which they are cut into nearly
+        equal parts (views). They are on the CPU; with mpi they may be on a GPU.
+        loss_of: a function that is called for each shard, loss_of(*parts), and returns one number:
+        the mean over its examples or, with reduction="sum", their sum. cross_entropy averages over
+        all rows of the whole batch that count (ignore_index), even if one shard has more of them
+        than another. If loss_of itself selects rows and averages over them, use "sum", and divide
+        by one number that is the same for all shards.
+        examples: with mpi, ``batch`` may be only the rows of this rank (``Group.rows``); then this
+        is the number of examples of the whole batch. Otherwise None.
         inputs: the leaves that receive a gradient; None: all of them.
+
         If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and the
         buffers of the layers then stay as they were.
         """
@@ -115,7 +119,7 @@ class Group(ABC):
         arguments.function(loss_of, "Group.backward: loss_of")
         parts = self._shares(batch, "Group.backward", examples)
         total = sum(share.examples for share in parts)
-        mean = reduction == "mean" and total > 0
+        mean = reduction == "mean" and total > 0  # no examples have no mean
         weights = [share.examples / total if mean else 1.0 for share in parts]
         wanted = None if inputs is None else set(list_of_tensors(inputs, "Group.backward: inputs"))
         with self._one_batch():
@@ -142,6 +146,8 @@ class Group(ABC):
         self.close()
 
     # -- where every worker runs the whole program (MPI) ------------------------------------------
+
+    # For one program that calls all workers, these four are trivial. mpi.py overrides three.
 
     def first(self, work: Callable[[], Any]) -> Any:
         """``work()``, which the worker of rank 0 runs; every worker receives its result, or its
@@ -183,20 +189,24 @@ class Group(ABC):
             )
         (own,) = shares(batch, 1, caller)
         arguments.size(examples, f"{caller}: examples")
-        places = [own_rows(examples, rank, self.size) for rank in range(min(self.size, examples))]
         start, end = own_rows(examples, self.rank, self.size)
         if own.examples != end - start:
             raise ValueError(
                 f"{caller}: of a batch of {examples} examples, rank {self.rank} of {self.size} got "
                 f"{own.examples} rows; it must get {end - start}"
             )
-        return [Share(b - a, own.arrays if (a, b) == (start, end) else []) for a, b in places] or [
-            own
-        ]
+        if examples == 0:
+            return [own]
+        parts = []
+        for rank in range(min(self.size, examples)):
+            first, last = own_rows(examples, rank, self.size)
+            parts.append(Share(last - first, own.arrays if first == start else []))
+        return parts
 
     @contextmanager
     def _one_batch(self) -> Iterator[None]:
-        """If the block fails, the buffers of the layers (running statistics) are restored."""
+        """For a block that computes one batch: refuses a group that cannot. If the block fails, the
+        buffers of the layers (running statistics) are restored."""
         if not self._end.alive:
             raise RuntimeError(
                 f"this group of {self.carrier} is closed: open another one, with "
@@ -237,28 +247,28 @@ class Alone(Group):
 
 
 def _nothing() -> None:
-    """What a group without workers leaves to clean up."""
+    """Cleans up after a group without workers: there is nothing to do."""
 
 
 # ── the shards of a batch ────────────────────────────────────────────────────────────────────────
 
 
 def shares(batch: tuple, size: int, caller: str = "shares") -> Iterator[Share]:
-    """The parts of all arrays, for each shard. There are ``size`` shards, or
-    one per example if there are fewer examples. No part is copied."""
+    """The parts of all arrays, shard by shard. There are ``size`` shards, or one per example if
+    there are fewer examples. The parts are views, not copies."""
     for i, x in enumerate(batch):
         refuse_what_has_no_rows(x, f"{caller}: argument {i} of the batch")
     lengths = [len(x) for x in batch]
+    if not batch:
+        raise ValueError(f"{caller}: a batch needs at least one array")
     if len(set(lengths)) != 1:
         raise ValueError(
-            f"{caller}: a batch needs at least one array"
-            if not batch
-            else f"{caller}: the arrays of a batch must have equal lengths, but have {lengths} "
-            "examples"
+            f"{caller}: the arrays of a batch must have equal lengths, but have {lengths} examples"
         )
     n = lengths[0]
     size = max(1, min(size, n))
-    for start, end in (own_rows(n, i, size) for i in range(size)):
+    for rank in range(size):
+        start, end = own_rows(n, rank, size)
         yield Share(end - start, [x if size == 1 else _rows(x, start, end) for x in batch])
 
 
@@ -304,11 +314,9 @@ def on_cpu(array: Any, what: str) -> None:
 def _rows(x: Any, start: int, end: int) -> Any:
     """A view of some rows. If x collects a gradient, the slice is recorded, so that the gradient
     reaches x."""
-    return (
-        wrap(x._data[start:end], None)
-        if isinstance(x, Tensor) and x._node is None
-        else x[start:end]
-    )
+    if isinstance(x, Tensor) and x._node is None:
+        return wrap(x._data[start:end], None)
+    return x[start:end]
 
 
 def refuse_other_rows(y: Any, n: int) -> None:
@@ -335,6 +343,7 @@ def loss_and_gradients(
         raise TypeError(
             f"Group.backward: loss_of must return the loss, a Tensor of one number, not {found}"
         )
+    # The backward pass starts from the weight instead of 1, so every gradient comes out weighted.
     seed = backend.array_module(loss._data).full_like(loss._data, weight)
     gradients = sweep([loss], [seed], None, keep=False, record=False)
     return loss._data, only(gradients, inputs)
@@ -349,7 +358,8 @@ def only(gradients: dict, inputs: set[Tensor] | None) -> dict:
 
 def summed(results: Sequence[tuple[Any, dict]], weights: list[float]) -> tuple[Any, dict]:
     """The loss of the batch and its gradients, from those of the shards: sums over all shards, in
-    their order. The gradients are added up in the memory of the first shard's gradients."""
+    their order. The gradients carry their weights already (``loss_and_gradients``); they are added
+    up in the memory of the first shard's gradients."""
     loss = sum(loss * weight for (loss, _), weight in zip(results, weights, strict=True))
     total = results[0][1]
     for _, gradients in results[1:]:
@@ -359,9 +369,3 @@ def summed(results: Sequence[tuple[Any, dict]], weights: list[float]) -> tuple[A
             else:
                 total[leaf] = g
     return loss, total
-
-
-def cores() -> int:
-    """How many cores this process may use: all cores of the machine, or fewer in a container or
-    under taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,5 +1,5 @@
-"""A worker process, as the process that started it sees it: the connection through which Python
-objects are sent, and the functions that the worker keeps.
+"""Connections between processes: ``Link``, through which Python objects are sent, and ``Worker``, a
+worker process as the process that started it sees it.
 
 Read first: processes.py.  Read next: worker_side.py, what the worker does with what it is sent.
 """
@@ -18,27 +18,27 @@ KEPT = 16  # functions that a worker keeps
 
 
 class Job(NamedTuple):
-    """What is sent to a worker for one batch.
+    """What is sent to a worker for one batch."""
 
-    number: that of the function, of which the worker has the bytes unless they are in ``function``.
-    part: the place of each array in shared memory, and what it is. weight: the weight of the loss
-    in a backward; None in ``map``. output: the offset of the results, and how many bytes fit there.
-    The others are settings of the calling process that hold in the shard.
-    """
-
-    number: int
-    function: bytes | None
-    part: list
-    weight: float | None
-    output: tuple[int, int]
-    streams: Any
-    mode: Any
-    floating_errors: Any
-    shard_weight: float | None
+    number: int  # that of the function
+    function: bytes | None  # its bytes; None if the worker has kept them
+    part: list  # for each array of the shard: its place in shared memory, and what it is
+    weight: float | None  # of the shard's loss; None in ``map``
+    output: tuple[int, int]  # where the results go: their offset, and how many bytes fit there
+    # settings of the calling process that hold in the shard too
+    streams: Any  # of random numbers
+    mode: Any  # no_grad, debug
+    floating_errors: Any  # np.errstate
+    shard_weight: float | None  # the weight that layers see (shards.Member.weight)
 
 
 class Link:
-    """One end of a connection between two processes, through which Python objects are sent."""
+    """One end of a connection between two processes, through which Python objects are sent.
+
+    A message is its length, in 8 bytes, and then the pickled objects. A length of 0 is no message:
+    it only wakes the other process.
+    looks: how often to look for a message before sleeping until there is one.
+    """
 
     LENGTH = Struct("=Q")
 
@@ -93,16 +93,16 @@ class Worker:
     def __init__(self, rank: int, pid: int, link: Link):
         self.rank, self.pid, self.link = rank, pid, link
         self.functions: dict[bytes, int] = {}  # those that the worker keeps, and their numbers
-        self.sent = 0
-        self.capacity = 0  # bytes of the last results of ``map``
-        self.ended: str | None = None
+        self.sent = 0  # how many functions have been sent
+        self.capacity = 0  # bytes to reserve for its results of ``map``
+        self.ended: str | None = None  # how it ended, in words
 
     def number_of(self, function: bytes) -> tuple[int, bytes | None]:
         """The number under which the worker keeps a function, and its bytes if they are new."""
         number = self.functions.get(function)
         if number is not None:
             return number, None
-        number = self.sent % KEPT
+        number = self.sent % KEPT  # replaces the oldest one
         self.functions = {f: n for f, n in self.functions.items() if n != number}
         self.functions[function], self.sent = number, self.sent + 1
         return number, function

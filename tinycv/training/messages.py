@@ -1,14 +1,14 @@
 """MPI messages between ranks: sums in rank order, broadcasts, and errors that reach every rank.
 
 An MPI program runs as N processes, its ranks.  A collective call, such as Allreduce, returns when
-every rank has made it; if one rank has failed, or has made another call, the others wait forever.
-So before each exchange all ranks meet: one Allreduce of four numbers tells each of them whether
+every rank has made it.  If one rank has failed, or has made another call, the others wait forever.
+So before each exchange all ranks meet: after one Allreduce of four numbers each rank knows whether
 
     another rank has failed          then its error is raised in every rank
     the ranks made different calls   then every rank raises an error that says who called what
     a flag is set in any rank        Ctrl-C, for instance
 
-On one machine it takes a few microseconds.  Sums have one of two orders:
+Sums have one of two orders:
 
     rank order   Σ_r x_r = ((x_0 + x_1) + x_2) + ...: the same bits as with threads. A large array
                  is cut into N slices; rank r receives slice r of all ranks, adds them up in rank
@@ -37,9 +37,11 @@ import numpy as np
 from tinycv.engine.arguments import shown
 
 INSTALL = "parallel.mpi needs mpi4py and an MPI library: pip install mpi4py mpich"
-# bytes: below it, gathering whole arrays is faster than cutting them into slices
+# Of arrays with at most so many bytes, every rank gathers the whole array of every other rank. That
+# takes one exchange; slices take two.
 SMALL = 1 << 14
-# s that a rank waits for the rank whose error it repeats, which ends the program
+# If all ranks have the error of one rank, the others wait so many seconds, while that rank prints
+# it and ends the program.
 PATIENCE = 1.0
 
 
@@ -54,7 +56,7 @@ class Call(NamedTuple):
 
 
 class Messages:
-    """The ranks of an MPI program, and what they send to each other. order: "rank" or "any"."""
+    """What the ranks of an MPI program send to each other. order: that of sums, "rank" or "any"."""
 
     def __init__(self, order: str = "rank"):
         self.mpi = _mpi()
@@ -70,6 +72,7 @@ class Messages:
         self.are_over = False  # has the group been closed?
         # what the last meeting raised in every rank
         self.shared_error: BaseException | None = None
+        # the four numbers of a meeting: those of this rank, and the largest of all ranks
         self._mine, self._all = np.zeros((2, 4), np.int64)
         _end_all_at_an_error(self)
 
@@ -88,16 +91,18 @@ class Messages:
                 raise error
             return flag
         number = crc32(repr(call).encode())
-        culprit = 0 if error is None else self.size - self.rank
+        # The first rank that has failed sends the largest number.
+        failed = 0 if error is None else self.size - self.rank
         with self.or_abort():
-            self._mine[:] = number, -number, flag, culprit
-            # the largest of all numbers and of all their opposites: are the numbers equal?
+            self._mine[:] = number, -number, flag, failed
+            # One maximum answers all questions. The largest -number is that of the smallest number:
+            # if the largest and the smallest number are equal, all are.
             self.comm.Allreduce(self._mine, self._all, self.mpi.MAX)
-            largest, opposite, flags, culprit = self._all.tolist()
+            largest, minus_smallest, flags, failed = self._all.tolist()
             found = None
-            if culprit:
-                found = self._error_of(self.size - culprit, error)
-            elif largest != -opposite:
+            if failed:
+                found = self._error_of(self.size - failed, error)
+            elif largest != -minus_smallest:
                 found = RuntimeError(_difference(self.comm.allgather(call)))
             self.shared_error = found
         if found is not None:
@@ -115,8 +120,8 @@ class Messages:
 
     @contextmanager
     def or_abort(self) -> Iterator[None]:
-        """An error inside the block ends all ranks: some of them wait for a message that this rank
-        can no longer send."""
+        """An error inside the block ends all ranks, because some of them wait for a message that
+        this rank can no longer send."""
         try:
             yield
         except BaseException as error:
@@ -126,7 +131,8 @@ class Messages:
 
     def abort(self, error: BaseException) -> None:
         """Print the error and end the program in all ranks."""
-        # If all ranks have this error, it is printed once: the others wait, and are ended.
+        # If all ranks have this error, only the rank that raised it should print it. The others
+        # wait, and usually it has ended them before they go on.
         if self.rank != getattr(error, "tinycv_rank", 0):
             time.sleep(PATIENCE)
         traceback.print_exception(error)
@@ -155,7 +161,7 @@ class Messages:
 
     def _sum_of_slices(self, x: np.ndarray, count: int) -> np.ndarray:
         """``sum`` in rank order: each rank adds up one slice."""
-        width = -(-x.size // self.size)  # (size of a slice), rounded up
+        width = -(-x.size // self.size)  # the size of a slice, rounded up
         padded = np.empty(width * self.size, x.dtype)
         padded[: x.size] = x.reshape(-1)
         padded[x.size :] = 0
@@ -290,7 +296,9 @@ def _mpi() -> Any:
         raise ImportError(f"{INSTALL} (mpi4py found none: {reason})") from None
 
 
-_hooks: list[Any] = []  # the Messages whose program this is; empty until the first exist
+# The newest Messages, through which an error that nobody catches ends all ranks. Empty until there
+# are any; then Python's excepthook is ``_hook``.
+_hooks: list[Any] = []
 
 
 def _end_all_at_an_error(messages: Messages) -> None:

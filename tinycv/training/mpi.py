@@ -8,19 +8,19 @@
             group.backward(lambda x, y: cross_entropy(model(x), y), images, labels)
             optimizer.step()                            # the same step in all ranks
 
-Threads and processes serve one program; under MPI there are as many programs as ranks, each with
-its own model. Rank r computes shard r of the batch. The gradients are packed into one array per
-dtype (packed.py) and summed (messages.py), so all ranks take the same step with the same bits, and
-their models stay equal. Each rank must make the same calls on batches of the same length; a rank
-that does not, raises an error in all of them. So does one whose weights differ: they are compared
-when the ranks first meet them and then, in part, at each step, because a rank may load weights or
-clip gradients alone.
+With threads and processes, one program calls the workers. With MPI the program itself runs once per
+rank, each time with a model of its own. Rank r computes shard r of the batch. The gradients are
+packed into one array per dtype (packed.py) and summed (messages.py), so all ranks take the same
+step with the same bits, and their models stay equal. Each rank must make the same calls on batches
+of the same length. If one rank does not, all ranks raise an error that says so, and also if the
+weights of one rank differ. All weights are compared when the ranks first meet them, and a part of
+them at each step, because a rank may load weights or clip gradients alone.
 
 order="rank" (the default) adds in the order of the shards: the same bits as threads and processes
-with as many shards. order="any" uses MPI's Allreduce, whose order, and so the last bits, may depend
-on the number of ranks and the size of the model. Both send as many bytes, and on one machine they
-take about as long (python -m benchmarks run parallel); with many machines Allreduce sends fewer
-messages.
+with as many shards. order="any" uses MPI's Allreduce, which adds in an order of its own, so that
+the last bits may depend on the number of ranks and the size of the model. Both send the same number
+of bytes; Allreduce needs fewer messages, which helps with many ranks. Times on one machine:
+python -m benchmarks run parallel.
 
 If there are fewer examples than ranks, a rank without a shard computes shard 0 a second time, so
 that its model gets the same state (running statistics); its results are not counted.
@@ -29,8 +29,8 @@ A rank that fails raises its error in all ranks. An error that nobody catches en
 all ranks. If a rank is killed, mpiexec ends the others.
 
 On GPUs, rank r of a machine computes on GPU r modulo the number of its GPUs (device="gpu"), and
-NCCL adds, in an order of its own (nccl.py). If two ranks share a GPU, which NCCL refuses, arrays
-travel through the host instead, in the order that was asked for.
+NCCL adds, in an order of its own (nccl.py). NCCL refuses two ranks on one GPU. Then arrays are
+copied to the host and summed there, in the order that ``order`` says.
 Without mpiexec there is one rank, and the batch is computed as a whole.
 Read first: groups.py.
 """
@@ -50,7 +50,7 @@ from tinycv.engine import backend, blocks, rng
 from tinycv.engine.arguments import choice
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Tensor, wrap
-from tinycv.training.groups import Group, Share, cores, loss_and_gradients, refuse_other_rows
+from tinycv.training.groups import Group, Share, loss_and_gradients, refuse_other_rows
 from tinycv.training.messages import Call, Messages
 from tinycv.training.nccl import Nccl, device_for, own_gpus
 from tinycv.training.packed import Packing, checksum
@@ -66,8 +66,9 @@ class Ranks(Group):
         self.messages = Messages(order)
         self.size, self.rank = self.messages.size, self.messages.rank
         self.packing = Packing(self.size)
+        # what adds arrays on GPUs; None until there is one to add
         self.on_gpus: Nccl | Staged | None = None
-        self.is_working = False  # does this rank run a function of ``once``?
+        self.is_working = False  # is this rank inside a function that a layer passed to ``once``?
         self._end = weakref.finalize(self, _nothing)
         if self.size > 1:
             self._end = weakref.finalize(self, _limited(self.messages.local_size))
@@ -92,8 +93,11 @@ class Ranks(Group):
             return loss, gradients
         gradients = self.packing.lasting(gradients)
         leaves = self.packing.ordered(gradients)
+        # Weights that have no number yet, as all weights in the first step, are compared by a
+        # checksum; of the others only a part, because a checksum of all takes time.
         unknown = self.packing.unknown(gradients)
-        what = [share.examples for share in shares], self.packing.description(leaves, gradients)
+        counts = [share.examples for share in shares]
+        what = (counts, self.packing.description(leaves, gradients))
         sums = checksum(unknown), self.packing.piece(leaves)
         self.messages.meet(Call("backward", what, rng.position(), *sums))
         self.packing.learn(unknown)
@@ -110,14 +114,16 @@ class Ranks(Group):
         y = self._in_shard(work, own, len(shares), None)
         if self.size == 1:
             return [y]
-        counts = [share.examples for share in shares] + [0] * (self.size - len(shares))
-        self.messages.meet(Call("map", (counts, y.shape[1:], str(y.dtype)), rng.position()))
-        rows = self.messages.rows(backend.to_numpy(y._data), counts)
-        ends = np.cumsum(counts)[: len(shares)]
-        return [
-            wrap(backend.to_device(rows[end - n : end], y.device), None)
-            for n, end in zip(counts, ends, strict=False)
-        ]
+        counts = [share.examples for share in shares]
+        per_rank = counts + [0] * (self.size - len(counts))  # a rank without a shard sends no row
+        self.messages.meet(Call("map", (per_rank, y.shape[1:], str(y.dtype)), rng.position()))
+        rows = self.messages.rows(backend.to_numpy(y._data), per_rank)
+        results, start = [], 0
+        for count in counts:
+            part = rows[start : start + count]
+            results.append(wrap(backend.to_device(part, y.device), None))
+            start += count
+        return results
 
     def _own(self, count: int) -> int:
         """The shard that this rank computes; if there is none for it, shard 0 again."""
@@ -142,14 +148,15 @@ class Ranks(Group):
             self.is_working = False
             if self.messages.shared_error is None:  # the other ranks do not know of it yet
                 self.messages.meet(Call("backward"), error=error)
-            # not as an op of this rank explains it, but as it is
+            # If the error came through an op of this rank, the op has wrapped it in an explanation
+            # of its own. The error that all ranks share is raised instead.
             raise self.messages.shared_error or error from None
 
     # -- sums -------------------------------------------------------------------------------------
 
     def sum(self, x: Any, count: int) -> Any:
-        """The sum of x over the first ``count`` ranks, after a meeting. x is contiguous, and may be
-        overwritten."""
+        """The sum of x over the first ``count`` ranks. All ranks have met before (Messages.meet). x
+        is contiguous, and may be overwritten."""
         if backend.array_module(x) is np:
             return self.messages.sum(x, count)
         return self._gpus(x).sum(x, count)
@@ -206,7 +213,8 @@ class Ranks(Group):
 
 
 class InRank:
-    """The shard of a rank; it has the interface Member of shards.py. count: of shards."""
+    """The shard of a rank; it has the interface Member of shards.py. count: how many shards the
+    batch has."""
 
     def __init__(self, group: Ranks, rank: int, count: int, weight: float | None):
         self.group, self.rank, self.count, self.weight = group, rank, count, weight
@@ -219,21 +227,24 @@ class InRank:
                 "shards wait for that function, so they cannot take part"
             )
         is_array = hasattr(x, "dtype")
-        array = backend.array_module(x).array(x if is_array else float(x), order="C", copy=True)
-        if type(x) in (int, bool):
-            array = np.array(x, np.int64)
-        what = type(x).__name__, array.shape, str(array.dtype)
+        if is_array:
+            # a copy, because the sum may overwrite it
+            array = backend.array_module(x).array(x, order="C", copy=True)
+        else:
+            array = np.array(x, np.int64 if type(x) in (int, bool) else np.float64)
+        what = (type(x).__name__, array.shape, str(array.dtype))
         self.group.messages.meet(Call("all_reduce", what))
         total = self.group.sum(array, self.count)
         if isinstance(x, np.generic):
-            return total[()]
+            return total[()]  # a NumPy number again, and not an array without axes
         return total if is_array else total.item()
 
     def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
         """The result of ``work()`` of shard 0.
 
-        Every rank runs it, with random numbers that do not count, to have arrays of the right
-        shapes; those of rank 0 then replace them in all ranks, and each rank stores them.
+        Only rank 0 computes what counts. The other ranks run ``work`` too, to have arrays of the
+        right shapes that the arrays of rank 0 then overwrite. These runs draw random numbers that
+        are thrown away, so that the streams of the ranks stay equal. Each rank stores the result.
         """
         self.group.is_working = True
         result = work() if self.group.rank == 0 else copy_context().run(_discarding, work)
@@ -287,7 +298,7 @@ def _contiguous(result: Any) -> list | None:
 
 
 def _nothing() -> None:
-    """What a group of one rank leaves to clean up."""
+    """Cleans up after a group of one rank: there is nothing to do."""
 
 
 def _limited(ranks: int) -> Callable[[], None]:
@@ -296,7 +307,7 @@ def _limited(ranks: int) -> Callable[[], None]:
     from threadpoolctl import threadpool_limits
 
     blocks.sharers = ranks
-    limits = threadpool_limits(limits=max(1, cores() // ranks), user_api="blas")
+    limits = threadpool_limits(limits=max(1, blocks.available_cores() // ranks), user_api="blas")
     return partial(_restore, limits)
 
 

@@ -1,14 +1,14 @@
 """NCCL: sums over several GPUs, each driven by one MPI rank.
 
-NCCL (NVIDIA) adds up arrays that lie on different GPUs without copying them to the host: over
-NVLink or PCIe within a machine, and over the network between machines.  CuPy's cupyx.distributed
-has it.  Its communicator is started here through MPI (``use_mpi=True``); the TCP server that it
-starts otherwise fails on some machines.
+NCCL, a library of NVIDIA, adds up arrays that lie on different GPUs without copying them to the
+host: over NVLink or PCIe within a machine, and over the network between machines.  CuPy calls it in
+cupyx.distributed.  The GPUs find each other through MPI (``use_mpi=True``).  Without that, CuPy
+starts a TCP server for it, which fails on some machines.
 
-The order in which NCCL adds is its own.  It depends on the number of GPUs and on how they are
-connected, and is the same in each run on the same machines.
-Used by: mpi.py.  It has not yet run on two real GPUs: the tests of tests/mpi run it on a double of
-cupyx.distributed; where there are two GPUs, tests/card/test_two_gpus.py runs it on these.
+NCCL chooses the order in which it adds.  The order depends on the number of GPUs and on how they
+are connected, and is the same in each run on the same machines.
+Used by: mpi.py.  This file has not yet run on two real GPUs.  The tests in tests/mpi run it on a
+double of cupyx.distributed; where there are two GPUs, tests/card/test_two_gpus.py uses them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Gradient packing: all gradients of a step, and its loss, in one array per dtype.
 
-A message costs its latency, some microseconds, and then its bytes. A model has dozens of small
-parameters; packed into one array, they cost one latency per step.  The ranks pack in the same
-order: each leaf gets a number when it is first seen, and gradients are packed by number.
+A message takes a fixed time, its latency, and then a time for its bytes.  A model has dozens of
+small parameters; packed into one array, they cost one latency per step.  All ranks have to pack in
+the same order.  So each leaf (a Tensor that collects a gradient) gets a number when it first has a
+gradient, and gradients are packed in the order of these numbers.
 Used by: mpi.py.
 """
 
@@ -23,15 +24,16 @@ PIECE = 1024  # numbers of one weight that the ranks compare at each step
 
 
 class Packing:
-    """The numbers of the leaves, and which gradients lie where in the packed arrays.
+    """The numbers of the leaves, and the packed arrays.
 
-    parts: the length of a packed array is a multiple of it, so that it can be cut into equal
-    slices.
+    parts: packed arrays are filled with zeros up to a multiple of this length, so that they can be
+    cut into so many equal slices.
     """
 
     def __init__(self, parts: int):
         self.parts = parts
-        # id of a leaf -> its number. (Tensors are compared element by element, so no WeakKeyDict.)
+        # id of a leaf -> its number. A WeakKeyDictionary would compare leaves by ==, and == of two
+        # Tensors compares their elements.
         self.numbers: dict[int, int] = {}
         self.alive: dict[int, weakref.ref] = {}
         self.next = 0
@@ -96,20 +98,22 @@ class Packing:
     ) -> tuple[Any, Gradients]:
         """The loss and the gradients after ``add`` has replaced each packed array by its sum over
         the shards. loss: an array of one number."""
-        xp, total = backend.array_module(loss), {}
+        xp = backend.array_module(loss)
+        total = {}
         by_dtype: dict[Any, list[Tensor]] = {loss.dtype: []}
         for leaf in leaves:
             by_dtype.setdefault(gradients[leaf].dtype, []).append(leaf)
-        for dtype, some in by_dtype.items():
-            arrays = [gradients[leaf]._data.reshape(-1) for leaf in some]
+        for dtype, leaves_of_dtype in by_dtype.items():
+            arrays = [gradients[leaf]._data.reshape(-1) for leaf in leaves_of_dtype]
             if dtype == loss.dtype:
                 arrays.append(loss.reshape(-1))
             size = sum(len(array) for array in arrays)
-            arrays.append(xp.zeros(-size % self.parts, dtype))
-            flat, start = add(xp.concatenate(arrays)), 0
-            for leaf in some:
-                shape, end = gradients[leaf].shape, start + gradients[leaf].size
-                total[leaf] = wrap(flat[start:end].reshape(shape), None)
+            arrays.append(xp.zeros(-size % self.parts, dtype))  # up to a multiple of ``parts``
+            flat = add(xp.concatenate(arrays))
+            start = 0
+            for leaf in leaves_of_dtype:
+                end = start + gradients[leaf].size
+                total[leaf] = wrap(flat[start:end].reshape(gradients[leaf].shape), None)
                 start = end
             if dtype == loss.dtype:
                 loss = flat[start : start + 1].reshape(())

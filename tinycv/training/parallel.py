@@ -12,20 +12,27 @@ is that of the whole batch. In a training, ``fit(..., parallel="threads")`` does
 too.
 
     threads      share this process's memory and Python's lock: threads.py
-    processes    have no lock in common; numbers are copied to and fro: processes.py
+    processes    each have a lock and a model of their own; weights and gradients are copied between
+                 them: processes.py
     mpi          processes that each run the whole program, on one machine or many: mpi.py
                  (mpiexec -n 4 python train.py)
 
-Which one? If a step takes less than about 4 ms by itself, no group: it costs more than it gains.
-Otherwise processes: a model of many small operations would wait for the lock, and large layers are
-as fast with either. Threads need less memory, and serve where a system cannot fork (Windows) or
-where the loss writes to Python objects. Try both: it takes one word, and gradients have the same
-bits. What was measured: benchmarks/README.md.
+Which one?
+
+    no group     if a step takes only a few milliseconds: the exchange costs more than it saves
+    processes    for longer steps: they never wait for each other's lock
+    threads      if memory is short, if the system cannot fork (Windows), or if the loss writes to
+                 Python objects. The lock costs a model of many small operations much, and one of
+                 large layers little
+    mpi          on several machines, or on several GPUs
+
+It is easy to try two of them: only one word changes, and the gradients have the same bits. What was
+measured, and on which machine: benchmarks/README.md.
 
 Random numbers: tinycv.randn and dropout draw other numbers in each shard, the same with all three.
 A NumPy generator that the loss function uses repeats its numbers in each process and each rank.
 
-What they have in common, and the formula: groups.py.
+Read next: groups.py, with the formula and what all groups have in common.
 """
 
 from __future__ import annotations
@@ -35,7 +42,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tinycv.engine.arguments import shown
-from tinycv.training.groups import Alone, Group, cores
+from tinycv.engine.blocks import available_cores
+from tinycv.training.groups import Alone, Group
 from tinycv.training.processes import Processes
 from tinycv.training.threads import Threads
 
@@ -44,7 +52,7 @@ def threads(size: int | None = None) -> Group:
     """Open a group of ``size`` threads (None: one for each core that this process may use). Close
     it after use, or open it in a ``with`` statement. If the process forks while a group is open,
     the group works in both processes."""
-    return Threads(cores() if size is None else size)
+    return Threads(available_cores() if size is None else size)
 
 
 def processes(size: int | None = None) -> Group:
@@ -52,7 +60,7 @@ def processes(size: int | None = None) -> Group:
     one, and workers that are forked from it at the first batch. What a function changes in Python
     objects stays in the process that computes the shard. RuntimeError on a system that cannot fork
     (Windows)."""
-    return Processes(cores() if size is None else size)
+    return Processes(available_cores() if size is None else size)
 
 
 def mpi(order: str = "rank") -> Group:
@@ -64,22 +72,28 @@ def mpi(order: str = "rank") -> Group:
     uses MPI's Allreduce, which sends fewer messages when there are many ranks (mpi.py).
     ImportError if mpi4py is not installed.
     """
-    from tinycv.training.mpi import Ranks  # here, because it is an extra
+    from tinycv.training.mpi import Ranks  # here, because few programs need MPI
 
     return Ranks(order)
 
 
+# What carries the shards of a batch, by the name that ``fit(..., parallel=...)`` takes
 CARRIERS = {"threads": threads, "processes": processes, "mpi": mpi}
 
 
 @contextmanager
 def opened(parallel: str | Group | None, caller: str = "opened") -> Iterator[Group]:
-    """The group that an argument ``parallel`` names: with "threads", a group that is closed at the
-    end of the block; an open group, which stays open; with None, a group of this process alone."""
+    """The group that an argument ``parallel`` stands for.
+
+    parallel: the name of a carrier, such as "threads": a new group, which is closed at the end of
+    the block. An open group: that group, which stays open. None: a group of this process alone.
+    caller: the name of the function that takes the argument, for errors.
+    """
     if isinstance(parallel, Group):
         yield parallel
         return
-    with Alone() if parallel is None else CARRIERS[_carrier(parallel, caller)]() as group:
+    open_group = Alone if parallel is None else CARRIERS[_carrier(parallel, caller)]
+    with open_group() as group:
         yield group
 
 

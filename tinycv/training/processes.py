@@ -1,10 +1,10 @@
 """Data parallelism with processes: each process computes the loss and the gradient of its share of
 a batch.
 
-The workers are forks of this process, so they have no lock in common: where threads wait for each
-other between two calls of NumPy, processes do not.  The price is that numbers are copied: at each
-batch the weights and the examples go into shared memory, and the gradients come back
-(shared_memory.py).  The function itself goes as bytes (sending.py).
+The workers are forks of this process, and each process has a lock of its own: where threads wait
+for each other between two calls of NumPy, processes do not.  The price is copying.  In each batch
+the weights and the examples are copied into shared memory, and so are the gradients of the workers
+(shared_memory.py).  The function itself is sent as bytes (sending.py).
 
     this process, shard 0                            a worker, shard 1, 2, ...
     make bytes of the function              ->       wake up
@@ -14,9 +14,9 @@ batch the weights and the examples go into shared memory, and the gradients come
     add up the gradients                    <-       copy the gradient to shared memory
     calling_side.py                                  worker_side.py
 
-The workers are forked at the first batch, and again if a function mentions code that they do not
-have.  A batch that is interrupted (Ctrl-C, or a worker that is killed) ends all workers, and the
-next one forks new ones.  A worker ends when it can no longer read from this process, so none is
+The workers are forked at the first batch, and again if a function uses code that they do not have.
+A batch that is interrupted (Ctrl-C, or a worker that is killed) ends all workers, and the next
+batch forks new ones.  A worker ends when it can no longer read from this process, so no worker is
 left behind, even if this process is killed.
 
 What a function changes in Python objects (a list that it appends to) changes in this process for
@@ -70,7 +70,7 @@ class Processes(Group):
         mean: bool,
         inputs: set[Tensor] | None,
     ) -> tuple[Any, dict]:
-        if len(shares) == 1:
+        if len(shares) == 1:  # this process computes it alone
             alone = loss_and_gradients(loss_of, shares[0].arrays, weights[0], inputs)
             return summed([alone], weights)
         results = self._workers.run(

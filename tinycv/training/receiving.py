@@ -1,5 +1,5 @@
-"""A function that has come from another process as bytes: how it becomes a function again, with the
-arrays that lie in shared memory.
+"""Receiving a function that another process has sent as bytes: they become a function again, with
+its arrays in shared memory.
 
 Read first: sending.py, which makes the bytes.
 """
@@ -32,16 +32,19 @@ class Receiver:
         _receiver, self.tensors = self, []
         unpickler = pickle.Unpickler(BytesIO(data))
         function, variables = unpickler.load(), []
-        while (variable := unpickler.load()) is not None:
+        variable = unpickler.load()
+        while variable is not None:  # None is the last object
             owner, name, value = variable
             if isinstance(owner, types.CellType):
                 owner.cell_contents = value
             else:
                 variables.append((self.objects[owner], name, value))
+            variable = unpickler.load()
         return Received(data, function, variables, self.tensors)
 
 
-# the Receiver that is reading: pickle calls the functions below without it
+# The Receiver that is reading. Pickle calls the functions below with what is in the bytes alone, so
+# they find it here.
 _receiver: Any = None
 
 

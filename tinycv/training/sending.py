@@ -2,16 +2,17 @@
 
     lambda x, y: F.cross_entropy(model(x), y)
 
-The other process is a fork of this one, so code, classes and modules exist in both: the bytes only
-give their number. What may have changed since the fork goes by value: closures, defaults,
-attributes (model.training), and the global variables that the code of the user names, in this
-function and in those that it calls.  So a changed value always reaches the other process.
+The other process is a fork of this one, so code, classes and modules exist in both, and the bytes
+contain only their numbers (``Known``).  What may have changed since the fork is sent by value:
+closures, defaults, attributes (model.training), and the global variables that the user's code
+names, in this function and in those that it calls.  So a changed value always reaches the other
+process.
 
     Known       the objects that both processes have, by number
-    Sender      turns a function into bytes; Tensors and large arrays are only mentioned in them:
-                their numbers lie in shared memory (shared_memory.py)
+    Sender      turns a function into bytes. For a Tensor or a large array they contain only its
+                place in shared memory (shared_memory.py)
 
-In the other process, receiving.py makes the function again. Equal bytes are the same function, so
+In the other process, receiving.py makes the function again.  Equal bytes are the same function, so
 the other process keeps what it has received.
 
 What cannot be sent (an open file, a lock, a generator) raises a TypeError if the function holds it
@@ -79,6 +80,7 @@ class Known:
 
     def link(self, namespace: int, name: str, value: Any) -> None:
         """Note that the variable has this very value, which both processes must have."""
+        # ``self`` stands for no value: a variable may be None, but no variable is this object.
         if self.links.get((namespace, name), self) is not value:
             self.links[namespace, name] = value
             self.is_new = True
@@ -125,9 +127,9 @@ class Sender(pickle.Pickler):
         """The function and the variables that it names, as bytes."""
         self.dump(function)
         while self.to_send:
-            variable = owner, name, value = self.to_send.pop()
+            owner, name, value = self.to_send.pop()
             try:
-                self.dump(variable)
+                self.dump((owner, name, value))
             except Exception as error:
                 if not isinstance(owner, int):
                     raise

@@ -5,9 +5,10 @@ NumPy releases Python's global lock (the GIL) while it computes, so threads real
 time, on one model in one memory: nothing is copied.  Between two calls of NumPy a thread waits for
 the lock, so a model of many small operations gains little; processes.py has no lock in common.
 
-BLAS uses all cores too, but only inside one matrix product; everything between two products then
-runs on one core. Shards keep all cores busy all the time. While a group is open, BLAS is limited to
-one thread per shard.
+Without a group, all cores share one matrix product (BLAS) or one long elementwise function
+(engine/blocks.py) at a time, and whatever is too short to be shared runs on one core. Shards keep
+all cores busy all the time. So while a group is open, BLAS is limited to one thread per shard, and
+in a shard elementwise functions use one core.
 Read first: groups.py.  How the threads meet: engine/crew.py.
 """
 
@@ -62,6 +63,7 @@ class Threads(Group):
             for share, weight in zip(shares, weights, strict=True)
         ]
         results = self._crew.run(works, weights if mean else None)
+        # The batch is on the CPU, but the function may have copied its shard to a GPU.
         for loss, _ in results:
             on_cpu(loss, "Group.backward: the loss")
         return summed(results, weights)

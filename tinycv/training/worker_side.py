@@ -1,10 +1,11 @@
-"""What a worker process does: it computes one shard of each batch, until the calling process ends.
+"""What a worker process does: it computes one shard of each batch, until the calling process closes
+the group or ends.
 
 The arrays of a shard lie in shared memory (shared_memory.py), and so do its results. Where layers
 meet the other shards (engine/shards.py), the worker sends its part to the calling process and waits
 for the answer.
 
-Read first: processes.py.  Read next: receiving.py, how the function comes out of its bytes.
+Read first: processes.py.  Read next: receiving.py, how bytes become a function again.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class InWorker:
     def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
         result = self._met("change of state", None)
         if store is not None:
-            store(result)  # in the copy of the state that is in shared memory
+            store(result)  # into the state of the layer, which this worker sees in shared memory
         return result
 
     def _met(self, kind: str, x: Any) -> Any:
@@ -90,6 +91,7 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
+        # A worker must not return into the program from which it was forked.
         os._exit(1)
 
 
@@ -110,6 +112,7 @@ def _done(job: Job, shard: InWorker, receiver: Receiver, functions: dict[int, Re
     if job.weight is None:
         return "done", _placed(receiver.arena, result._data, job.output)
     loss, gradients = result
+    # the index of each leaf: see Batch._leaf in calling_side.py
     leaves = {id(t): i for i, t in enumerate(received.tensors)}
     leaves |= {id(x): -1 - i for i, x in enumerate(arrays)}
     return "done", (loss, _stored_gradients(receiver.arena, gradients, leaves, job.output[0]))
@@ -134,8 +137,8 @@ def _part(arena: Arena, place: Place, kind: str) -> Any:
 
 
 def _placed(arena: Arena, y: np.ndarray, output: tuple[int, int]) -> Any:
-    """Write the rows of a shard into shared memory. Returns how to read them there; the rows
-    themselves if there is not enough room."""
+    """Write the rows of a shard into shared memory. Returns how to read them there, or the rows
+    themselves if there is not enough room for them."""
     offset, size = output
     if y.nbytes > size or not y.nbytes:
         return y

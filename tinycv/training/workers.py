@@ -1,7 +1,7 @@
 """The worker processes of a group: they are forked, used for one batch after the other, and ended.
 
-A batch that fails in an odd way (Ctrl-C, a worker that was killed) ends all workers, because nobody
-knows what is still on its way between the processes. The next batch forks new ones.
+A batch that is interrupted (Ctrl-C, a worker that was killed) ends all workers, because there may
+still be messages on their way between the processes. The next batch forks new workers.
 
 Read first: processes.py.  Read next: calling_side.py, one batch in this process; worker_side.py, a
 worker.
@@ -18,16 +18,16 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
+from tinycv.engine.blocks import available_cores
 from tinycv.training.calling_side import Batch
-from tinycv.training.groups import cores
 from tinycv.training.links import Link, Worker
 from tinycv.training.receiving import Receiver
 from tinycv.training.sending import Known, packed
 from tinycv.training.shared_memory import Arena, Slots
 from tinycv.training.worker_side import serve
 
-# How often a process looks for a message before it sleeps until there is one. To wake up takes
-# about 50 us, which would be paid at each all_reduce.
+# How often a process looks for a message before it sleeps until there is one. To wake up takes tens
+# of microseconds, which each all_reduce would have to wait for.
 LOOKS = 2000
 
 
@@ -58,7 +58,11 @@ class Workers:
     ) -> list[Any]:
         """What ``function`` makes of each shard's part of the batch; with weights, the losses and
         the gradients (groups.loss_and_gradients). If several shards fail, the error of the first of
-        them is raised."""
+        them is raised.
+
+        weights: the weight of each shard's loss; None in ``map``. shard_weights: the weights that
+        layers see (shards.Member.weight): the same ones if the loss is a mean, otherwise None.
+        """
         if self.under_way or self._have_ended():
             self.end()
         try:
@@ -75,6 +79,8 @@ class Workers:
         self.under_way = True
         batch = Batch(self.workers, self.slots.arena, sender, parts, weights)
         try:
+            # An error of the function is not raised here, but by ``outcome``: after it, the workers
+            # can go on. What is raised here is an interruption.
             outcome = batch.run(function, data, shard_weights)
         except BaseException:
             batch.refuse_a_fork()
@@ -84,7 +90,8 @@ class Workers:
         return outcome()
 
     def _have_ended(self) -> bool:
-        """Has a worker ended since the last batch? Otherwise there is nothing to read from it."""
+        """Has a worker ended since the last batch? Between batches a worker sends nothing, so there
+        is only something to read (the end of the connection) if it has ended."""
         return bool(self.poll.poll(0))
 
     def _wake(self, count: int) -> None:
@@ -99,8 +106,10 @@ class Workers:
         self.end()
         sys.stdout.flush()
         sys.stderr.flush()
-        looks = LOOKS if cores() > self.count else 0
-        known = self.known  # which _in_child does not touch
+        looks = LOOKS if available_cores() > self.count else 0
+        # In a child, ``_in_child`` has already emptied this object. So what the child needs is in
+        # local variables.
+        known = self.known
         self.under_way = True
         for rank in range(1, self.count + 1):
             near_end, far_end = socket.socketpair()
@@ -127,6 +136,7 @@ class Workers:
         self.slots = None
 
 
+# All Workers of this process, for ``_in_child``
 EVERYWHERE: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 
