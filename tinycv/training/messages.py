@@ -254,7 +254,10 @@ def _difference(calls: list[Call]) -> str:
 
 def _first_difference(a: Any, b: Any) -> tuple[Any, Any]:
     """The first parts of two nested tuples that differ, so that a message can show them whole."""
-    while all(isinstance(x, (tuple, list)) for x in (a, b, *a, *b)):
+    nested = (tuple, list)
+    while isinstance(a, nested) and isinstance(b, nested):
+        if not all(isinstance(part, nested) for part in (*a, *b)):
+            break  # a shape, for instance
         different = [pair for pair in zip(a, b, strict=False) if pair[0] != pair[1]]
         if not different:
             break
