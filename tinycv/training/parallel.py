@@ -30,7 +30,8 @@ It is easy to try two of them: only one word changes, and the gradients have the
 measured, and on which machine: benchmarks/README.md.
 
 Random numbers: tinycv.randn and dropout draw other numbers in each shard, the same with all three.
-A NumPy generator that the loss function uses repeats its numbers in each process and each rank.
+With a NumPy generator of your own, threads draw in an order that is chance, and MPI ranks, if you
+seed it alike in all of them, each draw the same numbers: their noise is not independent.
 
 Read next: groups.py, with the formula and what all groups have in common.
 """
