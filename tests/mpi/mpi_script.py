@@ -265,6 +265,19 @@ def sentences(folder):
         if last:
             model.load_state_dict({name: 2 * t.numpy() for name, t in model.state_dict().items()})
         attempt(lambda: backward(model))
+        model = net()
+        loader = DataLoader(IMAGES, LABELS, batch_size=6, seed=int(last))
+        attempt(
+            lambda: fit(
+                model,
+                AdamW(model.named_parameters()),
+                entropy,
+                loader,
+                1,
+                parallel=group,
+                progress=False,
+            )
+        )
     (folder / f"texts{group.rank}").write_text("\n".join(t.replace("\n", " ") for t in texts))
 
 

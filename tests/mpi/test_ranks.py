@@ -220,6 +220,11 @@ def test_a_gan_on_gpus_has_the_same_weights_in_both_ranks(gpus):
         (12, "no error"),
         (13, "TrueFalse"),
         (14, "RuntimeError: backward: the weights of rank 1 are no longer those of rank 0"),
+        (
+            15,
+            'RuntimeError: fit: the ranks have different models or batches: ("loader\'s seed", 0) '
+            'in rank 0, ("loader\'s seed", 1) in rank 1',
+        ),
     ],
 )
 def test_an_error_of_one_rank_is_raised_in_all_and_the_group_works_on(sentences, number, words):

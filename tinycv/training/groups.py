@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -158,6 +158,11 @@ class Group(ABC):
         """Is the flag True in any of the workers? For what all of them must do at the same step,
         such as ending after Ctrl-C."""
         return flag
+
+    def compare(self, what: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The facts. RuntimeError in all workers unless they are equal in all of them. what: to
+        which thing they belong, for the message."""
+        return facts
 
     def rows(self, examples: int) -> tuple[int, int]:
         """The first row of a batch that this worker computes, and the one after its last."""

@@ -57,6 +57,7 @@ from tinycv.training.parallel import opened
 from tinycv.training.progress import CtrlC, Progress, not_finite
 from tinycv.training.resume import identity, resume_run, save_run
 
+PLAIN = (bool, int, float, str, type(None))  # equal values of these look alike in all ranks
 Evaluate = Callable[[Any], Mapping[str, float]]  # evaluate(model) -> numbers by name
 
 
@@ -259,6 +260,8 @@ class Run:
         pace = checked_pace("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
         total = pace.epochs * len(self.loader)
         has_resumed = resume_run(self)
+        facts = {**identity(self), "steps in all": total, "steps done": self.step}
+        self.group.compare("fit", {name: x for name, x in facts.items() if type(x) in PLAIN})
         self.model.train()
         with (
             Progress(total, self.step, progress and self.group.rank == 0) as display,

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -191,6 +191,10 @@ class Ranks(Group):
 
     def agree(self, flag: bool) -> bool:
         return self.messages.meet(Call("agree"), flag)
+
+    def compare(self, what: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.messages.meet(Call(what, tuple(facts.items())))
+        return facts
 
     def place(self, device: str | None) -> str | None:
         return device and device_for(self.messages, device)
