@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -144,6 +145,22 @@ def test_an_error_in_a_block_is_raised_here_and_the_helpers_work_on(two_cores):
         with pytest.raises(ValueError, match="in a block"):
             in_blocks(np, work, N, size=1024)
     assert len(threads_used(expected=2)) == 2
+
+
+def test_after_an_error_no_thread_works_on_a_block_any_more(two_cores):
+    caller, begun, ended = threading.current_thread(), threading.Event(), []
+
+    def work(at):
+        if threading.current_thread() is caller:
+            begun.wait(10)  # until the helper works on a block
+            raise ValueError("in a block")
+        begun.set()
+        time.sleep(0.05)
+        ended.append(at)
+
+    with pytest.raises(ValueError, match="in a block"):
+        in_blocks(np, work, N, size=N // 4)
+    assert begun.is_set() and len(ended) > 0
 
 
 def test_work_inside_a_block_and_in_a_second_thread_of_the_program_does_not_wait(two_cores):

@@ -163,24 +163,24 @@ class Helpers:
         return cls.current
 
     def run(self, work: Callable[[slice], Any], slices: list[slice]) -> None:
-        """Call ``work`` for each slice, in this thread and in the helpers, and return when all have
-        ended. After an error, a helper may still be busy with its last block."""
-        job = Job(work, slices)
-        mine = 0  # how many blocks this thread has done
+        """Call ``work`` for each slice, in this thread and in the helpers. Returns, or raises the
+        first error, when no thread works on a block any more."""
+        job, errors = Job(work, slices), []
+        taken = 0  # how many blocks the helpers cannot take any more
         # A copy of the context, so that np.errstate holds in the other threads too
         for inbox in self.inboxes:
             inbox.put((copy_context(), job))
         at = job.next()
         while at is not None:
+            taken += 1
             try:
-                work(at)
-            except BaseException:
-                job.left.clear()  # so that the helpers stop too
-                raise
-            mine += 1
+                if not errors:  # after an error, this thread takes the blocks and drops them
+                    work(at)
+            except BaseException as error:
+                errors.append(error)
             at = job.next()
-        for _ in range(len(slices) - mine):
-            error = job.ended.get()
+        errors += [job.ended.get() for _ in range(len(slices) - taken)]
+        for error in errors:
             if error is not None:
                 raise error
 
