@@ -130,7 +130,8 @@ class Batch:
         (_, result), (offset, _) = self.ended[rank], self.outputs[rank]
         if self.weights is None:
             if isinstance(result, np.ndarray):  # there was not enough room for it
-                self._worker(rank).capacity = aligned(result.nbytes)
+                worker = self._worker(rank)
+                worker.capacity = max(worker.capacity, aligned(result.nbytes))
                 return wrap(result, None)
             shape, dtype = result
             return wrap(self.arena.block(offset, shape, np.dtype(dtype)), None)

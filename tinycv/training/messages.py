@@ -149,15 +149,17 @@ class Messages:
         if self.size == 1:
             return x
         with self.or_abort():
-            self.sent += x.nbytes * 2 * (self.size - 1) // self.size
-            if self.order == "any" and x.dtype != np.float16:  # MPI has no float16
-                if self.rank >= count:
-                    x[...] = 0
-                self.comm.Allreduce(self.mpi.IN_PLACE, x)
-                return x
-            if x.nbytes <= SMALL:
+            in_any_order = self.order == "any" and x.dtype != np.float16  # MPI has no float16
+            if x.nbytes <= SMALL and not in_any_order:
+                self.sent += x.nbytes * (self.size - 1)
                 return _added(self._gathered(x)[:count], np.empty_like(x))
-            return self._sum_of_slices(x, count)
+            self.sent += x.nbytes * 2 * (self.size - 1) // self.size
+            if not in_any_order:
+                return self._sum_of_slices(x, count)
+            if self.rank >= count:
+                x[...] = 0
+            self.comm.Allreduce(self.mpi.IN_PLACE, x)
+            return x
 
     def _sum_of_slices(self, x: np.ndarray, count: int) -> np.ndarray:
         """``sum`` in rank order: each rank adds up one slice."""
