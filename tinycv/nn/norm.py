@@ -200,9 +200,11 @@ def check_group_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
     epsilon(eps)
 
 
-# From so many numbers on, layer norm works in blocks of ROWS numbers.
+# From so many numbers on, layer norm works in blocks of ROWS numbers and of at most LONG rows: BLAS
+# adds up a column one number after the other, and so rounding errors too.
 FEW = 1 << 16
 ROWS = 3 << 16
+LONG = 1 << 10
 
 
 @layer_norm.kernel
@@ -254,8 +256,7 @@ def many_rows(x, weight, bias, eps):
     # not empty_like, which would put the numbers in the order in which those of x lie
     y, mean, scale = (np.empty((len(rows), n), x.dtype) for n in (width, 1, 1))
     gamma = np.ones(width, x.dtype) if weight is None else weight
-    # of at most MANY rows, over which sums by BLAS are accurate
-    slices = blocks(np, len(rows), max(width, ROWS // MANY), ROWS)
+    slices = blocks(np, len(rows), max(width, ROWS // LONG), ROWS)
     for at in slices:
         mean[at] = sum_last(np, rows[at]) * (1 / width)
         out = np.subtract(rows[at], mean[at], out=y[at])
@@ -267,7 +268,8 @@ def many_rows(x, weight, bias, eps):
 
     def pull(g):
         g, gx = as_rows(g), np.empty(rows.shape, x.dtype)
-        to_weight, to_bias = np.zeros((2, width), x.dtype)
+        # in float64: there may be a thousand blocks, and float32 would add up their rounding errors
+        to_weight, to_bias = np.zeros((2, width))
         for at in slices:
             # dx = scale (h - E[h] - x̂ E[h x̂]) with h = γ g and x̂ = scale (x - mean)
             part, scales = g[at], scale[at]
@@ -281,7 +283,7 @@ def many_rows(x, weight, bias, eps):
             centred *= scales * (scales * (scales * dots[:, None])) * (1 / width)
             out -= centred
             out -= scales * total[:, None] * (1 / width)
-        return gx.reshape(x.shape), to_weight, to_bias
+        return gx.reshape(x.shape), to_weight.astype(x.dtype), to_bias.astype(x.dtype)
 
     return y.reshape(x.shape), pull
 
