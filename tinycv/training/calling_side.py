@@ -248,6 +248,7 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 def requires_grad(x: Any) -> bool:
+    """Is x a Tensor that collects a gradient?"""
     return isinstance(x, Tensor) and x._node is not None
 
 

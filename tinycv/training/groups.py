@@ -255,6 +255,16 @@ def _nothing() -> None:
     """Cleans up after a group without workers: there is nothing to do."""
 
 
+def checked_workers(size: int, carrier: str) -> int:
+    """The number of workers. TypeError or ValueError unless it is from 1 to MOST."""
+    size = arguments.size(size, f"{carrier}: size", 1)
+    if size > MOST:
+        raise ValueError(
+            f"{carrier}: size is {size}; it must be a whole number, at least 1 and at most {MOST}"
+        )
+    return size
+
+
 # ── the shards of a batch ────────────────────────────────────────────────────────────────────────
 
 

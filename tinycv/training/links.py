@@ -121,5 +121,6 @@ class Worker:
 
 
 def in_words(status: int) -> str:
+    """How a process ended, by its status from ``os.waitpid``."""
     code = os.waitstatus_to_exitcode(status)
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"

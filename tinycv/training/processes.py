@@ -34,10 +34,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tinycv.engine import arguments
 from tinycv.engine.blocks import one_thread_of_blas
 from tinycv.engine.tensor import Tensor
-from tinycv.training.groups import MOST, Group, Share, loss_and_gradients, only, summed
+from tinycv.training.groups import Group, Share, checked_workers, loss_and_gradients, only, summed
 from tinycv.training.workers import Workers
 
 
@@ -47,12 +46,7 @@ class Processes(Group):
     carrier = "processes"
 
     def __init__(self, size: int):
-        self.size = arguments.size(size, "processes: size", 1)
-        if self.size > MOST:
-            raise ValueError(
-                f"processes: size is {self.size}; it must be a whole number, at least 1 and at "
-                f"most {MOST}"
-            )
+        self.size = checked_workers(size, self.carrier)
         if not hasattr(os, "fork"):
             raise RuntimeError(
                 "processes: this system cannot fork a process, which parallel.processes needs: use "

@@ -69,10 +69,12 @@ class Received:
 
 
 def known_object(number: int) -> Any:
+    """The object that both processes have under this number."""
     return _receiver.objects[number]
 
 
 def tensor_at(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
+    """A Tensor whose numbers lie at this place in shared memory."""
     tensor = kind.__new__(kind)
     tensor._data = _receiver.arena.view(Place(*place))
     tensor._node, tensor._moved, tensor.grad = LEAF if requires_grad else None, 0, None
@@ -83,6 +85,7 @@ def tensor_at(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
 
 
 def array_at(*place: Any) -> np.ndarray:
+    """The array at this place in shared memory."""
     return _receiver.arena.view(Place(*place))
 
 
@@ -93,10 +96,12 @@ def generator_like(kind: type, state: dict) -> np.random.Generator:
 
 
 def function_of(code: int, variables: int, name: str, closure: tuple | None) -> types.FunctionType:
+    """The function with this code and these global variables, both given by their numbers."""
     objects = _receiver.objects
     return types.FunctionType(objects[code], objects[variables], name, None, closure)
 
 
 def fill(function: types.FunctionType, rest: tuple) -> None:
+    """Give the function its defaults and attributes, which may refer to the function itself."""
     function.__defaults__, function.__kwdefaults__, attributes = rest
     function.__dict__.update(attributes or {})

@@ -166,4 +166,5 @@ def block_size(nbytes: int) -> int:
 
 
 def aligned(nbytes: int) -> int:
+    """The bytes from the start of an array of ``nbytes`` to where the next one may start."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT

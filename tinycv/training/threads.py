@@ -19,14 +19,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tinycv.engine import arguments
 from tinycv.engine.blocks import one_thread_of_blas
 from tinycv.engine.crew import Crew
 from tinycv.engine.tensor import Tensor
 from tinycv.training.groups import (
-    MOST,
     Group,
     Share,
+    checked_workers,
     loss_and_gradients,
     on_cpu,
     summed,
@@ -39,12 +38,7 @@ class Threads(Group):
     carrier = "threads"
 
     def __init__(self, size: int):
-        self.size = arguments.size(size, "threads: size", 1)
-        if self.size > MOST:
-            raise ValueError(
-                f"threads: size is {self.size}; it must be a whole number, at least 1 and at most "
-                f"{MOST}"
-            )
+        self.size = checked_workers(size, self.carrier)
         self._crew = Crew(self.size)
         one_thread_of_blas.enter()
         self._end = weakref.finalize(self, _end, self._crew)
