@@ -272,7 +272,7 @@ LECTURE = (
     Slide(
         "Video (Sora)",
         "视频（Sora）",
-        ("diffusion/video.py", "vision/tubelets.py"),
+        ("diffusion/video_dit.py", "diffusion/video.py", "vision/tubelets.py"),
         "25",
         "tests/diffusion/test_video.py",
         "",

@@ -54,7 +54,7 @@ READING = {
     ),
     "Chapter 3, GANs: a generator against a discriminator": (
         "adversarial",
-        "gan turns unrolled networks plane recipe arithmetic ../data/faces spade ../data/scenes "
+        "gan turns inputs unrolled networks plane recipe arithmetic ../data/faces spade ../data/scenes "
         "../show/judge ../show/metrics",
     ),
     "Chapter 4, likelihood: models that say how probable an image is": (
@@ -66,7 +66,7 @@ READING = {
         "diffusion",
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
         "samplers bound langevin sde ode flow_matching edm guidance inpaint embedding mlp unet "
-        "dit cross_entropy mixed_score latent distillation video "
+        "dit cross_entropy mixed_score latent distillation video_dit video "
         "../data/shapes_and_words ../data/tokenizer ../show/rule_judge "
         "cross_attention text_to_image ../nn/contrastive ../vision/clip "
         "../data/balls ../show/ball_parser",

@@ -41,6 +41,7 @@ from tinycv.diffusion import (
     tweedie,
     unet,
     video,
+    video_dit,
 )
 from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
@@ -99,7 +100,7 @@ MAPS = np.zeros((4, 8, 8), np.int64)
 PLAIN_VAE = VAE(64, 2, hidden=(4,))
 TWO_STAGES = latent.LatentDiffusion(PLAIN_VAE, networks.ScoreMLP(2, 4, 1, 2))
 TWO_STAGES.standardise(IMAGES)
-VIDEO_DIT = video.VideoDiT((1, 4, 4), dim=12, depth=1, heads=2, words=5, length=3)
+VIDEO_DIT = video_dit.VideoDiT((1, 4, 4), dim=12, depth=1, heads=2, words=5, length=3)
 VIDEOS = IMAGES[:, None].repeat(2, axis=1)  # (4, 2, 1, 8, 8)
 VIDEO_MODEL = video.VideoDiffusion(VIDEO_DIT)
 VIDEO_MODEL.standardise(VIDEOS)
@@ -449,8 +450,8 @@ CALLS = {
         "centre": -1.0,
     },
     dit.DiTBlock: {"dim": 4, "heads": 2},
-    video.VideoBlock: {"dim": 12, "heads": 2, "rotary": True},
-    video.VideoDiT: {
+    video_dit.VideoBlock: {"dim": 12, "heads": 2, "rotary": True},
+    video_dit.VideoDiT: {
         "patch": (2, 4, 4),
         "channels": 1,
         "dim": 12,
@@ -722,7 +723,7 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "level_rows",
     "of_vae",
     "expect_standardised",
-    # inner helpers of diffusion/video.py
+    # inner helpers of diffusion/video.py and video_dit.py
     "check_video",
     "frames_seen",
     "no_text",
@@ -765,6 +766,11 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "SDE",
     "Players",
     "take_turns",
+    "check_sides",
+    "check_extras",
+    "check_ema",
+    "check_shapes",
+    "latent_of",
     "share_turns",
     "discriminator_objective",
     "generator_objective",

@@ -14,13 +14,8 @@ import tinycv
 from tinycv import Tensor
 from tinycv.diffusion.dit import DiTBlock
 from tinycv.diffusion.edm import preconditioning
-from tinycv.diffusion.video import (
-    VideoBlock,
-    VideoDiffusion,
-    VideoDiT,
-    first_frames,
-    video_loss,
-)
+from tinycv.diffusion.video import VideoDiffusion, first_frames, video_loss
+from tinycv.diffusion.video_dit import VideoBlock, VideoDiT
 from tinycv.likelihood.vae import VAE
 from tinycv.sequence.positions import grid_positions
 

@@ -15,7 +15,7 @@ import tinycv
 from tinycv import Tensor, diffusion, nn, sequence, vision
 from tinycv.adversarial import gan, spade
 from tinycv.adversarial import networks as gan_networks
-from tinycv.diffusion import cross_attention, dit, embedding, mixed_score, unet, video
+from tinycv.diffusion import cross_attention, dit, embedding, mixed_score, unet, video_dit
 from tinycv.diffusion import mlp as networks
 from tinycv.engine import shards, state
 from tinycv.likelihood import autoregressive, dalle, flow, glow, image_gpt, pixelcnn, vq_vae
@@ -206,7 +206,7 @@ LAYERS = {
         ids(),
     ),
     "VideoDiT": (
-        lambda: video.VideoDiT((2, 4, 4), dim=12, depth=1, heads=2, summary=True),
+        lambda: video_dit.VideoDiT((2, 4, 4), dim=12, depth=1, heads=2, summary=True),
         rows(2, 1, 4, 4),
         RNG.uniform(size=B),
     ),

@@ -5,6 +5,7 @@ In reading order:
 gan.py         the game of two networks: its losses, gradient penalties (WGAN-GP, R1), packing
                (PacGAN) and conditioning on a class
 turns.py       fit_gan, the training loop in which both networks take turns
+inputs.py      input checks of fit_gan
 unrolled.py    unrolled GAN: the generator takes its loss against a future discriminator
 networks.py    generators and discriminators: of points (as in PacGAN) and of images (DCGAN)
 plane.py       GANs on points in the plane, compared by PacGAN's protocol

@@ -37,10 +37,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from tinycv.adversarial.gan import NON_SATURATING, Game, Penalty
+from tinycv.adversarial.inputs import check_ema, check_extras, check_shapes, check_sides, latent_of
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data.loader import DataLoader, DrawnLoader
 from tinycv.engine import backend
-from tinycv.engine.arguments import flag, shown, size
+from tinycv.engine.arguments import flag, shown
 from tinycv.engine.arguments import whole as whole_number
 from tinycv.engine.backend import Array
 from tinycv.engine.backward import grad
@@ -49,7 +50,7 @@ from tinycv.engine.methods import stack
 from tinycv.engine.shards import all_reduce, member
 from tinycv.engine.state import renew
 from tinycv.engine.tensor import Tensor, no_grad
-from tinycv.nn.inputs import finite, function, whole
+from tinycv.nn.inputs import finite, whole
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule
 from tinycv.optim.averaged import EMA
@@ -120,19 +121,10 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
     unroll_lr = finite(unroll_lr, "fit_gan: unroll_lr", above=0)
     seed, progress = whole_number(seed, "fit_gan: seed"), flag(progress, "fit_gan: progress")
     checkpoint = checkpoint_path("fit_gan", checkpoint)
-    _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
-    _check_extras(loader, penalty, schedule, evaluate, ema)
+    check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
+    check_extras(loader, penalty, schedule, evaluate)
+    check_ema(ema, generator)
     device_name("fit_gan", device)  # raises its errors before a group is opened
-    _check_weights("g_optimizer", g_optimizer, generator)
-    _check_weights("d_optimizer", d_optimizer, discriminator)
-    common = set(generator.parameters()) & set(discriminator.parameters())
-    if any(p.requires_grad for p in common):
-        raise ValueError(
-            "fit_gan: generator and discriminator have weights in common, and each side may change "
-            "only its own: give them weights of their own"
-        )
-    if ema is not None and ema.model is not generator:
-        raise ValueError("fit_gan: ema must be of the generator: EMA(generator)")
     if unroll and parallel is not None:
         raise ValueError(
             f"fit_gan: unroll is {unroll} and parallel is {shown(parallel)}; unrolled steps of the "
@@ -160,69 +152,6 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
         )
 
 
-def _check_sides(
-    generator: Module,
-    discriminator: Module,
-    g_optimizer: Optimizer,
-    d_optimizer: Optimizer,
-    game: Game,
-) -> None:
-    """TypeError or ValueError unless the networks, optimisers and the game are of the types that
-    ``fit_gan`` takes."""
-    for name, value, kind in (
-        ("generator", generator, Module),
-        ("discriminator", discriminator, Module),
-        ("g_optimizer", g_optimizer, Optimizer),
-        ("d_optimizer", d_optimizer, Optimizer),
-        ("game", game, Game),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"fit_gan: {name} is {shown(value)}; it must be a {kind.__name__}")
-    _latent_of(generator)
-
-
-def _latent_of(generator: Module) -> int:
-    """The size of the noise that the generator takes."""
-    latent = getattr(generator, "latent", None)
-    if latent is None:
-        raise ValueError(
-            "fit_gan: generator has no attribute latent, the size of its noise; set "
-            "generator.latent = 64, for example"
-        )
-    return size(latent, "fit_gan: generator.latent", 1)
-
-
-def _check_extras(
-    loader: DataLoader | DrawnLoader,
-    penalty: Penalty | None,
-    schedule: Schedule | None,
-    evaluate: Callable | None,
-    ema: EMA | None,
-) -> None:
-    """TypeError unless the loader and the optional arguments are of the types that ``fit_gan``
-    takes."""
-    for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
-        if value is not None:
-            function(value, f"fit_gan: {name}")
-    if ema is not None and not isinstance(ema, EMA):
-        raise TypeError(
-            f"fit_gan: ema is {shown(ema)}; it must be an EMA of the generator, or None"
-        )
-    if not hasattr(loader, "epoch"):
-        raise TypeError(
-            f"fit_gan: loader is {shown(loader)}; it must be a DataLoader, or a DrawnLoader"
-        )
-
-
-def _check_weights(name: str, optimizer: Optimizer, network: Module) -> None:
-    """ValueError for an optimiser that lacks a weight of its side, or holds one of the other."""
-    if set(optimizer.parameters()) != set(network.parameters()):
-        raise ValueError(
-            f"fit_gan: {name} must hold the parameters of the {type(network).__name__} that it "
-            "trains, all of them and no others"
-        )
-
-
 def take_turns(
     run: Run,
     game: Game,
@@ -244,7 +173,7 @@ def take_turns(
     generator_turn = (run.step + 1) % critic_steps == 0
     with nullcontext() if generator_turn else restore_buffers(generator):
         fake = generator(z, *condition)
-    _check_shapes(fake, real)
+    check_shapes(fake, real)
     constant_fake = fake.detach()  # so that nothing in D's step reaches G: see the docstring above
     d_loss, g_loss = both_losses(game, discriminator, real, constant_fake, condition)
     objective = d_loss
@@ -272,20 +201,11 @@ def noise_for(run: Run, generator: Module, real: Tensor) -> Tensor:
     """The noise z of N(0, I) for the examples in ``real``, (B, latent). It is drawn for the whole
     batch, also where ``real`` holds only the rows of this worker."""
     examples = len(real) if run.examples is None else run.examples
-    z = backend.standard_normal((examples, _latent_of(generator)), like=real.data)
+    z = backend.standard_normal((examples, latent_of(generator)), like=real.data)
     if run.examples is not None:
         first, end = run.group.rows(examples)
         z = z[first:end]
     return Tensor(z)
-
-
-def _check_shapes(fake: Tensor, real: Tensor) -> None:
-    """ValueError unless fakes have the shape of real examples."""
-    if tuple(fake.shape) != tuple(real.shape):
-        raise ValueError(
-            f"fit_gan: generator made fakes of shape {tuple(fake.shape)}, and the real examples "
-            f"have shape {tuple(real.shape)}; they must be equal"
-        )
 
 
 def both_losses(
@@ -382,7 +302,7 @@ def discriminator_objective(
     of the whole batch to ``losses``, without the penalty."""
     with no_grad():
         fake = generator(z, *condition)
-    _check_shapes(fake, real)
+    check_shapes(fake, real)
     d_loss, g_loss = both_losses(game, discriminator, real, fake, condition)
     share = len(real) / examples
     sums = all_reduce(share * stack([d_loss.detach(), g_loss]).data)

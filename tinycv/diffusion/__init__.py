@@ -26,7 +26,8 @@ cross_entropy.py  theorem 1 of LSGM: the cross entropy with a model of which onl
 mixed_score.py the prior of LSGM: N(0, I) and a network, mixed by a learned α
 latent.py      latent diffusion and LSGM: a score model of the codes of a VAE
 distillation.py consistency distillation: a student that samples in 1 to 4 steps, guidance built in
-video.py       VideoDiT: a Transformer over spacetime patches, and prediction of what follows
+video_dit.py   VideoDiT: a Transformer over spacetime patches
+video.py       video diffusion: training, prediction of what follows, longer videos
 
 The symbols of the chapter, with their shapes for a batch of B examples:
 
@@ -55,7 +56,8 @@ from tinycv.diffusion.latent import LSGM, LatentDiffusion
 from tinycv.diffusion.mlp import ScoreMLP
 from tinycv.diffusion.text_to_image import TextToImage
 from tinycv.diffusion.unet import UNet
-from tinycv.diffusion.video import VideoDiffusion, VideoDiT
+from tinycv.diffusion.video import VideoDiffusion
+from tinycv.diffusion.video_dit import VideoDiT
 
 __all__ = [
     "ConsistencyModel",
