@@ -14,7 +14,6 @@ from benchmarks.tables import footer, markdown
 
 Record = dict[str, Any]
 
-GREY = "#888888"  # the sixth model
 MANY = (8, 64, 1024)
 CURVE = tuple(2**k for k in range(11))  # workers, along the picture's axis
 
@@ -141,7 +140,7 @@ def amount(size: float) -> str:
 
 
 def draw(record: Record, file: Path) -> Path:
-    """Three panels: the exchange by size; then weak and strong scaling of every model, on paper."""
+    """Three panels: the exchange by size; then weak and strong scaling of three models on paper."""
     from tinycv.show.draw import figure, save
 
     network = NETWORKS[0]
@@ -160,19 +159,37 @@ def draw(record: Record, file: Path) -> Path:
     return save(fig, file)
 
 
-def sentence(record: Record, network: Network) -> str:
-    """The title: the best and the worst model on 64 workers."""
-    shares = {}
+def shares_of_64(record: Record, network: Network) -> list[tuple[float, Record]]:
+    """The efficiency of each model on 64 workers (weak scaling, rank order) with the row of its
+    step, the lowest efficiency first."""
+    found = []
     for row in steps(record):
         traffic, per_example = costs(record, row)
-        compute = per_example * batch_of(row)
-        shares[row["group"].split(",")[0].split(" ")[0]] = weak(64, compute, traffic, network)
-    best, worst = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+        found.append((weak(64, per_example * batch_of(row), traffic, network), row))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def shown_models(record: Record, network: Network) -> list[Record]:
+    """The models that lose most and least by sending, and one in the middle: lines of all models
+    would hide each other."""
+    rows = [row for _, row in shares_of_64(record, network)]
+    return [rows[i] for i in sorted({0, len(rows) // 2, len(rows) - 1})]
+
+
+def sentence(record: Record, network: Network) -> str:
+    """The title: the best and the worst model on 64 workers."""
+    shares = shares_of_64(record, network)
+    (low, worst), (high, best) = shares[0], shares[-1]
     warning = " (a quick run: the figures mean nothing)" if record["quick"] else ""
     return (
-        f"On paper, 64 workers on {network.name} keep {shares[best]:.0%} of their speed with the "
-        f"{best}, and {shares[worst]:.0%} with the {worst} (weak scaling, rank order){warning}"
+        f"On paper, 64 workers on {network.name} keep {high:.0%} of their speed with the "
+        f"{short(best)}, and {low:.0%} with the {short(worst)} (weak scaling, rank order){warning}"
     )
+
+
+def short(row: Record) -> str:
+    """The name of a model without its sizes."""
+    return row["group"].split(",")[0].split(" ")[0]
 
 
 def exchange_panel(ax: Any, record: Record) -> None:
@@ -199,15 +216,14 @@ def efficiency_panel(ax: Any, record: Record, network: Network, efficiency: Any)
     ones for sums in any order."""
     from tinycv.show.colours import LINES
 
-    for i, row in enumerate(steps(record)):
+    for i, row in enumerate(shown_models(record, network)):
         traffic, per_example = costs(record, row)
         compute = per_example * batch_of(row)
         for in_rank_order, style in ((True, "-"), (False, "--")):
             shares = [efficiency(n, compute, traffic, network, in_rank_order) for n in CURVE]
             label = row["group"] if in_rank_order else None
-            color = (*LINES, GREY)[i % (len(LINES) + 1)]
-            mark = "os^Dv*P"[i % 7] if in_rank_order else ""
-            ax.plot(CURVE, shares, mark + style, color=color, label=label, markersize=4)
+            mark = "os^"[i] if in_rank_order else ""
+            ax.plot(CURVE, shares, mark + style, color=LINES[i], label=label, markersize=4)
     ax.plot([], [], "--", color="grey", label="sums in any order")
     ax.set_xscale("log", base=2)
     ax.set_xticks(CURVE, [f"{n:,}" if i % 2 == 0 else "" for i, n in enumerate(CURVE)])
