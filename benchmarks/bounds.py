@@ -1,4 +1,4 @@
-"""What limits the speed of LSTM and convolution, and of the inference of two models: matrix
+"""What limits the speed of LSTM and convolution, and of the inference of five models: matrix
 products, calls or elementwise work, shape by shape.
 
     python -m benchmarks bounds
@@ -16,6 +16,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ import numpy as np
 
 from benchmarks.inputs import conv_inputs, lstm_inputs, normal
 from benchmarks.tables import markdown
-from benchmarks.tasks import LeNet, Task, Vit
+from benchmarks.tasks import LeNet, Lstm, Mlp, Score, Task, Vit
 
 # steps, batch, width of the input, width of the hidden state
 LSTMS = [(28, 128, 28, 128), (100, 32, 2, 128), (50, 64, 256, 256), (20, 1, 16, 32)]
@@ -40,6 +41,9 @@ CONVS = [
 MODELS: dict[str, tuple[Task, Task]] = {
     "ViT, 17 tokens of 64": (Vit(64), Vit(1, image=4, patch=1, width=4)),
     "LeNet": (LeNet(64), LeNet(16, (1, 1))),
+    "MLP 784-256-256-10": (Mlp(64), Mlp(1, (1, 1, 1, 1))),
+    "LSTM, 100 steps of 2": (Lstm(16, 100, 2), Lstm(1, 100, 1, 1, 1)),
+    "Score matching in the plane": (Score(256), Score(1, 1)),
 }
 
 
@@ -149,8 +153,38 @@ def forward_and_backward(forward: Callable[[], tuple], g: Any) -> Callable[[], A
 
 
 def model_case(name: str, task: Task, tiny: Task) -> Case:
-    products = vit_products(task) if isinstance(task, Vit) else lenet_products(task)
+    products = inference_products(task)
     return Case(f"{name}: inference of {task.batch}", inference(task), products, inference(tiny))
+
+
+def inference_products(task: Any) -> list[Products]:
+    """The matrix products of a model's forward pass."""
+    match task:
+        case Vit():
+            return vit_products(task)
+        case LeNet():
+            return lenet_products(task)
+        case Lstm():
+            return lstm_products(task)
+        case Mlp():
+            return dense_products(task.batch, task.widths)
+        case Score():
+            return dense_products(task.batch, (2, task.hidden, task.hidden, 2))
+    raise TypeError(f"inference_products: task is {task!r}; its products are not written down")
+
+
+def dense_products(batch: int, widths: tuple[int, ...]) -> list[Products]:
+    return [Products(batch, a, b) for a, b in pairwise(widths)]
+
+
+def lstm_products(task: Lstm) -> list[Products]:
+    """All four gates are one product per step, and the inputs of all steps are one product."""
+    gates = 4 * task.hidden
+    return [
+        Products(task.batch * task.steps, task.inputs, gates),
+        Products(task.batch, task.hidden, gates, task.steps - 1),
+        Products(task.batch, task.hidden, task.classes),
+    ]
 
 
 def inference(task: Task) -> Callable[[], Any]:

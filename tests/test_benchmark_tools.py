@@ -30,7 +30,7 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.compare import compare  # noqa: E402
 from benchmarks.row import QUICK, Contender, Row  # noqa: E402
-from benchmarks.tasks import LeNet, Vit  # noqa: E402
+from benchmarks.tasks import LeNet, Lstm, Mlp, Score, Vit  # noqa: E402
 from tinycv.engine import backend  # noqa: E402
 
 # ── Synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────
@@ -402,15 +402,16 @@ def test_peak_memory_is_measured_only_for_rows_with_memory_true():
 def test_bounds_measures_products_calls_and_the_rest_separately(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bounds, "LSTMS", [(3, 2, 4, 5)])
     monkeypatch.setattr(bounds, "CONVS", [(2, 3, 6, 4, 3, 1, 1)])
-    vit, lenet = Vit(2, 4, 2, 8, 2, 2, 3), LeNet(16, (2, 3))
-    monkeypatch.setattr(bounds, "MODELS", {"ViT": (vit, vit), "LeNet": (lenet, lenet)})
+    vit, lstm_task = Vit(2, 4, 2, 8, 2, 2, 3), Lstm(2, 3, 4, 5, 3)
+    tasks = [vit, LeNet(16, (2, 3)), Mlp(2, (3, 4, 5)), lstm_task, Score(2, 3)]
+    monkeypatch.setattr(bounds, "MODELS", {str(task): (task, task) for task in tasks})
     assert command.main(["bounds", "--out", f"{tmp_path}/bounds.json"]) == 0
     record = json.loads((tmp_path / "bounds.json").read_text())
     lstm, conv, *models = record["rows"]
     products = 3 * 20 * 10 * 2, 3 * 5 * 20 * 2, 20 * 6 * (5 + 4 + 4)
     assert lstm["floor"] * record["peak"] * 1e9 == pytest.approx(2 * sum(products))
     assert conv["floor"] * record["peak"] * 1e9 == pytest.approx(3 * 2 * 2 * 36 * 27 * 4)
-    for row, task in zip(models, (vit, lenet), strict=True):
+    for row, task in zip(models, tasks, strict=True):
         assert row["floor"] * record["peak"] * 1e9 == pytest.approx(task.flops(train=False))
     for row in record["rows"]:
         assert row["total"] == pytest.approx(row["products"] + row["calls"] + row["rest"])
