@@ -185,6 +185,18 @@ def test_two_leaves_never_share_the_memory_of_a_gradient():
         assert values([b.grad, given]) == [[1, 1], [1, 1]]
 
 
+def test_a_gradient_is_not_copied_if_it_is_the_only_view_of_its_memory():
+    x = leaf(np.ones((2, 3)))
+    x.reshape(6).exp().sum().backward()
+    assert x.grad.data.base is not None  # a copy would own its memory
+
+
+def test_a_gradient_is_copied_if_it_is_a_part_of_other_memory():
+    x, y = leaf(np.ones(3)), Tensor(np.ones(3))
+    tinycv.concatenate([x, y]).exp().sum().backward()
+    assert x.grad.data.base is None
+
+
 def test_the_gradient_of_a_sum_is_a_full_array_and_not_a_broadcast_view():
     x = leaf(np.zeros((2, 3)))
     x.sum().backward()

@@ -382,15 +382,28 @@ def as_unshared_tensor(results: dict, key: GraphKey, record: bool) -> Tensor:
                                    itself. A third means that something else holds the array. (So
                                    the array must not be put into a local variable first.)
         array.base is None         NumPy and CuPy set ``base`` if an array is a view into the memory
-                                   of another array.
+                                   of another array. ``is_only_view`` finds the harmless views, such
+                                   as a result that was reshaped once it was computed.
     If a harmless extra reference is counted, the array is copied without need, which is slower but
     never wrong.
     """
     if isinstance(results[key], Tensor):
         return results[key] if record else wrap(results[key]._data.copy(), None)
-    if getrefcount(results[key]) == 2 and results[key].base is None:
+    if getrefcount(results[key]) == 2 and (results[key].base is None or is_only_view(results[key])):
         return wrap(results[key], None)
     return wrap(results[key].copy(), None)
+
+
+def is_only_view(view: backend.Array) -> bool:
+    """Is ``view`` all of the memory of an array that nothing else refers to? Of that array's two
+    references one is ``view.base``, and the other the argument of getrefcount. Any other view of
+    it would be a third."""
+    return (
+        getrefcount(view.base) == 2
+        and type(view.base) is type(view)
+        and view.base.base is None
+        and view.base.nbytes == view.nbytes
+    )
 
 
 def keys_on_a_path(outputs: list[Tensor], targets: set, floor: int) -> set:
