@@ -54,8 +54,8 @@ READING = {
     ),
     "Chapter 3, GANs: a generator against a discriminator": (
         "adversarial",
-        "gan turns inputs unrolled networks plane recipe arithmetic ../data/faces spade ../data/scenes "
-        "../show/judge ../show/metrics",
+        "gan turns inputs unrolled networks plane recipe arithmetic ../data/faces spade "
+        "../data/scenes ../show/judge ../show/metrics",
     ),
     "Chapter 4, likelihood: models that say how probable an image is": (
         "likelihood",
