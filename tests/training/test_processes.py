@@ -30,6 +30,7 @@ from tinycv.optim import AdamW
 from tinycv.training import parallel
 from tinycv.training.links import KEPT, Link
 from tinycv.training.loop import fit
+from tinycv.training.shared_memory import Arena, Exchange
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TWO = np.ones(2)  # one example for each of two shards
@@ -298,6 +299,67 @@ def test_large_results_and_large_sums_arrive_whole(pair):
 
     for _ in range(3):  # the first time there is no room yet
         assert (pair.map(large, x).numpy() == [[1.0], [2.0]]).all()
+
+
+SUMMANDS = {
+    "a number": lambda rank: 0.1 * rank,
+    "an array without axes": lambda rank: np.array(0.1 * rank),
+    "an empty array": lambda rank: np.ones((0, 3)),
+    "an array": lambda rank: np.random.default_rng(rank).normal(size=(40, 3)).astype("f"),
+    "a transposed array": lambda rank: np.random.default_rng(rank).normal(size=(3, 40)).T,
+    "an array of two orders": lambda rank: np.full((4, 3), 0.1, order="CF"[rank == 1]),
+    "an array of two dtypes": lambda rank: np.full((4, 3), 0.1, "df"[rank == 1]),
+    "an array that outgrows its room": lambda rank: np.full(100_000, 0.1 * rank),
+}
+
+
+@pytest.mark.parametrize("what", SUMMANDS)
+def test_sums_have_the_bits_and_the_type_that_they_have_with_threads(what):
+    summand, threads, processes = SUMMANDS[what], [], []
+
+    def reduced(x, found=None):
+        total = shards.all_reduce(summand(shards.rank()))
+        if shards.rank() == 0 and found is not None:
+            found.append(total)
+        row = [type(total).__name__ == "ndarray", np.sum(total), np.size(total)]
+        return Tensor(np.array([row], np.float64))
+
+    rows = []
+    for carrier, found in ((parallel.threads, threads), (parallel.processes, processes)):
+        with carrier(3) as group:
+            for _ in range(2):  # the second time there is room for a large array
+                rows.append(group.map(partial(reduced, found=found), np.ones(3)).numpy())
+    assert all((row == rows[0][0]).all() for row in rows)
+    for a, b in zip(threads, processes, strict=True):
+        assert type(a) is type(b) and np.shape(a) == np.shape(b) and np.all(a == b)
+        assert getattr(a, "strides", ()) == getattr(b, "strides", ())
+
+
+def test_sums_stay_right_while_a_slow_shard_reads_and_a_fast_one_changes_its_own():
+    def reduced(x):
+        wrong = 0
+        for i in range(60):
+            total = shards.all_reduce(np.full(2000, i + shards.rank()))
+            if i % 3 == shards.rank():
+                time.sleep(0.001)
+            wrong += (total != 3 * i + 3).sum()
+            total += 1  # it belongs to this shard
+        return Tensor(x + wrong)
+
+    with parallel.processes(3) as group:
+        assert (group.map(reduced, np.ones(3)).numpy() == 1).all()
+
+
+def test_a_fast_shard_does_not_overwrite_what_a_slow_one_reads():
+    arena = Arena()
+    offset = arena.reserve(4 * 64)
+    fast, slow = (Exchange(arena, rank, 2, offset, 64) for rank in range(2))
+    shown = [shard.show(np.full(4, shard.rank + 1.0)) for shard in (fast, slow)]
+    ones, twos = slow.read_all(*shown[0])
+    fast.read_all(*shown[1])
+    fast.show(np.zeros(4))
+    assert ones.tolist() == [1] * 4 and twos.tolist() == [2] * 4
+    assert fast.show(np.zeros(9)) is None
 
 
 def test_results_and_gradients_stay_as_they_are_in_later_batches(pair):

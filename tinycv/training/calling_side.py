@@ -21,7 +21,7 @@ from tinycv.engine.shards import member, stored
 from tinycv.engine.tensor import LEAF, Tensor, mode, wrap
 from tinycv.training.links import Job, Worker, wait_for
 from tinycv.training.sending import Sender
-from tinycv.training.shared_memory import Arena, Place, aligned, nbytes_of
+from tinycv.training.shared_memory import Arena, Exchange, Place, aligned, nbytes_of
 from tinycv.training.worker_side import computed
 
 
@@ -30,6 +30,7 @@ class Batch:
     together. It has the interface Member of shards.py, for shard 0.
 
     parts: the arrays of each shard. weights: the weight of each shard's loss; None in ``map``.
+    room: the bytes of the largest array that an all_reduce exchanges in shared memory.
     """
 
     rank = 0
@@ -41,6 +42,7 @@ class Batch:
         sender: Sender,
         parts: list[list],
         weights: list[float] | None,
+        room: int,
     ):
         self.poll, self.arena = select.poll(), arena
         self.workers: dict[int, Worker] = {}
@@ -49,7 +51,8 @@ class Batch:
             self.workers[worker.link.socket.fileno()] = worker
         self.looks = workers[0].link.looks
         self.sender, self.parts, self.weights = sender, parts, weights
-        self.waiting: dict[int, tuple[str, Any]] = {}  # {rank: the call at which it waits}
+        # {rank: (the call at which it waits, what it contributes, what it shows)}
+        self.waiting: dict[int, tuple[str, Any, Any]] = {}
         self.ended: dict[int, Any] = {}  # {rank: its last message}
         self.weight: float | None = None  # that of shard 0, as layers see it (shards.Member)
         self.process = os.getpid()
@@ -59,6 +62,10 @@ class Batch:
         # what is reserved in shared memory until the end of the batch
         self.outputs: dict[int, tuple[int, int]] = {}  # {rank: (offset, bytes) for its results}
         self.inputs: list[Place] = []
+        # of all places of the Exchange: for each shard, one for this array and one for the next
+        self.exchanged = 2 * len(parts) * room
+        self.exchange = Exchange(arena, 0, len(parts), arena.reserve(self.exchanged), room)
+        self.room = room  # that the next batch needs
 
     def run(
         self, function: Callable, data: bytes, shard_weights: list[float] | None
@@ -92,6 +99,7 @@ class Batch:
                 self.arena.release(place.offset, nbytes_of(place))
             for block in self.outputs.values():
                 self.arena.release(*block)
+            self.arena.release(self.exchange.offset, self.exchanged)
 
     # -- the jobs of the workers ------------------------------------------------------------------
 
@@ -109,7 +117,8 @@ class Batch:
         self.outputs[rank] = self.arena.reserve(size), size
         shard_weight = weights[rank] if weights else None
         settings = streams, mode.get(), np.geterr(), shard_weight
-        job = Job(*worker.number_of(data), part, weight, self.outputs[rank], *settings)
+        exchange = self.exchange.shards, self.exchange.offset, self.exchange.size
+        job = Job(*worker.number_of(data), part, weight, self.outputs[rank], exchange, *settings)
         try:
             worker.link.send(*job)
         except OSError:
@@ -170,20 +179,30 @@ class Batch:
 
     def all_reduce(self, x: Any) -> Any:
         """The sum of x over all shards, in the order of ranks."""
-        return self._answered(sum_of(self._gathered("all_reduce", x)))
+        self.refuse_a_fork()
+        shown = self.exchange.show(x)
+        others = self._gathered("all_reduce")
+        if shown is not None and all(shown == what for _, _, what in others):
+            self._answered(None)  # each shard adds up what all of them show
+            return sum_of(self.exchange.read_all(*shown))
+        arrays = [x]
+        for rank, (_, y, what) in enumerate(others, 1):
+            arrays.append(y if what is None else self.exchange.read(rank, *what))
+        self.room = max(self.room, *(getattr(array, "nbytes", 0) for array in arrays))
+        return self._answered(sum_of(arrays))
 
     def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
         """Run the work of shard 0, once all shards have arrived, and give all of them its
         result."""
-        self._gathered("change of state", None)
+        self._gathered("change of state")
         self.working = True
         try:
             return self._answered(stored(work, store))
         finally:
             self.working = False
 
-    def _gathered(self, kind: str, x: Any) -> list[Any]:
-        """What all shards contribute, when all have arrived."""
+    def _gathered(self, kind: str) -> list[tuple[str, Any, Any]]:
+        """Wait until all shards have arrived. Returns what the other ones contribute, by rank."""
         self.refuse_a_fork()
         if self.working:
             raise RuntimeError(INSIDE_ONCE.format(kind))
@@ -192,10 +211,10 @@ class Batch:
         if self.ended:
             self.stranded = True
             raise RuntimeError(LEFT.format(kind))
-        kinds = {kind, *(other for other, _ in self.waiting.values())}
+        kinds = {kind, *(other for other, _, _ in self.waiting.values())}
         if len(kinds) > 1:
             raise RuntimeError(DIFFERENT_CALLS.format(" and ".join(sorted(kinds))))
-        return [x, *(self.waiting[rank][1] for rank in sorted(self.waiting))]
+        return [self.waiting[rank] for rank in sorted(self.waiting)]
 
     def _answered(self, result: Any) -> Any:
         """Send the result to all other shards, which wait for it, and return it."""

@@ -15,6 +15,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 KEPT = 16  # functions that a worker keeps
+MOST_READ = 1 << 15  # bytes that are read at once: more than most messages have
 
 
 class Job(NamedTuple):
@@ -25,6 +26,7 @@ class Job(NamedTuple):
     part: list  # for each array of the shard: its place in shared memory, and what it is
     weight: float | None  # of the shard's loss; None in ``map``
     output: tuple[int, int]  # where the results go: their offset, and how many bytes fit there
+    exchange: tuple[int, int, int]  # shards, offset and size of an Exchange (shared_memory.py)
     # settings of the calling process that hold in the shard too
     streams: Any  # of random numbers
     mode: Any  # no_grad, debug
@@ -46,6 +48,7 @@ class Link:
         self.socket, self.looks = end, looks
         self.poll = select.poll()
         self.poll.register(end, select.POLLIN)
+        self.unread = bytearray()  # what has arrived of the next messages
 
     def send(self, *message: Any) -> None:
         data = pickle.dumps(message, 5)
@@ -59,22 +62,19 @@ class Link:
         """The next message. EOFError if the other process has ended."""
         length = 0
         while not length:
-            wait_for(self.poll, self.looks)
             (length,) = self.LENGTH.unpack(self._read(self.LENGTH.size))
         return pickle.loads(self._read(length))
 
-    def _read(self, length: int) -> bytes:
-        data = self.socket.recv(length)
-        if len(data) == length:
-            return data
-        parts = [data]
-        while data and len(data) < length:
-            length -= len(data)
-            data = self.socket.recv(min(length, 1 << 20))
-            parts.append(data)
-        if not data:
-            raise EOFError
-        return b"".join(parts)
+    def _read(self, length: int) -> bytearray:
+        while len(self.unread) < length:
+            wait_for(self.poll, self.looks)
+            data = self.socket.recv(MOST_READ)
+            if not data:
+                raise EOFError
+            self.unread += data
+        found = self.unread[:length]
+        del self.unread[:length]
+        return found
 
 
 def wait_for(poll: Any, looks: int) -> list:

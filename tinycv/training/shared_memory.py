@@ -153,6 +153,44 @@ class Slots:
             self.arena.release(slot.place.offset, slot.view.nbytes)
 
 
+class Exchange:
+    """Where the shards of a batch show each other arrays for an all_reduce.
+
+    Each shard has one place for an array, and a second one for its next array: a fast shard may
+    show that while a slow shard still reads the last ones. It never shows the one after the next
+    too early, because before that all shards meet.
+
+    rank: of the shard that shows. offset: where the places begin. size: the bytes of each.
+    """
+
+    def __init__(self, arena: Arena, rank: int, shards: int, offset: int, size: int):
+        self.arena, self.rank, self.shards = arena, rank, shards
+        self.offset, self.size, self.turn = offset, size, 0
+
+    def show(self, x: Any) -> tuple[tuple, str] | None:
+        """Show x to the other shards. Returns how to read it; or None, if it has to be sent to them
+        instead, because it is larger than its place or no plain array of numbers."""
+        if type(x) is not np.ndarray or not 0 < x.nbytes <= self.size:
+            return None
+        if x.dtype.kind not in "biufc" or not x.flags.c_contiguous:
+            return None
+        shown = x.shape, x.dtype.str
+        self.read(self.rank, *shown)[...] = x
+        return shown
+
+    def read(self, rank: int, shape: tuple, dtype: str) -> np.ndarray:
+        """What a shard shows."""
+        number = self.turn * self.shards + rank
+        return self.arena.block(self.offset + number * self.size, shape, np.dtype(dtype))
+
+    def read_all(self, shape: tuple, dtype: str) -> list[np.ndarray]:
+        """What all shards show, in the order of ranks, after all have met. The arrays are valid
+        until this shard meets the others again."""
+        arrays = [self.read(rank, shape, dtype) for rank in range(self.shards)]
+        self.turn = 1 - self.turn  # all shards come here
+        return arrays
+
+
 def nbytes_of(place: Place) -> int:
     """The bytes of the array at a place."""
     return math.prod(place.shape) * np.dtype(place.dtype).itemsize

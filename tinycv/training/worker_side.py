@@ -24,24 +24,28 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinycv.engine import rng
-from tinycv.engine.crew import FORKED, LEFT
+from tinycv.engine.crew import FORKED, LEFT, sum_of
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import LEAF, mode, wrap
 from tinycv.training.groups import loss_and_gradients, refuse_other_rows
 from tinycv.training.links import Job, Link
 from tinycv.training.receiving import Received, Receiver
-from tinycv.training.shared_memory import Arena, Place, aligned
+from tinycv.training.shared_memory import Arena, Exchange, Place, aligned
 
 
 class InWorker:
     """A shard that a worker computes; it has the interface Member of shards.py."""
 
-    def __init__(self, link: Link, rank: int, weight: float | None):
-        self.link, self.rank, self.weight = link, rank, weight
+    def __init__(self, link: Link, exchange: Exchange, weight: float | None):
+        self.link, self.exchange, self.rank, self.weight = link, exchange, exchange.rank, weight
         self.process, self.stranded = os.getpid(), False
 
     def all_reduce(self, x: Any) -> Any:
-        return self._met("all_reduce", x)
+        self.refuse_a_fork()
+        shown = self.exchange.show(x)
+        total = self._met("all_reduce", x if shown is None else None, shown)
+        # None: each shard adds up what all of them show.
+        return sum_of(self.exchange.read_all(*shown)) if total is None else total
 
     def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
         result = self._met("change of state", None)
@@ -49,16 +53,20 @@ class InWorker:
             store(result)  # into the state of the layer, which this worker sees in shared memory
         return result
 
-    def _met(self, kind: str, x: Any) -> Any:
-        """Contribute x, and wait for the result."""
-        if os.getpid() != self.process:
-            raise RuntimeError(FORKED)
-        self.link.send("meet", kind, x)
+    def _met(self, kind: str, x: Any, shown: Any = None) -> Any:
+        """Contribute x, or what this shard shows, and wait for the result."""
+        self.refuse_a_fork()
+        self.link.send("meet", kind, x, shown)
         word, result = self.link.receive()
         if word == "left":
             self.stranded = True
             raise RuntimeError(LEFT.format(kind))
         return result
+
+    def refuse_a_fork(self) -> None:
+        """RuntimeError in a process that was forked inside the shard."""
+        if os.getpid() != self.process:
+            raise RuntimeError(FORKED)
 
 
 def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
@@ -75,7 +83,8 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
         np.random.seed([*np.random.randint(0, 2**32, 4, np.int64).tolist(), rank])
         while True:
             job = Job(*link.receive())
-            shard = InWorker(link, rank, job.shard_weight)
+            exchange = Exchange(receiver.arena, rank, *job.exchange)
+            shard = InWorker(link, exchange, job.shard_weight)
             message = Context().run(_done, job, shard, receiver, functions)
             if os.getpid() != process:
                 print(FORKED, file=sys.stderr, flush=True)

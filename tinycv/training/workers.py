@@ -23,7 +23,7 @@ from tinycv.training.calling_side import Batch
 from tinycv.training.links import Link, Worker
 from tinycv.training.receiving import Receiver
 from tinycv.training.sending import Known, packed
-from tinycv.training.shared_memory import Arena, Slots
+from tinycv.training.shared_memory import Arena, Slots, aligned
 from tinycv.training.worker_side import serve
 
 # How often a process looks for a message before it sleeps until there is one. To wake up takes tens
@@ -31,11 +31,16 @@ from tinycv.training.worker_side import serve
 LOOKS = 2000
 
 
+# So many bytes of shared memory are reserved for each array of an all_reduce, or more once there
+# was a larger one. Pages that nobody writes to take no memory.
+ROOM = 1 << 16
+
+
 class Workers:
     """The worker processes of a group, and the memory that they share with this process."""
 
     def __init__(self, count: int):
-        self.count = count
+        self.count, self.room = count, ROOM
         self.known = Known()
         self._forget()
         EVERYWHERE.add(self)
@@ -77,7 +82,7 @@ class Workers:
         for view, array in sender.copies:
             view[...] = array
         self.under_way = True
-        batch = Batch(self.workers, self.slots.arena, sender, parts, weights)
+        batch = Batch(self.workers, self.slots.arena, sender, parts, weights, self.room)
         try:
             # An error of the function is not raised here, but by ``outcome``: after it, the workers
             # can go on. What is raised here is an interruption.
@@ -86,7 +91,7 @@ class Workers:
             batch.refuse_a_fork()
             self.end()
             raise
-        self.under_way = False
+        self.under_way, self.room = False, aligned(batch.room)
         return outcome()
 
     def _have_ended(self) -> bool:
