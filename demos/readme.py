@@ -29,8 +29,8 @@ READING = {
     ),
     "What networks share": (
         "nn",
-        "module linear activation softmax norm batch_norm losses conv masked winograd conv_few "
-        "pool instance_norm upsample shuffle padding spectral_norm slerp inputs",
+        "module linear activation softmax norm group_norm batch_norm losses conv masked winograd "
+        "conv_few pool instance_norm upsample shuffle padding spectral_norm slerp inputs",
     ),
     "How they learn": (
         "optim",
@@ -74,8 +74,8 @@ READING = {
     "On a GPU": (
         "gpu",
         "../engine/backend ../engine/find_gpu ../engine/dispatch cuda reduce gemm cublas capture "
-        "recording activation softmax linear norm norm_strips batch_norm conv_kernel conv_tiles "
-        "conv_tiles_kernels losses attention lstm parts adam clipping ../training/half",
+        "recording activation softmax linear norm norm_strips group_norm batch_norm conv_kernel "
+        "conv_tiles conv_tiles_kernels losses attention lstm parts adam clipping ../training/half",
     ),
 }
 

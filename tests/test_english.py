@@ -90,6 +90,7 @@ TERMS = {
     "engine/walk.py": "backward",
     "nn/winograd.py": "Winograd convolution",
     "nn/norm.py": "Layer norm",
+    "nn/group_norm.py": "Group norm",
     "nn/batch_norm.py": "Batch norm",
     "nn/activation.py": "GELU",
     "nn/spectral_norm.py": "Spectral norm",

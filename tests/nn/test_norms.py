@@ -15,7 +15,7 @@ from tinycv.certificate.cases import cases
 from tinycv.engine.check import agree
 from tinycv.engine.fused import PAIRS
 from tinycv.nn import functional as F
-from tinycv.nn import norm
+from tinycv.nn import image_rows, norm
 
 RNG = np.random.default_rng(0)
 NORMS = {
@@ -51,7 +51,7 @@ def test_the_block_size_changes_only_the_rounding(block, channels_last, monkeypa
         else RNG.normal(size=(7, 4, 5))
     )
     whole = run()
-    monkeypatch.setitem(norm.IMAGES, "size", block)
+    monkeypatch.setitem(image_rows.IMAGES, "size", block)
     for a, b in zip(run(), whole, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 

@@ -13,7 +13,7 @@ patches, as for the large images of Hoogeboom et al. 2023 ("simple diffusion"). 
 convolutions is at the full resolution, and patches of 2 x 2 pixels reduce it to a quarter.  Halving
 and doubling are convolutions whose windows do not overlap.  There is one block per level.
 
-Read first: nn/conv.py, nn/norm.py, sequence/attention.py, embedding.py.   Read next: dit.py.
+Read first: nn/conv.py, nn/group_norm.py, sequence/attention.py, embedding.py.   Read next: dit.py.
 See at work: demos/17_diffusion_digits.py.
 Shapes: B images, C channels, H x W pixels, E width of the embedding.
 """
@@ -27,10 +27,10 @@ from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.activation import silu
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
+from tinycv.nn.group_norm import GroupNorm
 from tinycv.nn.inputs import Examples, batch, whole
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
-from tinycv.nn.norm import GroupNorm
 from tinycv.sequence.attention import MultiheadAttention
 
 

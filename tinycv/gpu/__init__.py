@@ -10,7 +10,8 @@ In reading order:
     activation.py           GELU, SiLU, leaky ReLU: one launch each way
     softmax.py              softmax, log-softmax: one warp per row
     losses.py               cross-entropy
-    norm.py                 layer norm, group norm
+    norm.py                 layer norm
+    group_norm.py           group norm
     norm_strips.py          how group norm and batch norm pass over images
     batch_norm.py           batch norm
     reduce.py               sums over the rows of a matrix

@@ -49,9 +49,9 @@ from tinycv.likelihood.flow import (
 )
 from tinycv.nn import init
 from tinycv.nn.conv import conv2d
+from tinycv.nn.group_norm import per_channel
 from tinycv.nn.inputs import batch, in_float32, whole
 from tinycv.nn.module import Module
-from tinycv.nn.norm import per_channel
 
 LEAST_DEVIATION = 1e-6  # a channel with a smaller deviation in the first batch gets d = 1
 

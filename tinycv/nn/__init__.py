@@ -20,7 +20,8 @@ In reading order:
     gumbel.py                 Gumbel-softmax and the straight-through estimator
     vector_quantizer.py       vector quantisation: the nearest vector of a learned codebook
     dropout.py                dropout
-    norm.py                   layer norm, group norm
+    norm.py                   layer norm
+    group_norm.py             group norm
     batch_norm.py             batch norm
     window.py                 how a window moves over an image, and how large the result is
     conv.py                   convolution, transposed convolution
@@ -39,6 +40,7 @@ How the files above do it, for a second reading:
     conv_kernel.py            fast convolution on a CPU: one matrix product (im2col)
     conv_few.py               fast convolution of few channels: images last in memory
     gelu_kernel.py            GELU in float32 on a CPU, from one fit of the normal distribution
+    image_rows.py             sums over the pixels of images, for group norm and batch norm
     winograd.py               fast convolution with 3 x 3 kernels: fewer multiplications
     layout.py                 memory layouts, such as channels last
     loading.py                load_state_dict, name by name
@@ -71,12 +73,13 @@ from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.binary_cross_entropy import BCEWithLogitsLoss
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.dropout import Dropout
+from tinycv.nn.group_norm import GroupNorm
 from tinycv.nn.instance_norm import InstanceNorm2d
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import CrossEntropyLoss, MSELoss
 from tinycv.nn.masked import MaskedConv2d, MaskedLinear
 from tinycv.nn.module import Module
-from tinycv.nn.norm import GroupNorm, LayerNorm
+from tinycv.nn.norm import LayerNorm
 from tinycv.nn.padding import ReflectionPad2d, ReplicationPad2d, ZeroPad2d
 from tinycv.nn.pool import AvgPool2d, MaxPool2d
 from tinycv.nn.sequential import Flatten, Identity, Sequential

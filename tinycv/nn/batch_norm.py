@@ -9,7 +9,7 @@ In data-parallel training each shard holds a part of the batch, but E and Var ar
 whole batch: the shards exchange the count, the mean and the variance in the forward pass, and their
 gradients once in the backward pass (all_reduce).
 
-Read first: norm.py, engine/shards.py.
+Read first: group_norm.py, engine/shards.py.
 Shapes: N examples, C channels, and any spatial axes: (H, W), others, or none.
 """
 
@@ -23,26 +23,16 @@ import numpy as np
 
 from tinycv.engine import state
 from tinycv.engine.arguments import choice, number, shown, size
-from tinycv.engine.blocks import in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import all_reduce
 from tinycv.engine.reduce import sum_over
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.checks import epsilon
+from tinycv.nn.group_norm import per_channel, scaled
+from tinycv.nn.image_rows import ImageRows
 from tinycv.nn.module import Module
-from tinycv.nn.norm import (
-    IMAGES,
-    apply_per_channel,
-    from_image_rows,
-    image_rows,
-    inverse_root,
-    lies_last,
-    per_channel,
-    pixel_dots,
-    pixel_sums,
-    scaled,
-)
+from tinycv.nn.norm import inverse_root
 
 
 @fused(whole="count")
@@ -261,68 +251,66 @@ class BatchNorm1d(BatchNorm2d):
 
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    last, channels = lies_last(xp, x), x.shape[1]
-    a = image_rows(xp, x, last)
-    of_images = partial(in_blocks, xp, rows=len(a), width=prod(x.shape[1:]), **IMAGES)
-    y, sums = xp.empty_like(a), xp.empty((len(a), channels), x.dtype)
-
-    def apply(ufunc, values, out, a=None):
-        return apply_per_channel(xp, ufunc, out if a is None else a, values, out, last)
+    images = ImageRows(xp, x)
+    a = images.rows(x)
+    y, sums = xp.empty_like(a), xp.empty(x.shape[:2], x.dtype)
 
     def add_up(at):
-        sums[at] = pixel_sums(xp, a[at], last)
+        sums[at] = images.sums(a[at])
 
     def centre(at):
-        out = apply(xp.subtract, mean, y[at], a[at])
-        sums[at] = pixel_dots(xp, out, out, last)
+        out = images.apply(xp.subtract, a[at], mean, out=y[at])
+        sums[at] = images.dots(out, out)
 
     def scale_up(at):
-        out = apply(xp.multiply, slope, y[at])
+        out = images.apply(xp.multiply, y[at], slope, out=y[at])
         if bias is not None:
-            apply(xp.add, bias[None], out)
+            images.apply(xp.add, out, bias[None], out=out)
 
-    of_images(add_up)
+    images.in_blocks(add_up)
     mean = all_reduce(sum_over(xp, sums, 0, keepdims=True)) / count  # (1, C)
-    of_images(centre)
+    images.in_blocks(centre)
     var = all_reduce(sum_over(xp, sums, 0, keepdims=True)) / count
     square = var + eps
     scale = xp.sqrt(square) / square  # as in inverse_root
     slope = scale if weight is None else scale * weight
-    of_images(scale_up)
+    images.in_blocks(scale_up)
+    pull = partial(_pull, xp, images, a, mean, scale, slope, count)
+    return (images.images(y), mean[0], var[0]), pull
 
-    def pull(g):
-        gy, gmean, gvar = g
-        gy = xp.zeros_like(a) if gy is None else image_rows(xp, gy, last)
-        gx, sums = xp.empty_like(a), xp.empty((len(a), 2, channels), x.dtype)
 
-        def add_up(at):
-            centred = apply(xp.subtract, mean, gx[at], a[at])
-            sums[at, 0] = pixel_sums(xp, gy[at], last)
-            sums[at, 1] = pixel_dots(xp, gy[at], centred, last)
+def _pull(xp, images, a, mean, scale, slope, count, g):
+    """The pull of batch_standard. g: the gradients of y, of the mean and of the variance."""
+    gy, gmean, gvar = g
+    gy = xp.zeros_like(a) if gy is None else images.rows(gy)
+    gx, sums = xp.empty_like(a), xp.empty((len(a), 2, images.shape[1]), a.dtype)
 
-        # This shard's sums of g and of g (x - mean), (C,) each. The gradients of bias and weight
-        # use them as they are, since shards add up parameter gradients later.
-        of_images(add_up)
-        shard_g, shard_dots = sum_over(xp, sums, 0)
+    def add_up(at):
+        centred = images.apply(xp.subtract, a[at], mean, out=gx[at])
+        sums[at, 0] = images.sums(gy[at])
+        sums[at, 1] = images.dots(gy[at], centred)
 
-        def along_x():
-            # y = slope (x - mean) + bias, where slope and mean depend on every x of the batch, so
-            # dx = slope g + (x - mean) b + c, with b and c from sums over the whole batch.
-            to_mean, to_var = (
-                xp.zeros(channels, x.dtype) if part is None else part for part in (gmean, gvar)
-            )
-            total = all_reduce(xp.stack([shard_g, shard_dots, to_mean, to_var]))[:, None]
-            b = (2 * total[3] - slope * scale * scale * total[1]) / count
-            c = (total[2] - slope * total[0]) / count
+    # This shard's sums of g and of g (x - mean), (C,) each. The gradients of bias and weight use
+    # them as they are, since shards add up parameter gradients later.
+    images.in_blocks(add_up)
+    shard_g, shard_dots = sum_over(xp, sums, 0)
 
-            def add_parts(at):  # gx holds x - mean
-                out = apply(xp.multiply, b, gx[at])
-                apply(xp.add, c, out)
-                out += apply(xp.multiply, slope, xp.empty_like(out), gy[at])
+    def along_x():
+        # y = slope (x - mean) + bias, where slope and mean depend on every x of the batch, so
+        # dx = slope g + (x - mean) b + c, with b and c from sums over the whole batch.
+        to_mean, to_var = (
+            xp.zeros_like(shard_g) if part is None else part for part in (gmean, gvar)
+        )
+        total = all_reduce(xp.stack([shard_g, shard_dots, to_mean, to_var]))[:, None]
+        b = (2 * total[3] - slope * scale * scale * total[1]) / count
+        c = (total[2] - slope * total[0]) / count
 
-            of_images(add_parts)
-            return from_image_rows(xp, gx, x.shape, last)
+        def add_parts(at):  # gx holds x - mean
+            out = images.apply(xp.multiply, gx[at], b, out=gx[at])
+            images.apply(xp.add, out, c, out=out)
+            out += images.apply(xp.multiply, gy[at], slope, out=xp.empty_like(out))
 
-        return along_x, None, lambda: shard_dots * scale[0], lambda: shard_g
+        images.in_blocks(add_parts)
+        return images.images(gx)
 
-    return (from_image_rows(xp, y, x.shape, last), mean[0], var[0]), pull
+    return along_x, None, lambda: shard_dots * scale[0], lambda: shard_g

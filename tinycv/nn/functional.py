@@ -14,11 +14,12 @@ from tinycv.nn.batch_norm import batch_norm
 from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
 from tinycv.nn.conv import conv2d, conv_transpose2d
 from tinycv.nn.dropout import dropout
+from tinycv.nn.group_norm import group_norm
 from tinycv.nn.gumbel import gumbel_softmax
 from tinycv.nn.instance_norm import adaptive_instance_norm, instance_norm
 from tinycv.nn.linear import embedding, linear
 from tinycv.nn.losses import cross_entropy, mse_loss
-from tinycv.nn.norm import group_norm, layer_norm
+from tinycv.nn.norm import layer_norm
 from tinycv.nn.padding import pad
 from tinycv.nn.pool import avg_pool2d, max_pool2d
 from tinycv.nn.shuffle import pixel_shuffle, pixel_unshuffle

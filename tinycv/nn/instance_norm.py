@@ -12,7 +12,7 @@ A channel that is constant over the image becomes exactly β, whatever the const
 norm wipes out what a uniform label map says. Park et al. 2019 therefore apply the labels after the
 norm (SPADE, adversarial/spade.py).
 
-Read first: norm.py; instance norm is group norm with one channel per group.
+Read first: group_norm.py; instance norm is group norm with one channel per group.
 Shapes: N images, C channels, H x W pixels.
 """
 
@@ -26,8 +26,8 @@ from tinycv.engine.ops import sqrt
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits
+from tinycv.nn.group_norm import group_norm
 from tinycv.nn.module import Module
-from tinycv.nn.norm import group_norm
 
 
 def instance_norm(

@@ -7,8 +7,8 @@ after the other:
 
     channels_last, channels_first    views with the axes the other way round     conv_kernel.py
     images_last, images_first        the same for (C, H, W, N)                   conv_few.py
-    pixel_rows, from_pixel_rows      (N, C, *spatial) as (N, S, C), and back      norm.py
-    as_it_lies, axes_back            the same without joining the pixels          gpu/norm.py
+    pixel_rows, from_pixel_rows      (N, C, *spatial) as (N, S, C), and back      image_rows.py
+    as_it_lies, axes_back            the same without joining the pixels          gpu/group_norm.py
     flattened, unflattened           all values in memory order, and back         activation.py
 
 Shapes: N images, C channels, H x W pixels or any other spatial axes, S = H W.

@@ -1,44 +1,29 @@
-"""Layer norm and group norm: shift to mean 0, scale to variance 1, then apply a learned γ and β.
+"""Layer norm: shift a token's features to mean 0, scale them to variance 1, then apply γ and β.
 
-    y = γ (x - E[x]) / √(Var[x] + ε) + β
+    y = γ (x - E[x]) / √(Var[x] + ε) + β                     Ba, Kiros & Hinton 2016, eq. 4
 
-The kinds of norm differ in the numbers over which E and Var are taken. In this file these belong to
-a single example. So its result does not depend on the rest of the batch, and is the same in
-training and evaluation:
+E and Var are taken over the features of one token, so its result does not depend on the rest of the
+batch, and is the same in training and evaluation.  γ and β are learned.
 
-    layer norm     the features of one token           Ba, Kiros & Hinton 2016, eq. 4
-    group norm     C / G channels of one image         Wu & He 2018, eq. 7
-                   G = C is instance norm              Ulyanov et al. 2016
-
-Read next: batch_norm.py, where E and Var are taken over one channel of all images.
-Shapes: N images, C channels, G groups, S = H W pixels, D features of a token.
+Read next: group_norm.py and batch_norm.py, which differ in the numbers over which E and Var are
+taken.
+Shapes: D features of a token, N tokens.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size, sizes
-from tinycv.engine.blocks import LARGE, in_blocks
+from tinycv.engine.arguments import shown, sizes
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
-from tinycv.engine.reduce import (
-    MANY,
-    as_rows,
-    blocks,
-    dot_last,
-    sum_first,
-    sum_last,
-    sum_rows,
-)
+from tinycv.engine.reduce import as_rows, blocks, dot_last, sum_last, sum_rows
 from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
-from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
 
 # types that PyTorch's normalized_shape may have and a weight cannot
@@ -61,22 +46,6 @@ def layer_norm(
     return y if bias is None else y + bias
 
 
-@fused(whole="num_groups")
-def group_norm(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Tensor:
-    """x (N, C, *spatial), weight γ (C,) or None, bias β (C,) or None. Returns the shape of x.
-    num_groups divides C."""
-    rows = x.reshape(grouped(x, num_groups))  # (N, G, C/G * H * W)
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    y = centred * inverse_root((centred * centred).mean(axis=-1, keepdims=True) + eps)
-    return scaled(y.reshape(x.shape), weight, bias)
-
-
 def inverse_root(x: Tensor) -> Tensor:
     """1 / √x, computed as √x / x, which is NaN for an infinite x.
 
@@ -84,29 +53,6 @@ def inverse_root(x: Tensor) -> Tensor:
     and learn nothing; NaN makes the overflow visible.
     """
     return sqrt(x) / x
-
-
-def scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """γ y + β, with one γ and one β per channel."""
-    y = y if weight is None else y * per_channel(weight, y)
-    return y if bias is None else y + per_channel(bias, y)
-
-
-def per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """(C,) -> (C, 1, 1), which broadcasts against x (N, C, H, W)."""
-    return values.reshape((x.shape[1],) + (1,) * (x.ndim - 2))
-
-
-def grouped(x: Tensor, num_groups: int) -> tuple[int, int, int]:
-    """The shape (N, G, C/G * H * W) in which each row is one group. ValueError if G does not divide
-    C."""
-    num_groups = size(num_groups, "num_groups", 1)
-    if array(x, "x").ndim < 2 or x.shape[1] % num_groups:
-        raise ValueError(
-            f"x of shape {x.shape} must be (N, C, *spatial), with C a multiple of num_groups, "
-            f"{num_groups}"
-        )
-    return x.shape[0], num_groups, x.shape[1] // num_groups * prod(x.shape[2:])
 
 
 class LayerNorm(Module):
@@ -142,26 +88,6 @@ class LayerNorm(Module):
         return layer_norm(rows, weight, bias, self.eps).reshape(x.shape)
 
 
-class GroupNorm(Module):
-    """Group norm of (N, num_channels, *spatial). weight starts at 1 and bias at 0."""
-
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
-        self.num_groups = size(num_groups, "GroupNorm: num_groups", 1)
-        channels = count(num_channels, "GroupNorm: num_channels")
-        if channels % self.num_groups:
-            raise ValueError(
-                f"GroupNorm: num_channels {channels} must be a multiple of num_groups "
-                f"{self.num_groups}"
-            )
-        self.eps, affine = epsilon(eps, "GroupNorm: eps"), flag(affine, "GroupNorm: affine")
-        self.weight = init.ones((channels,)) if affine else None
-        self.bias = init.zeros((channels,)) if affine else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, num_channels, *spatial). Returns the same shape."""
-        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-
-
 # ── below this line: speed. The definitions above are what it must equal ──────────────────────────
 
 
@@ -189,14 +115,6 @@ def check_layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
         raise ValueError("x is a single number; it must have an axis of features")
     for name, values in (("weight", weight), ("bias", bias)):
         fits(values, name, x.shape[-1:], "one number for each feature along the last axis of x")
-    epsilon(eps)
-
-
-def check_group_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
-    """TypeError or ValueError for weight, bias or eps that do not fit. ``grouped`` checks x and
-    num_groups."""
-    for name, values in (("weight", weight), ("bias", bias)):
-        fits(values, name, x.shape[1:2], "one number for each channel of x")
     epsilon(eps)
 
 
@@ -294,141 +212,3 @@ def outer(column, row):
     left, right = np.zeros((len(column), 2), row.dtype), np.zeros((2, len(row)), row.dtype)
     left[:, :1], right[0] = column, row
     return left @ right
-
-
-# Group norm and batch norm work on images as they lie in memory: channels last, (N, S, C) with
-# S = H W pixels, as convolutions leave them (conv_kernel.py), or channels first, (N, C, S). They
-# take a few images at a time, so that these stay in the cache from one pass to the next. ``last``
-# says whether the channels come last.
-
-# How ``in_blocks`` cuts them. The size is fixed, so that results do not depend on the number of
-# cores: the last digit of a sum may depend on the images beside it. Blocks are large, because each
-# takes about 20 calls.
-IMAGES: dict[str, Any] = {"size": LARGE, "least": LARGE, "products": True}
-# Numbers in a row. NumPy has a cost per row, which is noticeable for rows shorter than this.
-WIDE = 1024
-
-
-def lies_last(xp, x):
-    """Are images x (N, C, *spatial) read channels last? Yes, unless they lie channels first on a
-    CPU. On a GPU, gradients that lie channels last would have to be copied, by further launches."""
-    return xp is not np or not x.flags.c_contiguous or prod(x.shape[2:]) == 1
-
-
-def image_rows(xp, x, last):
-    """(N, C, *spatial) -> (N, S, C) if last, else (N, C, S); contiguous."""
-    if last:
-        return pixel_rows(xp, x)
-    return xp.ascontiguousarray(x).reshape(*x.shape[:2], prod(x.shape[2:]))
-
-
-def from_image_rows(xp, rows, shape, last):
-    """The inverse of ``image_rows``, without a copy."""
-    return from_pixel_rows(xp, rows, shape) if last else rows.reshape(shape)
-
-
-def pixel_sums(xp, a, last):
-    """Sums over the pixels: (N, S, C) or (N, C, S) -> (N, C). A product with ones."""
-    if not last:
-        return sum_last(xp, a)[..., 0] if a.shape[-1] <= MANY else a.sum(axis=-1)
-    if xp is not np:
-        return a.sum(axis=1)
-    return (
-        (np.ones((1, a.shape[1]), a.dtype) @ a)[:, 0]
-        if a.shape[1] <= MANY
-        else sum_first(a.transpose(1, 0, 2))
-    )
-
-
-def pixel_dots(xp, a, b, last):
-    """Sums of a * b over the pixels: (N, C)."""
-    return pixel_sums(xp, a * b, last) if last else dot_last(xp, a, b)[..., 0]
-
-
-@lru_cache(maxsize=64)
-def joinable(pixels, channels):
-    """How many pixels to join to one row of about WIDE numbers: the largest such divisor of the
-    number of pixels."""
-    return next(k for k in range(max(1, WIDE // max(1, channels)), 0, -1) if pixels % k == 0)
-
-
-def apply_per_channel(xp, ufunc, a, values, out, last):
-    """ufunc(a, values) for images a and values (N, C) or (1, C), one per channel.
-
-    Channels last, NumPy would work through rows of only C numbers. So k pixels are joined to one
-    row of k C numbers, and the values are repeated k times to fit.
-    """
-    if not last:
-        return ufunc(a, values[:, :, None], out=out)
-    if xp is not np:
-        return ufunc(a, values[:, None], out=out)
-    n, s, c = a.shape
-    k = joinable(s, c)
-    wide = xp.empty((len(values), k, c), values.dtype)
-    wide[...] = values[:, None]
-    ufunc(
-        a.reshape(n, s // k, k * c),
-        wide.reshape(len(values), 1, k * c),
-        out=out.reshape(n, s // k, k * c),
-    )
-    return out
-
-
-def group_means(of_channels, num_groups, width):
-    """Sums of channels (n, C) -> means of groups (n, C), in which each channel has the mean of its
-    group. width: how many numbers a group has."""
-    n, channels = of_channels.shape
-    of_groups = of_channels.reshape(n, num_groups, channels // num_groups).sum(axis=-1)
-    return (of_groups * (1 / width)).repeat(channels // num_groups, axis=1)
-
-
-@group_norm.kernel
-def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
-    n, num_groups, width = grouped(x, num_groups)
-    check_group_norm(x, weight, bias, eps)
-    width, last = max(width, 1), lies_last(xp, x)
-    a, channels = image_rows(xp, x, last), x.shape[1]
-    y = xp.empty_like(a)
-    mean = xp.empty((n, channels), x.dtype)
-    scale = xp.empty((n, channels), x.dtype)
-    over_group = partial(group_means, num_groups=num_groups, width=width)
-    of_images = partial(in_blocks, xp, rows=n, width=prod(x.shape[1:]), **IMAGES)
-
-    def apply(ufunc, values, out, a=None):
-        return apply_per_channel(xp, ufunc, out if a is None else a, values, out, last)
-
-    def forward(at):
-        mean[at] = over_group(pixel_sums(xp, a[at], last))
-        out = apply(xp.subtract, mean[at], y[at], a[at])
-        square = over_group(pixel_dots(xp, out, out, last)) + eps
-        scale[at] = xp.sqrt(square) / square  # as in inverse_root
-        apply(xp.multiply, scale[at] if weight is None else scale[at] * weight, out)
-        if bias is not None:
-            apply(xp.add, bias[None], out)
-
-    of_images(forward)
-
-    def pull(g):
-        # As in layer_norm, with x̂ = (x - mean) scale, and E the mean over a group:
-        # dx = scale (γ g - E[γ g] - x̂ E[γ g x̂]), with one factor per channel for each term.
-        g, gx = image_rows(xp, g, last), xp.empty_like(a)
-        total, dots = xp.empty_like(mean), xp.empty_like(mean)
-
-        def backward(at):
-            scales, gamma = scale[at], 1 if weight is None else weight
-            out = apply(xp.subtract, mean[at], gx[at], a[at])
-            total[at] = pixel_sums(xp, g[at], last)
-            dots[at] = pixel_dots(xp, g[at], out, last) * scales
-            apply(xp.multiply, -scales * scales * over_group(dots[at] * gamma), out)
-            apply(xp.add, -scales * over_group(total[at] * gamma), out)
-            out += apply(xp.multiply, scales * gamma, xp.empty_like(out), g[at])
-
-        of_images(backward)
-        return (
-            from_image_rows(xp, gx, x.shape, last),
-            None,
-            lambda: sum_rows(xp, dots),
-            lambda: sum_rows(xp, total),
-        )
-
-    return from_image_rows(xp, y, x.shape, last), pull
