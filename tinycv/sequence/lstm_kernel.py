@@ -64,15 +64,17 @@ def forward_steps(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask, k
     blocks = stacked.reshape(steps + 1, 5, hidden, batch)
     blocks[0, CELL] = c0.T
     tanh_cells = empty((steps, hidden, batch), dtype)
-    summands = xp.empty((2, hidden, batch), dtype)  # i g and f c
+    written, retained = summands = xp.empty((2, hidden, batch), dtype)  # i g and f c
     half = xp.asarray(0.5, dtype)  # a Python number would be converted again at every step
 
-    for t in range(steps):
-        column, block, gates = columns[t], blocks[t], stacked[t, : 4 * hidden]
-        next_c, tanh_c, next_h = blocks[t + 1, CELL], tanh_cells[t], columns[t + 1, :hidden]
+    for t, (column, next_h) in enumerate(zip(columns[:-1], columns[1:, :hidden], strict=True)):
+        if keep or t == 0:  # else every step has the same block, and these slices of it
+            block, gates = blocks[t], stacked[t, : 4 * hidden]
+            next_c, tanh_c = blocks[t + 1, CELL], tanh_cells[t]
+            sigmoids, output = block[SIGMOIDS], block[OUTPUT]
+            factors, factors_of = block[INPUT_AND_FORGET], block[CANDIDATE_AND_CELL]
         xp.matmul(weight, column, out=gates)
         xp.tanh(gates, out=gates)
-        sigmoids = block[SIGMOIDS]
         sigmoids *= half
         sigmoids += half
         if ended is not None:
@@ -80,10 +82,10 @@ def forward_steps(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask, k
             xp.copyto(block[FORGET], 1, where=ended[t])
             # Where h is NaN the candidate is NaN, and 0 * NaN would make the cell NaN.
             xp.copyto(block[CANDIDATE], 0, where=ended[t])
-        xp.multiply(block[INPUT_AND_FORGET], block[CANDIDATE_AND_CELL], out=summands)
-        xp.add(summands[0], summands[1], out=next_c)
+        xp.multiply(factors, factors_of, out=summands)
+        xp.add(written, retained, out=next_c)
         xp.tanh(next_c, out=tanh_c)
-        xp.multiply(block[OUTPUT], tanh_c, out=next_h)
+        xp.multiply(output, tanh_c, out=next_h)
         if ended is not None:
             xp.copyto(next_h, column[:hidden], where=ended[t])
     return columns, blocks, tanh_cells, ended
