@@ -22,6 +22,17 @@ def test_the_slope_of_silu_is_0_far_below_0_and_1_far_above():
     assert np.array_equal(slope(silu, FAR), FAR > 0)
 
 
+def test_the_slope_of_silu_is_one_half_at_0_and_at_the_smallest_numbers():
+    """There y / x, from which the kernel computes σ(x), is 0 / 0 or has lost its digits."""
+    x = np.float32([0, -0.0, 1e-45, -3e-45, 1e-38, 1])
+    np.testing.assert_allclose(slope(silu, x)[:-1], 0.5, rtol=1e-6)
+
+
+def test_the_slope_of_silu_is_nan_only_where_x_is_not_finite():
+    x = np.float32([np.nan, np.inf, -np.inf, 3, -3])
+    assert np.isnan(slope(silu, x)).tolist() == [True, True, True, False, False]
+
+
 @pytest.mark.parametrize("negative_slope", [-1e20, -1e8, -1.0, 0.0, 0.01, 1.0, 1e8, 1e20])
 def test_the_slope_of_leaky_relu_above_0_is_1_whatever_it_is_below_0(negative_slope):
     found = slope(lambda x: leaky_relu(x, negative_slope), np.float32([-1, 1]))
