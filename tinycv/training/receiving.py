@@ -95,6 +95,11 @@ def generator_like(kind: type, state: dict) -> np.random.Generator:
     return np.random.Generator(kind(seed))
 
 
+def empty_cell() -> types.CellType:
+    """A variable of a closure, whose value comes later."""
+    return types.CellType()
+
+
 def function_of(code: int, variables: int, name: str, closure: tuple | None) -> types.FunctionType:
     """The function with this code and these global variables, both given by their numbers."""
     objects = _receiver.objects

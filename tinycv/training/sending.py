@@ -35,6 +35,7 @@ from tinycv.engine.tensor import LEAF, Parameter, Tensor, recording
 from tinycv.training.groups import Alone, Group, on_cpu
 from tinycv.training.receiving import (
     array_at,
+    empty_cell,
     fill,
     function_of,
     generator_like,
@@ -62,6 +63,9 @@ class Known:
     def __init__(self) -> None:
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
+        # {id: how it is sent} of those among them that never change. ``known_object``, which all
+        # of them need, is sent by its name.
+        self.constants: dict[int, Any] = {id(known_object): NotImplemented}
         # {(number of a namespace, name): its value}, and the bodies of the user's classes
         self.links: dict[tuple[int, str], Any] = {}
         self.bodies: dict[int, Body] = {}
@@ -140,8 +144,10 @@ class Sender(pickle.Pickler):
     # -- by type ----------------------------------------------------------------------------------
 
     def reducer_override(self, x: Any) -> Any:  # pickle calls it for all but the simplest objects
-        kind = type(x)
-        reduce = REDUCE.get(kind)
+        constant = self.known.constants.get(id(x))
+        if constant is not None:
+            return constant
+        reduce = REDUCE.get(type(x))
         if reduce is not None:
             return reduce(self, x)
         if isinstance(x, Tensor):
@@ -189,7 +195,7 @@ class Sender(pickle.Pickler):
     def function(self, f: types.FunctionType) -> Any:
         if is_installed(f.__module__):
             if is_global(f):
-                return NotImplemented  # by its name
+                return self.constant(f)
         else:
             self.note_variables(f)
         known = self.known
@@ -208,7 +214,7 @@ class Sender(pickle.Pickler):
         # Pickle calls this once per cell, and remembers it.
         if not _is_empty(cell):
             self.to_send.append((cell, "", cell.cell_contents))
-        return types.CellType, ()
+        return empty_cell, ()
 
     def pair(self, x: Fused) -> tuple:
         # Its members may be replaced, and those of the user's pairs may name the user's variables.
@@ -223,9 +229,14 @@ class Sender(pickle.Pickler):
     def by_number(self, x: Any) -> tuple:
         return known_object, (self.known.number(x),)
 
+    def constant(self, x: Any) -> tuple:
+        """By number, from now on without looking at x."""
+        self.known.constants[id(x)] = reduced = self.by_number(x)
+        return reduced
+
     def a_class(self, x: type) -> Any:
         if is_installed(x.__module__) and is_global(x):
-            return NotImplemented
+            return self.constant(x)
         self.note_class(x)
         return self.by_number(x)
 
@@ -328,8 +339,8 @@ REDUCE: dict[type, Callable] = {
     np.random.Generator: Sender.random_numbers,
     types.FunctionType: Sender.function,
     types.CellType: Sender.cell,
-    types.CodeType: Sender.by_number,
-    types.ModuleType: Sender.by_number,
+    types.CodeType: Sender.constant,
+    types.ModuleType: Sender.constant,
     Fused: Sender.pair,
     type: Sender.a_class,
 }

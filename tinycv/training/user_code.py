@@ -63,17 +63,20 @@ def is_fixed(value: Any) -> bool:
 
 def names_in(code: types.CodeType) -> tuple[str, ...]:
     """The names of the global variables in a piece of code and in the functions it defines."""
-    if code not in _names:
+    found = _names.get(id(code))
+    if found is None:
         names = {
             step.argval for step in dis.get_instructions(code) if step.opname in GLOBAL_VARIABLE
         }
         inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-        _names[code] = tuple(sorted(names.union(*map(names_in, inner))))
-    return _names[code]
+        found = _names[id(code)] = code, tuple(sorted(names.union(*map(names_in, inner))))
+    return found[1]
 
 
 GLOBAL_VARIABLE = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
-_names: dict[types.CodeType, tuple[str, ...]] = {}
+# {id of a piece of code: (the code, its names)}. To find the code itself in a dict, Python would
+# have to hash all of its instructions.
+_names: dict[int, tuple[types.CodeType, tuple[str, ...]]] = {}
 
 
 def functions_in(value: Any) -> Iterator[types.FunctionType]:
@@ -85,13 +88,15 @@ def functions_in(value: Any) -> Iterator[types.FunctionType]:
 def attributes_in(code: types.CodeType) -> frozenset[str]:
     """The names of all attributes (and variables) in a piece of code and in the functions it
     defines."""
-    if code not in _attributes:
+    found = _attributes.get(id(code))
+    if found is None:
         inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-        _attributes[code] = frozenset(code.co_names).union(*map(attributes_in, inner))
-    return _attributes[code]
+        names = frozenset(code.co_names).union(*map(attributes_in, inner))
+        found = _attributes[id(code)] = code, names
+    return found[1]
 
 
-_attributes: dict[types.CodeType, frozenset[str]] = {}
+_attributes: dict[int, tuple[types.CodeType, frozenset[str]]] = {}
 
 
 def may_change(value: Any) -> bool:
