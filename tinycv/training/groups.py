@@ -41,6 +41,23 @@ class Share(NamedTuple):
     arrays: list
 
 
+class Step(NamedTuple):
+    """What the workers compute together in one call of ``backward``."""
+
+    loss_of: Callable[..., Tensor]
+    shares: list[Share]
+    weights: list[float]  # of each shard's loss: n_i / N, or 1 if losses are sums
+    # the weights that layers see (shards.Member.weight); None if losses are sums
+    shard_weights: list[float] | None
+    inputs: set[Tensor] | None  # the leaves whose gradients are wanted; None: all of them
+
+    def of_shard(self, i: int) -> tuple[Any, dict]:
+        """The loss of shard i and its weighted gradients, computed by the worker that calls
+        this."""
+        arrays, weight = self.shares[i].arrays, self.weights[i]
+        return loss_and_gradients(self.loss_of, arrays, weight, self.inputs)
+
+
 class Group(ABC):
     """A group of workers among which a batch is split. Only one thread at a time may use a group,
     and not from inside a shard.
@@ -64,21 +81,9 @@ class Group(ABC):
     # -- what a carrier says ----------------------------------------------------------------------
 
     @abstractmethod
-    def _gradients(
-        self,
-        loss_of: Callable[..., Tensor],
-        shares: list[Share],
-        weights: list[float],
-        mean: bool,
-        inputs: set[Tensor] | None,
-    ) -> tuple[Any, dict]:
+    def _gradients(self, step: Step) -> tuple[Any, dict]:
         """The loss of the whole batch, an array of one number, and its gradients: {leaf: gradient},
-        both summed in the order of the shards.
-
-        weights: the weight of each shard's loss, n_i / N, or 1 if losses are sums. mean: is the
-        loss a mean over the examples? Only then do layers see the weight (shards.Member.weight).
-        inputs: the leaves whose gradients are wanted, or None for all.
-        """
+        both summed in the order of the shards."""
 
     @abstractmethod
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
@@ -122,8 +127,9 @@ class Group(ABC):
         mean = reduction == "mean" and total > 0  # no examples have no mean
         weights = [share.examples / total if mean else 1.0 for share in parts]
         wanted = None if inputs is None else set(list_of_tensors(inputs, "Group.backward: inputs"))
+        step = Step(loss_of, parts, weights, weights if mean else None, wanted)
         with self._one_batch():
-            loss, gradients = self._gradients(loss_of, parts, weights, mean, wanted)
+            loss, gradients = self._gradients(step)
         with no_grad():
             accumulate(gradients)
         return wrap(loss, None)
@@ -234,15 +240,8 @@ class Alone(Group):
     def __init__(self) -> None:
         self._end = weakref.finalize(self, _nothing)
 
-    def _gradients(
-        self,
-        loss_of: Callable[..., Tensor],
-        shares: list[Share],
-        weights: list[float],
-        mean: bool,
-        inputs: set[Tensor] | None,
-    ) -> tuple[Any, dict]:
-        return summed([loss_and_gradients(loss_of, shares[0].arrays, weights[0], inputs)], weights)
+    def _gradients(self, step: Step) -> tuple[Any, dict]:
+        return summed([step.of_shard(0)], step.weights)
 
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
         return [function(*shares[0].arrays)]

@@ -50,7 +50,7 @@ from tinycv.engine import backend, blocks, rng
 from tinycv.engine.arguments import choice
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Tensor, wrap
-from tinycv.training.groups import Group, Share, loss_and_gradients, refuse_other_rows
+from tinycv.training.groups import Group, Share, Step, refuse_other_rows
 from tinycv.training.messages import Call, Messages
 from tinycv.training.nccl import Nccl, device_for, own_gpus
 from tinycv.training.packed import Packing, checksum
@@ -77,18 +77,12 @@ class Ranks(Group):
 
     # -- one batch --------------------------------------------------------------------------------
 
-    def _gradients(
-        self,
-        loss_of: Callable[..., Tensor],
-        shares: list[Share],
-        weights: list[float],
-        mean: bool,
-        inputs: set[Tensor] | None,
-    ) -> tuple[Any, dict]:
-        own = self._own(len(shares))
-        work = partial(loss_and_gradients, loss_of, shares[own].arrays, weights[own], inputs)
-        loss, gradients = self._in_shard(work, own, len(shares), weights[own] if mean else None)
-        loss = (loss * weights[own]).reshape(())
+    def _gradients(self, step: Step) -> tuple[Any, dict]:
+        count = len(step.shares)
+        own = self._own(count)
+        weight = step.shard_weights[own] if step.shard_weights else None
+        loss, gradients = self._in_shard(partial(step.of_shard, own), own, count, weight)
+        loss = (loss * step.weights[own]).reshape(())
         if self.size == 1:
             return loss, gradients
         gradients = self.packing.lasting(gradients)
@@ -96,12 +90,12 @@ class Ranks(Group):
         # Weights that have no number yet, as all weights in the first step, are compared by a
         # checksum; of the others only a part, because a checksum of all takes time.
         unknown = self.packing.unknown(gradients)
-        counts = [share.examples for share in shares]
+        counts = [share.examples for share in step.shares]
         what = (counts, self.packing.description(leaves, gradients))
         sums = checksum(unknown), self.packing.piece(leaves)
         self.messages.meet(Call("backward", what, rng.position(), *sums))
         self.packing.learn(unknown)
-        return self.packing.summed(loss, leaves, gradients, partial(self.sum, count=len(shares)))
+        return self.packing.summed(loss, leaves, gradients, partial(self.sum, count=count))
 
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
         own = self._own(len(shares))

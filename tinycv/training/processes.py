@@ -36,7 +36,7 @@ from typing import Any
 
 from tinycv.engine.blocks import one_thread_of_blas
 from tinycv.engine.tensor import Tensor
-from tinycv.training.groups import Group, Share, checked_workers, loss_and_gradients, only, summed
+from tinycv.training.groups import Group, Share, Step, checked_workers, only, summed
 from tinycv.training.workers import Workers
 
 
@@ -56,22 +56,13 @@ class Processes(Group):
         one_thread_of_blas.enter()
         self._end = weakref.finalize(self, _end, self._workers, os.getpid())
 
-    def _gradients(
-        self,
-        loss_of: Callable[..., Tensor],
-        shares: list[Share],
-        weights: list[float],
-        mean: bool,
-        inputs: set[Tensor] | None,
-    ) -> tuple[Any, dict]:
-        if len(shares) == 1:  # this process computes it alone
-            alone = loss_and_gradients(loss_of, shares[0].arrays, weights[0], inputs)
-            return summed([alone], weights)
-        results = self._workers.run(
-            loss_of, [share.arrays for share in shares], weights, weights if mean else None
-        )
-        loss, gradients = summed(results, weights)
-        return loss, only(gradients, inputs)
+    def _gradients(self, step: Step) -> tuple[Any, dict]:
+        if len(step.shares) == 1:  # this process computes it alone
+            return summed([step.of_shard(0)], step.weights)
+        parts = [share.arrays for share in step.shares]
+        results = self._workers.run(step.loss_of, parts, step.weights, step.shard_weights)
+        loss, gradients = summed(results, step.weights)
+        return loss, only(gradients, step.inputs)
 
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
         if len(shares) == 1:

@@ -22,14 +22,7 @@ from typing import Any
 from tinycv.engine.blocks import one_thread_of_blas
 from tinycv.engine.crew import Crew
 from tinycv.engine.tensor import Tensor
-from tinycv.training.groups import (
-    Group,
-    Share,
-    checked_workers,
-    loss_and_gradients,
-    on_cpu,
-    summed,
-)
+from tinycv.training.groups import Group, Share, Step, checked_workers, on_cpu, summed
 
 
 class Threads(Group):
@@ -44,23 +37,13 @@ class Threads(Group):
         self._end = weakref.finalize(self, _end, self._crew)
         self._end.atexit = False  # at the end of the program, nothing needs to be restored
 
-    def _gradients(
-        self,
-        loss_of: Callable[..., Tensor],
-        shares: list[Share],
-        weights: list[float],
-        mean: bool,
-        inputs: set[Tensor] | None,
-    ) -> tuple[Any, dict]:
-        works = [
-            partial(loss_and_gradients, loss_of, share.arrays, weight, inputs)
-            for share, weight in zip(shares, weights, strict=True)
-        ]
-        results = self._crew.run(works, weights if mean else None)
+    def _gradients(self, step: Step) -> tuple[Any, dict]:
+        works = [partial(step.of_shard, i) for i in range(len(step.shares))]
+        results = self._crew.run(works, step.shard_weights)
         # The batch is on the CPU, but the function may have copied its shard to a GPU.
         for loss, _ in results:
             on_cpu(loss, "Group.backward: the loss")
-        return summed(results, weights)
+        return summed(results, step.weights)
 
     def _results(self, function: Callable[..., Tensor], shares: list[Share]) -> list[Any]:
         return self._crew.run([partial(function, *share.arrays) for share in shares])
