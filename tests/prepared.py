@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 
 # the child leaves the loop and runs its program at the top level, as a separate process would
 SERVE = """
@@ -26,6 +27,35 @@ for line in sys.stdin:
 else:
     sys.exit()
 exec(program)
+"""
+
+# a start for programs that fork while a group of workers is open
+FORKING = """
+import multiprocessing, os, signal, sys, threading, time
+import numpy as np
+import tinycv
+from tinycv import Tensor, nn, parallel
+from tinycv.engine import backward, shards
+
+def in_child(work):
+    \"\"\"The exit status of a forked child that does the work; an alarm ends one that hangs.\"\"\"
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            work()
+        except BaseException as error:
+            print(type(error).__name__, error, file=sys.stderr, flush=True)
+            os._exit(7)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+layer, x = nn.Linear(3, 2), np.ones((6, 3), "f")
+def batch():
+    layer.zero_grad()
+    group.backward(lambda x: (layer(x) ** 2).mean(), x)
+    assert layer.weight.grad is not None
+    assert group.map(layer, x).shape == (6, 2)
 """
 
 
@@ -58,6 +88,12 @@ class Prepared:
         with self.begin(program, **environment)[1] as said:
             text = said.read()
         return self.ended(), text
+
+    def says(self, body: str, code: int = 0) -> str:
+        """What a program prints, which must end with this exit code."""
+        found, said = self.run(textwrap.dedent(body))
+        assert found == code, said
+        return said
 
     def __enter__(self) -> Prepared:
         return self

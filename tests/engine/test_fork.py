@@ -4,58 +4,17 @@ for threads that do not exist in it."""
 from __future__ import annotations
 
 import os
-import textwrap
 
 import pytest
-from prepared import Prepared
+from prepared import FORKING, Prepared
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
-START = """
-import multiprocessing, os, signal, sys, threading, time
-import numpy as np
-import tinycv
-from tinycv import Tensor, nn, parallel
-from tinycv.engine import backward, shards
-
-def in_child(work):
-    \"\"\"The exit status of a forked child that does the work; an alarm ends one that hangs.\"\"\"
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)
-        try:
-            work()
-        except BaseException as error:
-            print(type(error).__name__, error, file=sys.stderr, flush=True)
-            os._exit(7)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-layer, x = nn.Linear(3, 2), np.ones((6, 3), "f")
-def batch():
-    layer.zero_grad()
-    group.backward(lambda x: (layer(x) ** 2).mean(), x)
-    assert layer.weight.grad is not None
-    assert group.map(layer, x).shape == (6, 2)
-"""
-
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    """A process with a single thread, which has only run START."""
-    with Prepared(START, tmp_path_factory.mktemp("started")) as process:
-        yield process
-
-
-@pytest.fixture
-def run(started):
-    def run(body: str) -> str:
-        """The output of a program, which must end within a minute."""
-        code, said = started.run(textwrap.dedent(body))
-        assert code == 0, said
-        return said
-
-    return run
+def run(tmp_path_factory):
+    with Prepared(FORKING, tmp_path_factory.mktemp("forking")) as process:
+        yield process.says
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import socket
-import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prepared import Prepared
+from prepared import FORKING, Prepared
 
 import tinycv
 from tinycv import Tensor, nn
@@ -518,47 +517,10 @@ def test_no_process_is_left_behind(how):
     assert not any(map(is_running, pids))
 
 
-START = """
-import os, signal, sys, time
-import numpy as np
-import tinycv
-from tinycv import Tensor, nn, parallel
-from tinycv.engine import shards
-layer, x = nn.Linear(3, 2), np.ones((6, 3), "f")
-def batch():
-    layer.zero_grad()
-    group.backward(lambda x: (layer(x) ** 2).mean(), x)
-    assert layer.weight.grad is not None
-    assert group.map(layer, x).shape == (6, 2)
-def in_child(work):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)
-        try:
-            work()
-        except BaseException as error:
-            print(type(error).__name__, error, file=sys.stderr, flush=True)
-            os._exit(7)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-"""
-
-
 @pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    with Prepared(START, tmp_path_factory.mktemp("started")) as process:
-        yield process
-
-
-@pytest.fixture
-def run(started):
-    def run(body: str, code: int = 0) -> str:
-        """What a program prints; it must end with this exit code."""
-        found, said = started.run(textwrap.dedent(body))
-        assert found == code, said
-        return said
-
-    return run
+def run(tmp_path_factory):
+    with Prepared(FORKING, tmp_path_factory.mktemp("forking")) as process:
+        yield process.says
 
 
 def test_the_workers_of_a_program_that_is_killed_end_too(run):
