@@ -142,6 +142,20 @@ def test_what_a_function_changes_in_its_own_objects_is_forgotten_with_the_batch(
         assert by_worker(pair, counted) == 1
 
 
+def test_each_worker_changes_its_own_copy_of_an_array_and_of_a_buffer():
+    scratch, buffer = np.zeros(1000), Tensor(np.zeros(3))
+
+    def counted(x):
+        scratch[3] += 1
+        buffer.data[0] += 1
+        shards.all_reduce(1)  # now all shards have changed what they hold
+        return Tensor(x * scratch[3] * buffer.data[0])
+
+    with parallel.processes(4) as group:
+        for i in range(3):  # only shard 0 changes what stays
+            assert group.map(counted, np.ones(4)).numpy().tolist() == [(i + 1) ** 2] * 4
+
+
 def test_each_shard_draws_numbers_of_its_own(pair):
     generator = np.random.default_rng(0)
     draws = [

@@ -19,10 +19,11 @@ A batch that is interrupted (Ctrl-C, or a worker that is killed) ends all worker
 batch forks new ones.  A worker ends when it can no longer read from this process, so no worker is
 left behind, even if this process is killed.
 
-What a function changes in Python objects (a list that it appends to) changes in this process for
-shard 0 alone; the other shards change copies, and each batch has new copies.  From a generator
-of random numbers each shard draws numbers of its own.  Layers change their state through ``once``
-(state.py), which works here too.
+What a function changes in Python objects (a list that it appends to, an array) changes in this
+process for shard 0 alone; the other shards change copies, and each batch has new copies.  Only
+weights, Tensors that collect a gradient, are not copied for each worker: a function must not change
+them in place.  From a generator of random numbers each shard draws numbers of its own.  Layers
+change their state through ``once`` (state.py), which works here too.
 Read first: groups.py.  Read next: workers.py.
 """
 

@@ -21,15 +21,16 @@ from tinycv.training.shared_memory import Arena, Place
 
 class Receiver:
     """Makes functions of bytes. objects: what both processes have, by number (sending.Known). rank:
-    the number of the worker."""
+    the number of the worker. is_alone: is there no other worker that sees the shared memory?"""
 
-    def __init__(self, objects: list[Any], arena: Arena, rank: int):
-        self.objects, self.arena, self.rank = objects, arena, rank
+    def __init__(self, objects: list[Any], arena: Arena, rank: int, is_alone: bool):
+        self.objects, self.arena, self.rank, self.is_alone = objects, arena, rank, is_alone
         self.tensors: list[Tensor] = []
+        self.copies: list[tuple[np.ndarray, np.ndarray]] = []
 
     def received(self, data: bytes) -> Received:
         global _receiver
-        _receiver, self.tensors = self, []
+        _receiver, self.tensors, self.copies = self, [], []
         unpickler = pickle.Unpickler(BytesIO(data))
         function, variables = unpickler.load(), []
         variable = unpickler.load()
@@ -40,7 +41,16 @@ class Receiver:
             else:
                 variables.append((self.objects[owner], name, value))
             variable = unpickler.load()
-        return Received(data, function, variables, self.tensors)
+        return Received(data, function, variables, self.tensors, self.copies)
+
+    def array(self, place: Place, is_constant: bool) -> np.ndarray:
+        """An array for the function. The function may change it in place, unless it is constant,
+        and the other workers must not see that; so each of them has a copy."""
+        shared = self.arena.view(place)
+        if is_constant or self.is_alone:
+            return shared
+        self.copies.append((np.empty_like(shared), shared))
+        return self.copies[-1][0]
 
 
 # The Receiver that is reading. Pickle calls the functions below with what is in the bytes alone, so
@@ -50,14 +60,23 @@ _receiver: Any = None
 
 class Received:
     """A function that has come from another process. data: its bytes. tensors: those that it
-    mentions, in order."""
+    mentions, in order. copies: its own arrays, each with the shared one that it is a copy of."""
 
-    def __init__(self, data: bytes, function: Callable, variables: list, tensors: list[Tensor]):
-        self.data, self.tensors = data, tensors
+    def __init__(
+        self,
+        data: bytes,
+        function: Callable,
+        variables: list,
+        tensors: list[Tensor],
+        copies: list[tuple[np.ndarray, np.ndarray]],
+    ):
+        self.data, self.tensors, self.copies = data, tensors, copies
         self.function, self.variables = function, variables
 
     def ready(self) -> Callable:
-        """The function, after the variables that it names have their values."""
+        """The function, after the variables that it names and its arrays have their values."""
+        for own, shared in self.copies:
+            own[...] = shared
         for owner, name, value in self.variables:
             if isinstance(owner, types.CellType):
                 owner.cell_contents = value
@@ -74,9 +93,10 @@ def known_object(number: int) -> Any:
 
 
 def tensor_at(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
-    """A Tensor whose numbers lie at this place in shared memory."""
+    """A Tensor whose numbers lie at this place in shared memory. One that collects a gradient is a
+    weight, which is not changed inside a function."""
     tensor = kind.__new__(kind)
-    tensor._data = _receiver.arena.view(Place(*place))
+    tensor._data = _receiver.array(Place(*place), is_constant=requires_grad)
     tensor._node, tensor._moved, tensor.grad = LEAF if requires_grad else None, 0, None
     if isinstance(tensor, Parameter):
         tensor.master = None
@@ -86,7 +106,7 @@ def tensor_at(kind: type[Tensor], place: tuple, requires_grad: bool) -> Tensor:
 
 def array_at(*place: Any) -> np.ndarray:
     """The array at this place in shared memory."""
-    return _receiver.arena.view(Place(*place))
+    return _receiver.array(Place(*place), is_constant=False)
 
 
 def generator_like(kind: type, state: dict) -> np.random.Generator:

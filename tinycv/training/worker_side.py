@@ -50,7 +50,7 @@ class InWorker:
     def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
         result = self._met("change of state", None)
         if store is not None:
-            store(result)  # into the state of the layer, which this worker sees in shared memory
+            store(result)  # into the state that the layer has in this worker
         return result
 
     def _met(self, kind: str, x: Any, shown: Any = None) -> Any:

@@ -114,14 +114,15 @@ class Workers:
         looks = LOOKS if available_cores() > self.count else 0
         # In a child, ``_in_child`` has already emptied this object. So what the child needs is in
         # local variables.
-        known = self.known
+        known, count = self.known, self.count
         self.under_way = True
         for rank in range(1, self.count + 1):
             near_end, far_end = socket.socketpair()
             pid = os.fork()
             if pid == 0:
                 near_end.close()
-                serve(Link(far_end, looks), Receiver(known.objects, arena, rank), rank)
+                receiver = Receiver(known.objects, arena, rank, is_alone=count == 1)
+                serve(Link(far_end, looks), receiver, rank)
             far_end.close()
             self.workers.append(Worker(rank, pid, Link(near_end, looks)))
             self.poll.register(near_end, select.POLLIN)
