@@ -15,7 +15,7 @@ from tinycv import Tensor
 from tinycv.engine import blocks, shards
 from tinycv.engine.blocks import BLOCK, LEAST, Helpers, equal_blocks, in_blocks
 from tinycv.engine.fused import PAIRS
-from tinycv.nn import image_rows, softmax
+from tinycv.nn import image_rows, norm, softmax
 
 N = 4 * LEAST + 3
 
@@ -109,6 +109,7 @@ PAIRS_IN_BLOCKS = {
 @pytest.mark.parametrize("label", PAIRS_IN_BLOCKS)
 def test_a_pair_returns_the_same_bits_on_one_and_on_two_cores(label, monkeypatch):
     monkeypatch.setattr(softmax, "ROWS", LEAST)
+    monkeypatch.setattr(norm, "LARGE", LEAST)
     monkeypatch.setitem(image_rows.IMAGES, "size", LEAST)
     monkeypatch.setitem(image_rows.IMAGES, "least", LEAST)
     pair, found = PAIRS[label.split(",")[0]], []

@@ -12,15 +12,17 @@ Shapes: D features of a token, N tokens.
 
 from __future__ import annotations
 
-from math import prod
+from functools import partial
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine.arguments import shown, sizes
+from tinycv.engine.blocks import LARGE, in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
-from tinycv.engine.reduce import as_rows, blocks, dot_last, sum_last, sum_rows
+from tinycv.engine.reduce import as_rows, dot_last, sum_last, sum_rows
 from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
@@ -118,10 +120,12 @@ def check_layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
     epsilon(eps)
 
 
-# From so many numbers on, layer norm works in blocks of ROWS numbers and of at most LONG rows: BLAS
-# adds up a column one number after the other, and so rounding errors too.
+# From so many numbers on, layer norm works in blocks of rows.
 FEW = 1 << 16
-ROWS = 3 << 16
+# The size of a block, in numbers
+ROWS = 1 << 17
+# The largest number of rows that are added up by one product with BLAS, which adds one number after
+# the other, and so adds up rounding errors too
 LONG = 1 << 10
 
 
@@ -169,13 +173,18 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
 
 def many_rows(x, weight, bias, eps):
     """The kernel of layer norm for many numbers on a CPU: the same formulas, in blocks of rows that
-    stay in the cache. Sums over a row or a column are products with a vector."""
+    all cores share. Sums over a row or a column are products with a vector."""
     width, rows = x.shape[-1], as_rows(x)
     # not empty_like, which would put the numbers in the order in which those of x lie
     y, mean, scale = (np.empty((len(rows), n), x.dtype) for n in (width, 1, 1))
     gamma = np.ones(width, x.dtype) if weight is None else weight
-    slices = blocks(np, len(rows), max(width, ROWS // LONG), ROWS)
-    for at in slices:
+    together = min(LONG, max(1, ROWS // width))  # how many rows are added up by one product
+    size = together * width * max(1, ROWS // (together * width))
+    of_rows = partial(
+        in_blocks, np, rows=len(rows), width=width, size=size, least=LARGE, products=True
+    )
+
+    def forward(at):
         mean[at] = sum_last(np, rows[at]) * (1 / width)
         out = np.subtract(rows[at], mean[at], out=y[at])
         square = dot_last(np, out, out) * (1 / width) + eps
@@ -184,24 +193,31 @@ def many_rows(x, weight, bias, eps):
         if bias is not None:
             out += bias
 
+    of_rows(forward)
+
     def pull(g):
         g, gx = as_rows(g), np.empty(rows.shape, x.dtype)
-        # in float64: there may be a thousand blocks, and float32 would add up their rounding errors
-        to_weight, to_bias = np.zeros((2, width))
-        for at in slices:
+        # one row for each product. There may be a thousand, so they are added up in float64.
+        to_weight, to_bias = np.empty((2, ceil(len(rows) / together), width), x.dtype)
+
+        def backward(at):
             # dx = scale (h - E[h] - x̂ E[h x̂]) with h = γ g and x̂ = scale (x - mean)
             part, scales = g[at], scale[at]
             centred = rows[at] - mean[at]
             out = np.multiply(part, centred, out=gx[at])
             total, dots = part @ gamma, out @ gamma
-            to_weight += scales[:, 0] @ out
-            to_bias += sum_rows(np, part)
+            for start in range(0, len(part), together):
+                few, i = slice(start, start + together), (at.start + start) // together
+                to_weight[i], to_bias[i] = scales[few, 0] @ out[few], sum_rows(np, part[few])
             np.multiply(part, outer(scales, gamma), out=out)
             # in this order, since the cube of a small scale would be 0
             centred *= scales * (scales * (scales * dots[:, None])) * (1 / width)
+            centred += scales * total[:, None] * (1 / width)
             out -= centred
-            out -= scales * total[:, None] * (1 / width)
-        return gx.reshape(x.shape), to_weight.astype(x.dtype), to_bias.astype(x.dtype)
+
+        of_rows(backward)
+        sums = (part.sum(axis=0, dtype=np.float64).astype(x.dtype) for part in (to_weight, to_bias))
+        return gx.reshape(x.shape), *sums
 
     return y.reshape(x.shape), pull
 
