@@ -16,7 +16,7 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import choice
-from tinycv.engine.blocks import BLOCK, in_blocks
+from tinycv.engine.blocks import BLOCK, LARGE, in_blocks
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import isfinite, softplus, where
 from tinycv.engine.reduce import axes_by_stride, mean_over
@@ -135,27 +135,26 @@ def unweighted_loss(input, target, reduction):
     the gradient sigmoid(x) - t computed in the same pass."""
     order = axes_by_stride(input)
     x, t = flattened(input, order), flattened(target, order)
-    losses, slope, sums = np.empty_like(x), np.empty_like(x), {}
+    losses = np.empty_like(x) if reduction == "none" else None
+    slope, sums = np.empty_like(x), {}
 
     def work(at):
-        part, loss, d = x[at], losses[at], slope[at]
-        a = np.abs(part)
-        e = np.exp(np.negative(a, out=d))  # at most 1, so it never overflows
-        np.add(part, a, out=loss)
-        loss *= 0.5  # max(x, 0)
+        part, d = x[at], slope[at]
+        loss = np.clip(part, 0, inf, out=None if losses is None else losses[at])  # max(x, 0)
         # The two large terms first: their difference may be small, and so is log(1 + e).
-        loss -= np.multiply(part, t[at], out=a)
+        loss -= np.multiply(part, t[at], out=d)
+        e = np.abs(part)
+        np.exp(np.negative(e, out=e), out=e)  # at most 1, so it never overflows
         loss += backend.log1p(np, e)
-        np.maximum(part >= 0, e, out=d)
+        sums[at.start] = float(loss.sum())
+        d[...] = part >= 0
+        np.maximum(d, e, out=d)
         e += 1
         d /= e  # sigmoid(x): 1 / (1 + e) where x >= 0, e / (1 + e) elsewhere
         d -= t[at]
-        sums[at.start] = float(loss.sum())
 
-    # Blocks of a fixed size, so that the sum does not depend on the number of cores. Where 2 |x|
-    # overflows, the loss is infinite here, and ``with_infinities`` computes it again.
-    with np.errstate(over="ignore"):
-        in_blocks(np, work, x.size, size=BLOCK)
+    # Blocks of a fixed size, so that the sum does not depend on the number of cores
+    in_blocks(np, work, x.size, size=BLOCK // 2)
     if reduction == "none":
         y = unflattened(losses, input, order)
     else:
@@ -164,12 +163,18 @@ def unweighted_loss(input, target, reduction):
 
     def pull(g):
         g = g / x.size if reduction == "mean" else g
-        return (
-            lambda: unflattened(slope, input, order) * g,
-            lambda: -input * g,
-            None,
-            None,
-        )
+        if g.ndim:
+            return lambda: unflattened(slope, input, order) * g, lambda: -input * g, None, None
+        return lambda: scaled(slope, g), lambda: scaled(x, -g), None, None
+
+    def scaled(values, number):
+        product = np.empty_like(values)
+
+        def work(at):
+            np.multiply(values[at], number, out=product[at])
+
+        in_blocks(np, work, x.size, least=LARGE)
+        return unflattened(product, input, order)
 
     return y, pull
 
