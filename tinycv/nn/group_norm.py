@@ -110,9 +110,10 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     mean, scale = xp.empty((2, n, num_groups), x.dtype)
 
     def forward(at):
-        mean[at] = mean_of(images.sums(a[at]))
+        mean[at] = mean_of(images.sums(images.joined(a[at], num_groups)))
         out = images.apply(xp.subtract, a[at], mean[at], out=y[at])
-        square = mean_of(images.dots(out, out)) + eps
+        whole = images.joined(out, num_groups)
+        square = mean_of(images.dots(whole, whole)) + eps
         scale[at] = xp.sqrt(square) / square  # as in inverse_root
         images.apply(xp.multiply, out, slopes(scale[at], weight, x.shape[1]), out=out)
         if bias is not None:
@@ -151,6 +152,7 @@ def slopes(scale, weight, channels):
 
 
 def group_means(sums, num_groups, width):
-    """Sums over pixels (n, C) -> means of groups (n, G). width: how many numbers a group has."""
+    """Sums over pixels (n, C), or over groups (n, G) -> means of groups (n, G). width: how many
+    numbers a group has."""
     channels = sums.shape[1] // num_groups
     return sums.reshape(len(sums), num_groups, channels).sum(axis=-1) * (1 / max(width, 1))

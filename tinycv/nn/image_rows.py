@@ -71,6 +71,13 @@ class ImageRows:
             return (np.ones((1, a.shape[1]), a.dtype) @ a)[:, 0]
         return sum_first(a.transpose(1, 0, 2))
 
+    def joined(self, a: Array, groups: int) -> Array:
+        """Channels first: (N, C, S) -> (N, G, C/G * S), so that long rows are summed. Channels
+        last: a as it is."""
+        if self.last:
+            return a
+        return a.reshape(len(a), groups, a.shape[1] // groups * a.shape[2])
+
     def dots(self, a: Array, b: Array) -> Array:
         """Sums of a * b over the pixels: (N, C)."""
         return self.sums(a * b) if self.last else dot_last(self.xp, a, b)[..., 0]
