@@ -328,7 +328,9 @@ def op(  # noqa: C901  one long function, because each further call would slow d
 
     def call(*args: Any, **options: Any) -> Any:  # noqa: C901
         if all_options:
-            if len(options) < len(all_options) or len(args) != n:
+            if not options and len(args) == n:  # as in x.sum(): every option has its default
+                options = all_options
+            elif len(options) < len(all_options) or len(args) != n:
                 args, options = row.sorted_arguments(args, options)
         elif len(args) < n:
             args, options = row.inputs_by_position(args, options)
