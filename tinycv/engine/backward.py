@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
+from operator import attrgetter
 from sys import getrefcount
 from threading import RLock
 
@@ -412,12 +413,12 @@ def keys_on_a_path(outputs: list[Tensor], targets: set, floor: int) -> set:
     reached, to_visit = set(), [graph_key(y) for y in outputs if y._node is not None]
     while to_visit:
         key = to_visit.pop()
-        if key not in reached and key.seq >= oldest:
+        if key is not None and key not in reached and key.seq >= oldest:
             reached.add(key)
-            to_visit.extend(parent for parent in key.parents if parent is not None)
+            to_visit.extend(key.parents)
     needed = set(targets)
     # From the oldest to the newest, so that the parents of a Node are decided before the Node.
-    for node in sorted(reached, key=lambda key: key.seq):
-        if any(p in needed for p in node.parents):
+    for node in sorted(reached, key=attrgetter("seq")):
+        if not needed.isdisjoint(node.parents):
             needed.add(node)
     return needed
