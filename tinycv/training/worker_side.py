@@ -44,8 +44,9 @@ class InWorker:
         self.refuse_a_fork()
         shown = self.exchange.show(x)
         total = self._met("all_reduce", x if shown is None else None, shown)
-        # None: each shard adds up what all of them show.
-        return sum_of(self.exchange.read_all(*shown)) if total is None else total
+        if shown is not None and total is None:  # each shard adds up what all of them show
+            return sum_of(self.exchange.read_all(*shown))
+        return total
 
     def once(self, work: Callable[[], Any], store: Callable[[Any], None] | None = None) -> Any:
         result = self._met("change of state", None)
