@@ -21,7 +21,7 @@ from tinycv.engine.shards import member, stored
 from tinycv.engine.tensor import LEAF, Tensor, mode, wrap
 from tinycv.training.links import Job, Worker, wait_for
 from tinycv.training.sending import Sender
-from tinycv.training.shared_memory import Arena, Exchange, Place, aligned, nbytes_of
+from tinycv.training.shared_memory import ALIGNMENT, Arena, Exchange, Place, aligned, nbytes_of
 from tinycv.training.worker_side import computed
 
 
@@ -113,7 +113,7 @@ class Batch:
             weight = self.weights[rank]
             leaves = [t._data for t in self.sender.tensors if t._node is LEAF]
             leaves += [x._data for x in self.parts[rank] if requires_grad(x)]
-            size = sum(aligned(leaf.nbytes) for leaf in leaves)
+            size = ALIGNMENT + sum(aligned(leaf.nbytes) for leaf in leaves)  # with the loss
         self.outputs[rank] = self.arena.reserve(size), size
         shard_weight = weights[rank] if weights else None
         settings = streams, mode.get(), np.geterr(), shard_weight
@@ -144,7 +144,9 @@ class Batch:
                 return wrap(result, None)
             shape, dtype = result
             return wrap(self.arena.block(offset, shape, np.dtype(dtype)), None)
-        loss, indices = result
+        shape, dtype, indices = result
+        loss = self.arena.block(offset, shape, np.dtype(dtype))
+        offset += ALIGNMENT
         _, gradients_of_shard_0 = mine
         gradients = {}
         for i in indices:  # the gradients lie one after the other

@@ -30,7 +30,7 @@ from tinycv.engine.tensor import LEAF, mode, wrap
 from tinycv.training.groups import loss_and_gradients, refuse_other_rows
 from tinycv.training.links import Job, Link
 from tinycv.training.receiving import Received, Receiver
-from tinycv.training.shared_memory import Arena, Exchange, Place, aligned
+from tinycv.training.shared_memory import ALIGNMENT, Arena, Exchange, Place, aligned
 
 
 class InWorker:
@@ -122,10 +122,13 @@ def _done(job: Job, shard: InWorker, receiver: Receiver, functions: dict[int, Re
     if job.weight is None:
         return "done", _placed(receiver.arena, result._data, job.output)
     loss, gradients = result
+    offset = job.output[0]
+    receiver.arena.block(offset, loss.shape, loss.dtype)[...] = loss
     # the index of each leaf: see Batch._leaf in calling_side.py
     leaves = {id(t): i for i, t in enumerate(received.tensors)}
     leaves |= {id(x): -1 - i for i, x in enumerate(arrays)}
-    return "done", (loss, _stored_gradients(receiver.arena, gradients, leaves, job.output[0]))
+    stored = _stored_gradients(receiver.arena, gradients, leaves, offset + ALIGNMENT)
+    return "done", (loss.shape, loss.dtype.str, stored)
 
 
 def _report(link: Link, word: str, *rest: Any) -> None:
