@@ -24,7 +24,7 @@ from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
 from tinycv.engine.reduce import axes_by_stride, blocks
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
-from tinycv.nn.gelu_kernel import gelu32
+from tinycv.nn.gelu_kernel import gelu32, gelu32_pull
 from tinycv.nn.layout import flattened, unflattened
 from tinycv.nn.module import Module
 
@@ -155,11 +155,16 @@ def _gelu(xp, x, approximate="none"):
 
 
 def _gelu32(x, values, order):
-    """gelu's kernel for float32 on a CPU. Value and slope share most of their computation
-    (gelu_kernel.py), so the slope is computed in the forward pass and kept."""
-    y, slope = np.empty_like(values), np.empty_like(values)
-    gelu32(values, y, slope)
-    return unflattened(y, x, order), scaled_by(np, slope, x, order)
+    """gelu's kernel for float32 on a CPU: gelu_kernel.py."""
+    y = np.empty_like(values)
+    gelu32(values, y)
+
+    def pull(g):
+        gx = np.empty_like(values)
+        gelu32_pull(values, y, flattened(g, order), gx)
+        return unflattened(gx, x, order)
+
+    return unflattened(y, x, order), pull
 
 
 @gelu.inference
@@ -306,15 +311,3 @@ def sigmoid_of(xp, x, out):
         xp.exp(out, out=out)
     out += 1
     return xp.divide(1, out, out=out)
-
-
-def scaled_by(xp, slope, x, order):
-    """A pull that multiplies the gradient by a slope that was computed in the forward pass. Then
-    the backward pass is one pass over memory, and the slope is the only array that is kept."""
-
-    def pull(g):
-        g, gx = flattened(g, order), xp.empty_like(slope)
-        in_blocks(xp, lambda at: xp.multiply(g[at], slope[at], out=gx[at]), x.size, least=LARGE)
-        return unflattened(gx, x, order)
-
-    return pull
