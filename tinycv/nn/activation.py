@@ -284,12 +284,11 @@ def _silu_inference(xp, x):
 
 
 def silu_of(xp, x):
-    """x σ(x) for x (n,)."""
+    """x σ(x) = x / (1 + exp(-x)), for x (n,)."""
     y = xp.empty_like(x)
 
     def forward(at):
-        part = sigmoid_of(xp, x[at], out=y[at])
-        part *= x[at]
+        xp.divide(x[at], one_plus_exp(xp, x[at], out=y[at]), out=y[at])
 
     in_blocks(xp, forward, x.size)
     return y
@@ -300,14 +299,14 @@ def sigmoid_from_silu(xp, x, y):
     and the y of a tiny x may be rounded to 0."""
     if xp is np and np.abs(x).min() > TINY:
         return y / x
-    return sigmoid_of(xp, x, out=xp.empty_like(x))
+    return 1 / one_plus_exp(xp, x, out=xp.empty_like(x))
 
 
-def sigmoid_of(xp, x, out):
-    """out = σ(x) = 1 / (1 + exp(-x))."""
+def one_plus_exp(xp, x, out):
+    """out = 1 + exp(-x)."""
     xp.negative(x, out=out)
-    # For a very negative x, exp(-x) overflows to inf. The reciprocal is then 0, which is right.
+    # For a very negative x, exp(-x) overflows to inf. Divided by it, any number is 0, which is right.
     with np.errstate(over="ignore"):
         xp.exp(out, out=out)
     out += 1
-    return xp.divide(1, out, out=out)
+    return out
