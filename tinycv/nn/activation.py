@@ -305,7 +305,7 @@ def sigmoid_from_silu(xp, x, y):
 def one_plus_exp(xp, x, out):
     """out = 1 + exp(-x)."""
     xp.negative(x, out=out)
-    # For a very negative x, exp(-x) overflows to inf. Divided by it, any number is 0, which is right.
+    # For a very negative x, exp(-x) overflows to inf. A number divided by it is 0, which is right.
     with np.errstate(over="ignore"):
         xp.exp(out, out=out)
     out += 1
