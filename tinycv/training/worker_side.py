@@ -2,8 +2,9 @@
 the group or ends.
 
 The arrays of a shard lie in shared memory (shared_memory.py), and so do its results. Where layers
-meet the other shards (engine/shards.py), the worker sends its part to the calling process and waits
-for the answer.
+meet the other shards (engine/shards.py), the worker sends a message to the calling process and
+waits for the answer. An array that the shards add up is not in the message: each shard shows its
+own in shared memory (Exchange), and adds up those of all.
 
 Read first: processes.py.  Read next: receiving.py, how bytes become a function again.
 """
