@@ -144,7 +144,8 @@ def conclusions(record: dict[str, Any]) -> list[str]:
     which should be slower than two, so there the tables say more."""
     if record["suite"] == "parallel":
         return scaling.lines(record)
-    return report.verdicts(record) + tables.crossovers(record)
+    mean = [tables.ops_summary(record)] if record["suite"] == "ops" else []
+    return report.verdicts(record) + tables.crossovers(record) + mean
 
 
 def has_word(row: Row, word: str) -> bool:

@@ -203,11 +203,6 @@ def every_op(record: Record) -> list[str]:
     """A line per single op that was compared with PyTorch, and a summary of all of them. Whole
     training steps are in other tables."""
     head = "single op | tinycv | PyTorch | tinycv / PyTorch"
-    with_pytorch = [
-        (row, c)
-        for row, c in compared(record)
-        if c["name"] == "PyTorch" and row["group"] != "ViT train step"
-    ]
     lines = [
         [
             f"{row['group']}: {row['name']}",
@@ -215,10 +210,24 @@ def every_op(record: Record) -> list[str]:
             duration(c["median"]),
             marked(c),
         ]
-        for row, c in with_pytorch
+        for row, c in beside_pytorch(record)
     ]
-    text = [f"Single ops, {summary([c for _, c in with_pytorch])}", ""]
+    text = [ops_summary(record), ""]
     return [*text, *markdown(head, lines), ""] if lines else text
+
+
+def beside_pytorch(record: Record) -> list[tuple[Record, Record]]:
+    """(row, PyTorch) for every single op that was compared with PyTorch."""
+    return [
+        (row, c)
+        for row, c in compared(record)
+        if c["name"] == "PyTorch" and row["group"] != "ViT train step"
+    ]
+
+
+def ops_summary(record: Record) -> str:
+    """The geometric mean over all single ops, in one line."""
+    return f"Single ops, {summary([c for _, c in beside_pytorch(record)])}"
 
 
 # ── Shared by all tables ──────────────────────────────────────────────────────────────────────────

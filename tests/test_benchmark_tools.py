@@ -351,6 +351,11 @@ def test_the_tables_show_models_growth_with_size_and_every_op():
     assert page.endswith("commit unknown.") and "ops, scale: a CPU, 2 cores" in page
 
 
+def test_a_run_of_the_single_ops_ends_with_their_geometric_mean():
+    *_, last = command.conclusions(curve("ops"))
+    assert last.startswith("Single ops, tinycv / PyTorch, geometric mean of 4: 0.57.")
+
+
 def test_the_table_says_which_way_is_the_recommended_one():
     names = ["tinycv", "tinycv, not split", "tinycv, threads", "PyTorch"]
     row = {"contenders": [{"name": name} for name in names]}
