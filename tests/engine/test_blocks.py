@@ -128,6 +128,18 @@ def test_a_pair_returns_the_same_bits_on_one_and_on_two_cores(label, monkeypatch
         assert np.array_equal(one.numpy(), two.numpy())
 
 
+@pytest.mark.parametrize("rows", [10, 4 * LEAST])
+def test_numpys_buffer_has_its_old_size_again_after_the_blocks(rows, two_cores):
+    def fail(at):
+        raise KeyError("a block")
+
+    before = np.getbufsize()
+    in_blocks(np, lambda at: None, rows)
+    with pytest.raises(KeyError):
+        in_blocks(np, fail, rows)
+    assert np.getbufsize() == before
+
+
 def test_errstate_holds_in_the_other_threads(two_cores):
     x, y = np.zeros(N, np.float32), np.empty(N, np.float32)
     with np.errstate(divide="ignore"):
