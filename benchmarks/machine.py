@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+ROOT = Path(__file__).parent.parent
 # Environment variables with these prefixes change the speed of tinycv, NumPy or PyTorch.
 PREFIXES = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES")
 PREFIXES += ("NPY_", "NUMPY_", "TORCH_", "TINYCV_")
@@ -29,7 +30,7 @@ def environment() -> dict[str, Any]:
         **doctor.report(),
         "settings": {name: os.environ[name] for name in names},
         "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain")),
+        "uncommitted_changes": bool(changes()),
         "load": load(),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -59,9 +60,17 @@ def load() -> list[float] | None:
     return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
-def git(*command: str) -> str | None:
+def changes(folder: Path = ROOT) -> str | None:
+    """What differs from the last commit, a line per file. The records of benchmarks/results do not
+    count: ``python -m benchmarks record`` writes one after the other, and they change no code."""
+    paths = ".", ":(exclude)benchmarks/results"
+    return git("status", "--porcelain", "--", *paths, folder=folder)
+
+
+def git(*command: str, folder: Path = ROOT) -> str | None:
+    """What a git command prints; None without git, or outside a repository."""
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(
-            ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", *command], cwd=folder, capture_output=True, text=True, check=True
         ).stdout.strip()
     return None

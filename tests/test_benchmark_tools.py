@@ -4,6 +4,7 @@ show what was recorded. Nothing is timed."""
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import (  # noqa: E402
     bounds,
     charts,
+    machine,
     measure,
     memory,
     ops,
@@ -32,6 +34,20 @@ from benchmarks.compare import compare  # noqa: E402
 from benchmarks.row import QUICK, Contender, Row  # noqa: E402
 from benchmarks.tasks import LeNet, Lstm, Mlp, Score, Vit  # noqa: E402
 from tinycv.engine import backend  # noqa: E402
+
+# ── The machine and the commit ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"), [("tinycv/code.py", True), ("benchmarks/results/models.json", False)]
+)
+def test_a_record_is_no_change_of_the_code_that_it_measures(tmp_path, file, counts):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text("new")
+    assert bool(machine.changes(tmp_path)) is counts
+
 
 # ── Synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────
 
