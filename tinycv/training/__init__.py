@@ -10,10 +10,10 @@ workers.py      forking the worker processes, using them, ending them
 links.py        a worker process, seen from the calling process, and the connection to it
 calling_side.py     one batch in the calling process
 worker_side.py      one batch in a worker process
-shared_memory.py    arrays that two processes both see
+shared_memory.py    arrays that several processes see
 sending.py      a Python function as bytes, for another process
 user_code.py    what belongs to the user's program, which may change while it runs
-receiving.py    a function made from such bytes
+receiving.py    the function, made from such bytes
 mpi.py          its carrier with MPI: every rank runs the whole program, on one machine or many
 messages.py     sums in rank order between MPI ranks, and errors that reach all of them
 packed.py       all gradients of a step in one array per dtype, for one message

@@ -1,10 +1,10 @@
-"""Shared memory: arrays that two processes both see, in a file that lies in memory and can grow.
+"""Shared memory: arrays that several processes see, in a file that lies in memory and can grow.
 
     arena = Arena()                      # before the fork
     place = arena.place(array)           # reserve room for an array of this shape and dtype
-    arena.view(place)[...] = array       # in either process; the other one sees the numbers
+    arena.view(place)[...] = array       # in any of the processes; the others see the numbers
 
-A ``Place`` is a tuple of plain values, so it can be sent to the other process, whose Arena maps the
+A ``Place`` is a tuple of plain values, so it can be sent to another process, whose Arena maps the
 same file.  The file has no name (memfd_create on Linux, elsewhere a temporary file that is already
 deleted), so the system frees it when the last process ends, however that happens.
 
@@ -122,10 +122,11 @@ class Slot:
 
     def __init__(self, arena: Arena, array: np.ndarray, owner: weakref.ref):
         self.place, self.owner = arena.place(array), owner
-        self.plain_place = tuple(self.place)  # pickle writes it faster
+        self.plain_place = tuple(self.place)  # pickle writes a plain tuple faster than a Place
         self.view, self.source = arena.view(self.place), (array.shape, array.strides, array.dtype)
 
     def fits(self, array: np.ndarray) -> bool:
+        """Does the place have the shape, strides and dtype of this array?"""
         return self.source == (array.shape, array.strides, array.dtype)
 
 
@@ -148,6 +149,7 @@ class Slots:
         return slot
 
     def drop(self, key: int) -> None:
+        """Return the block of a slot, if there is one under this key, the id of its owner."""
         slot = self.slots.pop(key, None)
         if slot is not None:
             self.arena.release(slot.place.offset, slot.view.nbytes)
@@ -156,9 +158,9 @@ class Slots:
 class Exchange:
     """Where the shards of a batch show each other arrays for an all_reduce.
 
-    Each shard has one place for an array, and a second one for its next array: a fast shard may
-    show that while a slow shard still reads the last ones. It never shows the one after the next
-    too early, because before that all shards meet.
+    Each shard has two places, and uses them in turn: a fast shard may show its next array while a
+    slow shard still reads the last ones. It cannot get two arrays ahead, because all shards meet at
+    every all_reduce.
 
     rank: of the shard that shows. offset: where the places begin. size: the bytes of each.
     """
@@ -168,8 +170,9 @@ class Exchange:
         self.offset, self.size, self.turn = offset, size, 0
 
     def show(self, x: Any) -> tuple[tuple, str] | None:
-        """Show x to the other shards. Returns how to read it; or None, if it has to be sent to them
-        instead, because it is larger than its place or no plain array of numbers."""
+        """Show x to the other shards. Returns how to read it: its shape and dtype. None if x has to
+        be sent in a message instead: it is empty, larger than its place, or no array of numbers in
+        C order."""
         if type(x) is not np.ndarray or not 0 < x.nbytes <= self.size:
             return None
         if x.dtype.kind not in "biufc" or not x.flags.c_contiguous:
@@ -197,7 +200,7 @@ def nbytes_of(place: Place) -> int:
 
 
 def block_size(nbytes: int) -> int:
-    """The bytes that are reserved for ``nbytes``: up to an eighth more, so that blocks of nearly
+    """The bytes that are reserved for ``nbytes``: up to a quarter more, so that blocks of nearly
     the same size can take each other's place."""
     step = max(ALIGNMENT, 1 << max(0, nbytes.bit_length() - 3))
     return max(1, -(-nbytes // step)) * step
