@@ -10,8 +10,8 @@ The sum is always taken in the order of the shards. So two runs give the same bi
 was faster, and threads and processes give the same bits too. The result differs from that of the
 whole batch by rounding, and because dropout draws other random numbers in each shard.
 
-A carrier (threads.py, processes.py, mpi.py) says how the shards are computed: it is a subclass of
-``Group`` with two methods, ``_gradients`` and ``_results``.
+A carrier (threads.py, processes.py, mpi.py) says how the shards are computed. It is a subclass of
+``Group`` with three methods: ``_gradients``, ``_results`` and ``close``.
 How layers such as batch norm exchange sums between shards: engine/shards.py.
 """
 
@@ -117,14 +117,15 @@ class Group(ABC):
         is the number of examples of the whole batch. Otherwise None.
         inputs: the leaves that receive a gradient; None: all of them.
 
-        If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and the
-        buffers of the layers then stay as they were.
+        TypeError or ValueError if the batch cannot be cut so, or if loss_of does not return one
+        number. If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and
+        the buffers of the layers then stay as they were.
         """
         arguments.choice(reduction, "Group.backward: reduction", ("mean", "sum"))
         arguments.function(loss_of, "Group.backward: loss_of")
         parts = self._shares(batch, "Group.backward", examples)
         total = sum(share.examples for share in parts)
-        mean = reduction == "mean" and total > 0  # no examples have no mean
+        mean = reduction == "mean" and total > 0  # a batch without examples has no mean
         weights = [share.examples / total if mean else 1.0 for share in parts]
         wanted = None if inputs is None else set(list_of_tensors(inputs, "Group.backward: inputs"))
         step = Step(loss_of, parts, weights, weights if mean else None, wanted)
@@ -135,8 +136,9 @@ class Group(ABC):
         return wrap(loss, None)
 
     def map(self, function: Callable[..., Tensor], *batch: Tensor | np.ndarray) -> Tensor:
-        """Compute ``function(*batch)`` with all workers, without recording. The function returns
-        one result for each example; they are concatenated along axis 0."""
+        """Compute ``function(*batch)`` with all workers, without recording. The function returns a
+        Tensor with one row for each example of its shard, otherwise a TypeError is raised. The rows
+        of all shards are concatenated along axis 0."""
         arguments.function(function, "Group.map: function")
         parts = self._shares(batch, "Group.map")
         with no_grad(), self._one_batch():
@@ -153,7 +155,7 @@ class Group(ABC):
 
     # -- where every worker runs the whole program (MPI) ------------------------------------------
 
-    # For one program that calls all workers, these four are trivial. mpi.py overrides three.
+    # If one program calls all workers, these five are trivial. mpi.py overrides all but ``rows``.
 
     def first(self, work: Callable[[], Any]) -> Any:
         """``work()``, which the worker of rank 0 runs; every worker receives its result, or its
@@ -166,8 +168,8 @@ class Group(ABC):
         return flag
 
     def compare(self, what: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The facts. RuntimeError in all workers unless they are equal in all of them. what: to
-        which thing they belong, for the message."""
+        """The facts. RuntimeError in all workers unless they are equal in all of them. what: the
+        name of the thing that they describe, for the message."""
         return facts
 
     def rows(self, examples: int) -> tuple[int, int]:

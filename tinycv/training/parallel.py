@@ -22,16 +22,18 @@ Which one?
     no group     if a step takes only a few milliseconds: the exchange costs more than it saves
     processes    for longer steps: they never wait for each other's lock
     threads      if memory is short, if the system cannot fork (Windows), or if the loss writes to
-                 Python objects. The lock costs a model of many small operations much, and one of
-                 large layers little
+                 Python objects. The lock costs much in a model of many small operations, and little
+                 in one of large layers
     mpi          on several machines, or on several GPUs
 
-It is easy to try two of them: only one word changes, and the gradients have the same bits. What was
-measured, and on which machine: benchmarks/README.md.
+It is easy to try two of them: only one word changes, and with as many workers the gradients have
+the same bits. What was measured, and on which machine: benchmarks/README.md.
 
-Random numbers: tinycv.randn and dropout draw other numbers in each shard, the same with all three.
-With a NumPy generator of your own, threads draw in an order that is chance, and MPI ranks, if you
-seed it alike in all of them, each draw the same numbers: their noise is not independent.
+Random numbers: tinycv.randn and dropout draw different numbers in each shard, and the same ones
+whether threads, processes or MPI ranks compute the shards. A NumPy generator of your own is another
+matter. Threads draw from it in an order that chance decides. In processes each shard draws numbers
+of its own. MPI ranks that all seed it alike draw the same numbers, so their noise is not
+independent.
 
 Read next: groups.py, with the formula and what all groups have in common.
 """
@@ -50,17 +52,17 @@ from tinycv.training.threads import Threads
 
 
 def threads(size: int | None = None) -> Group:
-    """Open a group of ``size`` threads (None: one for each core that this process may use). Close
-    it after use, or open it in a ``with`` statement. If the process forks while a group is open,
-    the group works in both processes."""
+    """Open a group of ``size`` threads, 1 to 1,024 (None: one for each core that this process may
+    use). Close it after use, or open it in a ``with`` statement. If the process forks while a group
+    is open, the group works in both processes."""
     return Threads(available_cores() if size is None else size)
 
 
 def processes(size: int | None = None) -> Group:
-    """Open a group of ``size`` processes (None: one for each core that this process may use): this
-    one, and workers that are forked from it at the first batch. What a function changes in Python
-    objects stays in the process that computes the shard. RuntimeError on a system that cannot fork
-    (Windows)."""
+    """Open a group of ``size`` processes, 1 to 1,024 (None: one for each core that this process may
+    use): this one, and workers that are forked from it at the first batch. What a function changes
+    in Python objects stays in the process that computes the shard. RuntimeError on a system that
+    cannot fork (Windows)."""
     return Processes(available_cores() if size is None else size)
 
 
@@ -88,6 +90,7 @@ def opened(parallel: str | Group | None, caller: str = "opened") -> Iterator[Gro
 
     parallel: the name of a carrier, such as "threads": a new group, which is closed at the end of
     the block. An open group: that group, which stays open. None: a group of this process alone.
+    Anything else is a TypeError or ValueError.
     caller: the name of the function that takes the argument, for errors.
     """
     if isinstance(parallel, Group):
