@@ -62,10 +62,11 @@ class Batch:
         # what is reserved in shared memory until the end of the batch
         self.outputs: dict[int, tuple[int, int]] = {}  # {rank: (offset, bytes) for its results}
         self.inputs: list[Place] = []
-        # of all places of the Exchange: for each shard, one for this array and one for the next
+        # the bytes of all places of the Exchange: each shard has one for its array and one for its
+        # next array
         self.exchanged = 2 * len(parts) * room
         self.exchange = Exchange(arena, 0, len(parts), arena.reserve(self.exchanged), room)
-        self.room = room  # that the next batch needs
+        self.room = room  # what the next batch needs: more, if a larger array is exchanged
 
     def run(
         self, function: Callable, data: bytes, shard_weights: list[float] | None
@@ -125,7 +126,8 @@ class Batch:
             self._lost(worker)
 
     def _sent(self, x: Any) -> tuple[Place, str]:
-        """Copy a part of the batch into shared memory. Returns its place, and what it is."""
+        """Copy one array of a shard into shared memory. Returns its place, and what it is: an
+        "array"; a "tensor"; or a "leaf", a Tensor that collects a gradient."""
         array = x._data if isinstance(x, Tensor) else x
         place = self.arena.place(array)
         self.inputs.append(place)
@@ -135,7 +137,8 @@ class Batch:
         return place, "leaf" if requires_grad(x) else "tensor"
 
     def _result(self, rank: int, mine: Any) -> Any:
-        """What a worker has made of its shard."""
+        """What a worker has made of its shard: in ``map`` its rows, otherwise its loss and its
+        gradients. mine: the result of shard 0."""
         (_, result), (offset, _) = self.ended[rank], self.outputs[rank]
         if self.weights is None:
             if isinstance(result, np.ndarray):  # there was not enough room for it
@@ -187,6 +190,8 @@ class Batch:
         if shown is not None and all(shown == what for _, _, what in others):
             self._answered(None)  # each shard adds up what all of them show
             return sum_of(self.exchange.read_all(*shown))
+        # An array came in a message if its shard could not show it. This process adds up, and sends
+        # the sum to all shards.
         arrays = [x]
         for rank, (_, y, what) in enumerate(others, 1):
             arrays.append(y if what is None else self.exchange.read(rank, *what))
@@ -204,7 +209,7 @@ class Batch:
             self.working = False
 
     def _gathered(self, kind: str) -> list[tuple[str, Any, Any]]:
-        """Wait until all shards have arrived. Returns what the other ones contribute, by rank."""
+        """Wait until all shards have arrived. Returns the entries of ``waiting``, by rank."""
         self.refuse_a_fork()
         if self.working:
             raise RuntimeError(INSIDE_ONCE.format(kind))

@@ -3,15 +3,15 @@ a batch.
 
 The workers are forks of this process, and each process has a lock of its own: where threads wait
 for each other between two calls of NumPy, processes do not.  The price is copying.  In each batch
-the weights and the examples are copied into shared memory, and so are the gradients of the workers
-(shared_memory.py).  The function itself is sent as bytes (sending.py).
+the weights and the examples are copied into shared memory, and so are the losses and the gradients
+of the workers (shared_memory.py).  The function itself is sent as bytes (sending.py).
 
     this process, shard 0                            a worker, shard 1, 2, ...
     make bytes of the function              ->       wake up
     copy weights and examples to shared memory
     send the function                       ->       make the function from its bytes
     compute the loss and the gradient                compute the loss and the gradient
-    add up the gradients                    <-       copy the gradient to shared memory
+    add up the losses and gradients         <-       copy both to shared memory
     calling_side.py                                  worker_side.py
 
 The workers are forked at the first batch, and again if a function uses code that they do not have.

@@ -20,8 +20,9 @@ from tinycv.training.shared_memory import Arena, Place
 
 
 class Receiver:
-    """Makes functions of bytes. objects: what both processes have, by number (sending.Known). rank:
-    the number of the worker. is_alone: is there no other worker that sees the shared memory?"""
+    """Makes functions from bytes. objects: what both processes have, by number (sending.Known).
+    rank: the number of the worker. is_alone: is there no other worker that sees the shared
+    memory?"""
 
     def __init__(self, objects: list[Any], arena: Arena, rank: int, is_alone: bool):
         self.objects, self.arena, self.rank, self.is_alone = objects, arena, rank, is_alone
@@ -29,6 +30,7 @@ class Receiver:
         self.copies: list[tuple[np.ndarray, np.ndarray]] = []
 
     def received(self, data: bytes) -> Received:
+        """The function that these bytes describe (Sender.packed)."""
         global _receiver
         _receiver, self.tensors, self.copies = self, [], []
         unpickler = pickle.Unpickler(BytesIO(data))
@@ -44,8 +46,8 @@ class Receiver:
         return Received(data, function, variables, self.tensors, self.copies)
 
     def array(self, place: Place, is_constant: bool) -> np.ndarray:
-        """An array for the function. The function may change it in place, unless it is constant,
-        and the other workers must not see that; so each of them has a copy."""
+        """An array for the function. Unless it is constant, the function may change it in place,
+        and the other workers must not see the change. So each of several workers has a copy."""
         shared = self.arena.view(place)
         if is_constant or self.is_alone:
             return shared

@@ -100,7 +100,8 @@ class Known:
 
 class Body:
     """The body of a class: all that is in it, its functions, and the values that may change while
-    they stay the same objects."""
+    they stay the same objects. Names that end in _, such as __annotations__, are left out of these
+    values."""
 
     def __init__(self, kind: type):
         self.content = dict(vars(kind))
@@ -230,7 +231,7 @@ class Sender(pickle.Pickler):
         return known_object, (self.known.number(x),)
 
     def constant(self, x: Any) -> tuple:
-        """By number, from now on without looking at x."""
+        """x by its number. x never changes, so this is noted, and x is not looked at again."""
         self.known.constants[id(x)] = reduced = self.by_number(x)
         return reduced
 
@@ -321,6 +322,7 @@ def packed(function: Callable, known: Known, slots: Slots) -> tuple[bytes, Sende
 
 
 def _same_objects(a: Mapping, b: dict) -> bool:
+    """Do both have the same names, each with the very same object?"""
     return a.keys() == b.keys() and all(b[name] is value for name, value in a.items())
 
 
@@ -332,6 +334,7 @@ def _is_empty(cell: types.CellType) -> bool:
         return True
 
 
+# How an object of each of these types is sent
 REDUCE: dict[type, Callable] = {
     Tensor: Sender.tensor,
     Parameter: Sender.tensor,

@@ -1,8 +1,8 @@
 """What belongs to the user's program, and what to installed packages; which global variables a
 function names.
 
-The code of installed packages does not change while a program runs, the global variables of the
-user's program may: sending.py sends their values to another process.
+The code of installed packages does not change while a program runs. The global variables of the
+user's program may change, so sending.py sends their values to another process.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def names_in(code: types.CodeType) -> tuple[str, ...]:
 
 GLOBAL_VARIABLE = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 # {id of a piece of code: (the code, its names)}. To find the code itself in a dict, Python would
-# have to hash all of its instructions.
+# have to hash all of its instructions. The value holds the code, so that no other object gets its
+# id.
 _names: dict[int, tuple[types.CodeType, tuple[str, ...]]] = {}
 
 

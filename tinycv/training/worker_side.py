@@ -39,7 +39,8 @@ class InWorker:
 
     def __init__(self, link: Link, exchange: Exchange, weight: float | None):
         self.link, self.exchange, self.rank, self.weight = link, exchange, exchange.rank, weight
-        self.process, self.stranded = os.getpid(), False
+        self.process = os.getpid()
+        self.stranded = False  # has this shard waited in vain for a shard that had ended?
 
     def all_reduce(self, x: Any) -> Any:
         self.refuse_a_fork()
@@ -93,8 +94,8 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
                 os._exit(1)
             sys.stdout.flush()
             _report(link, *message)
-            # While the calling process adds up: make the function from its bytes again, without
-            # what it has changed in the objects that it holds.
+            # While the calling process adds up, make the function from its bytes again. The objects
+            # that it holds are then new, and nothing that it has changed in the old ones remains.
             if job.number in functions:
                 functions[job.number] = receiver.received(functions[job.number].data)
     except (EOFError, OSError):
@@ -107,7 +108,8 @@ def serve(link: Link, receiver: Receiver, rank: int) -> NoReturn:
 
 
 def _done(job: Job, shard: InWorker, receiver: Receiver, functions: dict[int, Received]) -> tuple:
-    """Do one job. Returns the message that reports it."""
+    """Do one job. Returns the message that reports it: ("done", how to read the results) or
+    ("failed", the error, InWorker.stranded)."""
     member.set(shard)
     rng.use(job.streams)
     mode.set(job.mode)

@@ -29,10 +29,8 @@ from tinycv.training.worker_side import serve
 # How often a process looks for a message before it sleeps until there is one. To wake up takes tens
 # of microseconds, which each all_reduce would have to wait for.
 LOOKS = 2000
-
-
-# So many bytes of shared memory are reserved for each array of an all_reduce, or more once there
-# was a larger one. Pages that nobody writes to take no memory.
+# The bytes of shared memory that are reserved for each array of an all_reduce. After a larger array
+# it is more. Pages that nobody writes to take no memory.
 ROOM = 1 << 16
 
 
