@@ -76,8 +76,8 @@ def batch_norm(
     With training=True x is normalised by the mean and variance of the batch, and the running
     statistics move towards these, in place:
         running <- (1 - momentum) running + momentum * statistic of the batch
-    The running variance uses the unbiased variance, which divides by n - 1. A batch with only one
-    value per channel raises a ValueError, since its variance is always 0.
+    The running variance uses the unbiased variance: of n values per channel, it divides by n - 1.
+    A batch with only one value per channel raises a ValueError, since its variance is always 0.
     With training=False x is normalised by the running statistics.
 
     In data-parallel training (training/parallel.py) the batch is the whole batch, so results do not

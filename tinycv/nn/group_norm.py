@@ -112,8 +112,8 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     def forward(at):
         mean[at] = mean_of(images.sums(images.joined(a[at], num_groups)))
         out = images.apply(xp.subtract, a[at], mean[at], out=y[at])
-        whole = images.joined(out, num_groups)
-        square = mean_of(images.dots(whole, whole)) + eps
+        groups = images.joined(out, num_groups)
+        square = mean_of(images.dots(groups, groups)) + eps
         scale[at] = xp.sqrt(square) / square  # as in inverse_root
         images.apply(xp.multiply, out, slopes(scale[at], weight, x.shape[1]), out=out)
         if bias is not None:
@@ -132,14 +132,14 @@ def _pull(xp, images, a, mean, scale, mean_of, weight, g):
     total, dots = xp.empty((2, len(a), channels), a.dtype)
 
     def backward(at):
-        own, scales = g[at], scale[at]
+        part, scales = g[at], scale[at]
         out = images.apply(xp.subtract, a[at], mean[at], out=gx[at])
-        total[at] = images.sums(own)
-        dots[at] = images.dots(own, out) * slopes(scales, None, channels)
+        total[at] = images.sums(part)
+        dots[at] = images.dots(part, out) * slopes(scales, None, channels)
         images.apply(xp.multiply, out, -scales * scales * mean_of(dots[at] * gamma), out=out)
         images.apply(xp.add, out, -scales * mean_of(total[at] * gamma), out=out)
         slope = slopes(scales, weight, channels)
-        out += images.apply(xp.multiply, own, slope, out=xp.empty_like(out))
+        out += images.apply(xp.multiply, part, slope, out=xp.empty_like(out))
 
     images.in_blocks(backward)
     return images.images(gx), None, lambda: sum_rows(xp, dots), lambda: sum_rows(xp, total)

@@ -62,7 +62,8 @@ class ImageRows:
         in_blocks(self.xp, work, self.shape[0], prod(self.shape[1:]), **IMAGES)
 
     def sums(self, a: Array) -> Array:
-        """Sums over the pixels: rows -> (N, C). A product with ones."""
+        """Sums over the pixels: rows -> (N, C); rows that ``joined`` has joined -> (N, G). On a CPU
+        it is a product with ones, unless that would be inaccurate (reduce.MANY)."""
         if not self.last:
             return sum_last(self.xp, a)[..., 0] if a.shape[-1] <= MANY else a.sum(axis=-1)
         if self.xp is not np:
@@ -72,14 +73,14 @@ class ImageRows:
         return sum_first(a.transpose(1, 0, 2))
 
     def joined(self, a: Array, groups: int) -> Array:
-        """Channels first: (N, C, S) -> (N, G, C/G * S), so that long rows are summed. Channels
-        last: a as it is."""
+        """Channels first: (N, C, S) -> (N, G, C/G * S), so that the rows to be summed are long.
+        Channels last: a as it is."""
         if self.last:
             return a
         return a.reshape(len(a), groups, a.shape[1] // groups * a.shape[2])
 
     def dots(self, a: Array, b: Array) -> Array:
-        """Sums of a * b over the pixels: (N, C)."""
+        """Sums of a * b over the pixels, in the shape of ``sums``."""
         return self.sums(a * b) if self.last else dot_last(self.xp, a, b)[..., 0]
 
     def apply(self, ufunc: Callable, a: Array, values: Array, out: Array) -> Array:

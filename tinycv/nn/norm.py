@@ -178,8 +178,10 @@ def many_rows(x, weight, bias, eps):
     # not empty_like, which would put the numbers in the order in which those of x lie
     y, mean, scale = (np.empty((len(rows), n), x.dtype) for n in (width, 1, 1))
     gamma = np.ones(width, x.dtype) if weight is None else weight
-    together = min(LONG, max(1, ROWS // width))  # how many rows are added up by one product
-    size = together * width * max(1, ROWS // (together * width))
+    per_product = min(LONG, max(1, ROWS // width))  # rows that one product adds up
+    # Blocks of a fixed size, so that results do not depend on the number of cores. Each has a whole
+    # number of products, so that no two blocks write to the same row of to_weight and to_bias.
+    size = per_product * width * max(1, ROWS // (per_product * width))
     of_rows = partial(
         in_blocks, np, rows=len(rows), width=width, size=size, least=LARGE, products=True
     )
@@ -197,8 +199,8 @@ def many_rows(x, weight, bias, eps):
 
     def pull(g):
         g, gx = as_rows(g), np.empty(rows.shape, x.dtype)
-        # one row for each product. There may be a thousand, so they are added up in float64.
-        to_weight, to_bias = np.empty((2, ceil(len(rows) / together), width), x.dtype)
+        # One row for each product. There may be a thousand rows, so they are added up in float64.
+        to_weight, to_bias = np.empty((2, ceil(len(rows) / per_product), width), x.dtype)
 
         def backward(at):
             # dx = scale (h - E[h] - x̂ E[h x̂]) with h = γ g and x̂ = scale (x - mean)
@@ -206,9 +208,11 @@ def many_rows(x, weight, bias, eps):
             centred = rows[at] - mean[at]
             out = np.multiply(part, centred, out=gx[at])
             total, dots = part @ gamma, out @ gamma
-            for start in range(0, len(part), together):
-                few, i = slice(start, start + together), (at.start + start) // together
-                to_weight[i], to_bias[i] = scales[few, 0] @ out[few], sum_rows(np, part[few])
+            for start in range(0, len(part), per_product):
+                summed = slice(start, start + per_product)
+                i = (at.start + start) // per_product
+                to_weight[i] = scales[summed, 0] @ out[summed]
+                to_bias[i] = sum_rows(np, part[summed])
             np.multiply(part, outer(scales, gamma), out=out)
             # in this order, since the cube of a small scale would be 0
             centred *= scales * (scales * (scales * dots[:, None])) * (1 / width)
