@@ -241,8 +241,8 @@ def _leaky_relu(xp, x, negative_slope=0.01):
                 # Where x is positive, ceil(x) is at least 1; elsewhere it is at most 0, or NaN.
                 # NumPy's ceil and clip take a fraction of the time of np.where.
                 xp.clip(xp.ceil(values[at], out=part), negative_slope, 1, out=part)
-                if xp is not np or part.max() != 1:  # all are negative, or one is NaN
-                    part[part != part] = negative_slope
+                if xp is not np or part.max() != 1:  # no x is positive, or one is NaN
+                    part[part != part] = negative_slope  # as in the definition: NaN > 0 is False
             else:
                 part[...] = xp.where(values[at] > 0, 1, negative_slope)
             part *= g[at]
@@ -260,7 +260,7 @@ def _silu(xp, x):
     y = silu_of(xp, values)
 
     def pull(g):
-        # Only x and y are kept, which other ops mostly keep too.
+        # Only x and y are kept for this. The layers before and after mostly keep them too.
         g, gx = flattened(g, order), xp.empty_like(values)
 
         def backward(at):
@@ -295,8 +295,8 @@ def silu_of(xp, x):
 
 
 def sigmoid_from_silu(xp, x, y):
-    """σ(x) from x and y = x σ(x). A division takes a fifth of the time of exp, but 0 / 0 is NaN,
-    and the y of a tiny x may be rounded to 0."""
+    """σ(x) from x and y = x σ(x), (n,) each. It is y / x, because a division takes a fifth of the
+    time of exp. But 0 / 0 is NaN, and the y of a tiny x may be rounded to 0: then exp is used."""
     if xp is np and np.abs(x).min() > TINY:
         return y / x
     return 1 / one_plus_exp(xp, x, out=xp.empty_like(x))

@@ -15,8 +15,8 @@ Why the power 8?  Q falls like exp(-a²/2).  No short polynomial does that, but 
 With rounding, the error of GELU is below 5e-7 up to |x| = 8, and that of its slope below 1e-6
 (tests/nn/test_gelu.py).
 
-The slope is computed in the backward pass.  So a training step keeps x and y, which the layers
-before and after keep too, and no third array of this size.
+The slope is computed in the backward pass.  So between the two passes only x and y are kept, which
+the layers before and after mostly keep too, and no third array of this size.
 
 Read first: activation.py.
 """
@@ -85,13 +85,13 @@ def gelu32_pull(x: np.ndarray, y: np.ndarray, g: np.ndarray, gx: np.ndarray) -> 
     def work(at: slice) -> None:
         part, slope = x[at], gx[at]
         np.square(part, slope)
-        has_zeros = not slope.min() > TINY  # True also if a number is NaN
+        has_tiny = not slope.min() > TINY  # True also if a number is NaN
         np.multiply(slope, MINUS_HALF, slope)
         np.exp(slope, slope)
         np.multiply(slope, DENSITY_AT_0, slope)  # φ(x)
         slope *= part
-        cdf = y[at] / part
-        if has_zeros:  # 0 / 0 is NaN, and the y of a tiny x may have lost digits
+        cdf = y[at] / part  # Φ(x)
+        if has_tiny:  # 0 / 0 is NaN, and the y of a tiny x may have lost digits
             cdf[np.abs(part) < NEAR_0] = HALF
         slope += cdf
         slope *= g[at]

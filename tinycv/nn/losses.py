@@ -75,8 +75,8 @@ def cross_entropy(
     return loss.sum() / not_zero(divisor(counts))
 
 
-# The next two functions return: w q (N, C), the weighted target; the divisor of the mean; and which
-# scores are used, bools (N, C) or (N, 1).
+# The next two functions return q, counts, counted: the weighted target w q (N, C); the divisor of
+# the mean; and which scores are used, bools (N, C) or (N, 1).
 
 
 def of_probabilities(
