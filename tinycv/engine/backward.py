@@ -290,6 +290,9 @@ def visit_nodes(
 
     A heap keeps the Nodes in order, so nothing is recursive: a chain of 100,000 ops works like a
     chain of ten.
+    grads: {Node or leaf: the sum of its pieces so far}. owned: see add_piece. needed: the Nodes and
+    leaves on a path to a target, None for all. debugging: is tinycv.debug() on? The others: see
+    sweep.
     """
     results = {}
     while heap:

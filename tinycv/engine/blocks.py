@@ -85,7 +85,9 @@ def in_blocks(
     """
     total = rows * width
     is_small = 0 < total <= (size or BLOCK) and total < min(least, LEAST)
-    if xp is not np or is_small:  # on a GPU each further block would be another launch
+    # On a GPU each further block would be another launch. Short work on a CPU needs neither blocks
+    # nor a buffer of another size.
+    if xp is not np or is_small:
         work(slice(0, rows))
         return
     before = np.setbufsize(BUFFER)
@@ -188,7 +190,7 @@ class Helpers:
         first error, when no thread works on a block any more."""
         job, errors = Job(work, slices), []
         taken = 0  # how many blocks the helpers cannot take any more
-        # A copy of the context, so that np.errstate holds in the other threads too
+        # A copy of the context, so that np.errstate and np.setbufsize hold in the other threads too
         for inbox in self.inboxes:
             inbox.put((copy_context(), job))
         at = job.next()
