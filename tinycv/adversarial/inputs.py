@@ -47,7 +47,8 @@ def check_sides(
 
 
 def latent_of(generator: Module) -> int:
-    """The size of the noise that the generator takes."""
+    """The size of the noise that the generator takes: its attribute latent. ValueError or TypeError
+    if there is none, or if it is no whole number above 0."""
     latent = getattr(generator, "latent", None)
     if latent is None:
         raise ValueError(

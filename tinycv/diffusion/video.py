@@ -72,8 +72,8 @@ def video_loss(
     variance 1.
 
     seen: bool (B, T), True for the given frames, which do not count; None if no frame is given.
-    ln σ ~ N(mean, std²). The motion of a video is decided at strong noise, so the mean is far above
-    EDM's value for images, -1.2.
+    ids (B, L): the texts; None for no text. ln σ ~ N(mean, std²). The motion of a video is decided
+    at strong noise, so the mean is far above EDM's value for images, -1.2.
     """
     check_video(of_network(network, "video_loss"), y, "video_loss: y")
     mean, std = finite(mean, "video_loss: mean"), finite(std, "video_loss: std", low=0)
@@ -164,9 +164,9 @@ class VideoDiffusion(Module):
             return videos
         parts = []
         for i in range(0, max(1, len(videos)), AT_ONCE):
-            some = videos[i : i + AT_ONCE]
-            b, frames = some.shape[:2]
-            codes, _ = self.vae.encode(some.reshape((b * frames, *some.shape[2:])))
+            chunk = videos[i : i + AT_ONCE]
+            b, frames = chunk.shape[:2]
+            codes, _ = self.vae.encode(chunk.reshape((b * frames, *chunk.shape[2:])))
             parts.append(codes.reshape((b, frames, self.vae.latent, 1, 1)))
         return concatenate(parts)
 
@@ -205,15 +205,16 @@ class VideoDiffusion(Module):
             # guidance denoises each video twice, with its text and without
             times = len(y) // max(1, len(given))
             known = concatenate([given] * times) if times > 1 else given
-            which = array_module(seen).concatenate([seen] * times) if times > 1 else seen
+            is_known = array_module(seen).concatenate([seen] * times) if times > 1 else seen
 
             def network(y: Examples, t: Examples) -> Tensor:
-                return self.network(y, t, known, which, texts)
+                return self.network(y, t, known, is_known, texts)
 
             denoised = edm_denoiser(network, 1.0)(y, sigma)
-            # The loss leaves the given frames out, so the network's output there is arbitrary. As
-            # in training, they are the given frames plus σ ε at every σ of the sampler.
-            return where(which[:, :, None, None, None], known, denoised)
+            # The loss leaves the given frames out, so the network's output there is arbitrary. The
+            # given frames themselves replace it. Then the sampler moves them to the given frames
+            # plus σ ε at every σ, which is what the network sees in training.
+            return where(is_known[:, :, None, None, None], known, denoised)
 
         if ids is None and finite(w, "VideoDiffusion.denoiser: w"):
             raise ValueError(

@@ -105,8 +105,9 @@ class VideoDiT(Module):
     patch: frames, rows and columns of a box; T, H and W of a video must be multiples. channels: of
     a frame. dim: the width D. attention: "joint", "factorised" or "frames". positions:
     "sinusoidal", added to the tokens, or "rotary", inside the attention. Rotary positions depend
-    only on the offset between two tokens, so they do not show where a wall is; a network of pixels
-    needs sinusoidal ones. time_positions: False removes the time from the positions, as a control.
+    only on the offset between two tokens, so they do not say how far a token is from the border of
+    its frame, off which a ball bounces. A network that denoises pixels needs sinusoidal ones to
+    know that. time_positions: False removes the time from the positions, as a control.
     summary: True adds to e the mean of a learned function of all given boxes, so that every token
     knows the given frames from the first block on.
     words, length: number of words and longest text, for a TextEncoder; 0 for no text.
@@ -168,7 +169,7 @@ class VideoDiT(Module):
 
         given (B, T, C, H, W), seen (B, T): the known frames, and bools that say which are known.
         Frames of ``given`` that are not seen are never read; they may be NaN. Without both, no
-        frame is known. ids (B, L): texts; without them, no text.
+        frame is known. ids (B, L): texts, as the integers that TextEncoder takes; None for no text.
         """
         check_video(self, x, "VideoDiT: x")
         check_time_and_label("VideoDiT", x, t, None, 0)
