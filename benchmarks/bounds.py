@@ -37,7 +37,8 @@ CONVS = [
     (64, 32, 16, 64, 4, 2, 1),
 ]
 # The batch is what one of two workers has of the batch in the suite "models". With each model, its
-# smallest form: as many layers and tokens, and the fewest images with which the same kernels run.
+# smallest form: as many layers, tokens and steps, and the fewest examples with which the same
+# kernels run.
 MODELS: dict[str, tuple[Task, Task]] = {
     "ViT, 17 tokens of 64": (Vit(64), Vit(1, image=4, patch=1, width=4)),
     "LeNet": (LeNet(64), LeNet(16, (1, 1))),
@@ -178,7 +179,9 @@ def dense_products(batch: int, widths: tuple[int, ...]) -> list[Products]:
 
 
 def lstm_products(task: Lstm) -> list[Products]:
-    """All four gates are one product per step, and the inputs of all steps are one product."""
+    """The products that no LSTM can avoid: all four gates are one product per step, the inputs of
+    all steps are one product, and the first state is 0. The kernel of tinycv multiplies input and
+    state together, at every step, with about as many FLOPs."""
     gates = 4 * task.hidden
     return [
         Products(task.batch * task.steps, task.inputs, gates),
@@ -229,6 +232,7 @@ def lenet_products(task: LeNet) -> list[Products]:
 
 def products_work(products: list[Products]) -> Callable[[], Any]:
     def of_a_call(p: Products, *shape: int) -> tuple[int, ...]:
+        """The shape of an array in one call of NumPy."""
         return shape if p.stack == 1 else (p.stack, *shape)
 
     factors = [
