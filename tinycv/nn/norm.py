@@ -227,8 +227,9 @@ def many_rows(x, weight, bias, eps):
 
 
 def outer(column, row):
-    """column (n, 1) * row (D,), (n, D), as a product of matrices with an inner axis of 2, which
-    takes a third of the time of NumPy's multiplication."""
+    """column (n, 1) * row (D,), (n, D), as a product of matrices. For rows of up to 512 numbers it
+    takes about half of the time of NumPy's multiplication. The inner axis has 2 numbers, one of
+    them 0, because NumPy calls no BLAS for an inner axis of 1."""
     left, right = np.zeros((len(column), 2), row.dtype), np.zeros((2, len(row)), row.dtype)
     left[:, :1], right[0] = column, row
     return left @ right
