@@ -205,6 +205,19 @@ def test_the_gradient_of_a_sum_is_a_full_array_and_not_a_broadcast_view():
     assert x.grad.numpy().sum() == 5 + 5
 
 
+def test_a_broadcast_view_is_copied_even_if_it_is_as_large_as_its_base(device):
+    def of_one_entry(x):
+        return tinycv.concatenate([x.sum(keepdims=True), Tensor(np.ones(3), device=device)]) * 2
+
+    for shape, function in (((3, 1), lambda x: x.mean(axis=1) * 2), ((4,), of_one_entry)):
+        x = leaf(np.ones(shape), device)
+        function(x).sum().backward()
+        x.grad += 1  # a broadcast view is read-only, or all its entries share memory
+        assert values([x.grad]) == [np.full(shape, 3.0).tolist()]
+        x.grad[0] = 5
+        assert values([x.grad.reshape(-1)]) == [[5.0] + [3.0] * (x.size - 1)]
+
+
 # ── gradients do not share memory ────────────────────────────────────────────────────────────────
 
 

@@ -401,12 +401,15 @@ def as_unshared_tensor(results: dict, key: GraphKey, record: bool) -> Tensor:
 def is_only_view(view: backend.Array) -> bool:
     """Is ``view`` all of the memory of an array that nothing else refers to? Of that array's two
     references one is ``view.base``, and the other the argument of getrefcount. Any other view of
-    it would be a third."""
+    it would be a third. A broadcast view may be as large as the array, but its entries share
+    memory: it has a stride of 0, and is read-only in NumPy."""
     return (
         getrefcount(view.base) == 2
         and type(view.base) is type(view)
         and view.base.base is None
         and view.base.nbytes == view.nbytes
+        and 0 not in view.strides
+        and getattr(view.flags, "writeable", True)  # CuPy does not have this flag
     )
 
 
