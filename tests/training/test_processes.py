@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -486,6 +487,49 @@ def test_an_error_that_cannot_be_sent_is_described(pair):
 
     with pytest.raises(RuntimeError, match="Local: only here"):
         pair.map(fails, np.array([0.0, 1.0]))
+
+
+class Positive:
+    """A number that the worker refuses if it is negative."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return positive, (self.number,)
+
+
+def positive(number):
+    if number < 0:
+        raise LookupError("it is negative")
+    return Positive(number)
+
+
+def test_a_function_that_a_worker_cannot_make_fails_each_time(pair):
+    """The worker does not run an older function instead, which has the same number there."""
+
+    def times(factor):
+        return lambda x: Tensor(x * factor.number)
+
+    for i in range(KEPT):
+        assert by_worker(pair, times(Positive(i))) == i
+    for _ in range(2):
+        with pytest.raises(LookupError, match="it is negative"):
+            pair.map(times(Positive(-1)), TWO)
+    assert by_worker(pair, times(Positive(5))) == 5
+
+
+def test_a_worker_that_is_killed_while_it_waits_for_a_shard_that_fails_is_named(pair):
+    def fails(x):
+        if shards.rank() == 1:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            shards.all_reduce(x)
+        time.sleep(0.3)
+        raise ValueError("of shard 0")
+
+    with pytest.raises(RuntimeError, match="computed shard 1 of a batch was ended by SIGKILL"):
+        pair.map(fails, TWO)
+    assert by_worker(pair, Tensor) == 1
 
 
 def test_what_cannot_be_sent_is_refused(pair):

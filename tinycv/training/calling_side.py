@@ -87,6 +87,9 @@ class Batch:
                 self._let_go()
                 self._listen()
             failed = {rank: m[1:] for rank, m in self.ended.items() if m[0] == "failed"}
+            for rank in failed:
+                # It may have failed while it made the function, and so does not have it.
+                self._worker(rank).functions.clear()
             if error is not None:
                 failed[0] = error, self.stranded
             if failed:
@@ -238,7 +241,10 @@ class Batch:
         for worker in self.workers.values():
             if worker.rank in self.waiting:
                 del self.waiting[worker.rank]
-                worker.link.send("left", None)
+                try:
+                    worker.link.send("left", None)
+                except OSError:
+                    self._lost(worker)
 
     def _listen(self) -> None:
         """Receive at least one message."""
