@@ -33,6 +33,16 @@ def test_the_slope_of_silu_is_nan_only_where_x_is_not_finite():
     assert np.isnan(slope(silu, x)).tolist() == [True, True, True, False, False]
 
 
+@pytest.mark.parametrize("function", [silu, gelu, leaky_relu])
+def test_the_slope_of_an_entry_does_not_depend_on_the_others(function):
+    """A long array is cut into blocks, and what lies in the block of an entry depends on the number
+    of cores."""
+    x = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+    for other in (0, np.nan, 3e38):
+        with_other = np.append(np.float32(other), x[1:])
+        assert np.array_equal(slope(function, with_other)[1:], slope(function, x)[1:])
+
+
 @pytest.mark.parametrize("negative_slope", [-1e20, -1e8, -1.0, 0.0, 0.01, 1.0, 1e8, 1e20])
 def test_the_slope_of_leaky_relu_above_0_is_1_whatever_it_is_below_0(negative_slope):
     found = slope(lambda x: leaky_relu(x, negative_slope), np.float32([-1, 1]))

@@ -296,10 +296,15 @@ def silu_of(xp, x):
 
 def sigmoid_from_silu(xp, x, y):
     """σ(x) from x and y = x σ(x), (n,) each. It is y / x, because a division takes a fifth of the
-    time of exp. But 0 / 0 is NaN, and the y of a tiny x may be rounded to 0: then exp is used."""
-    if xp is np and np.abs(x).min() > TINY:
-        return y / x
-    return 1 / one_plus_exp(xp, x, out=xp.empty_like(x))
+    time of exp. But 0 / 0 is NaN, and the y of a tiny x may be rounded to 0; there σ(x) is 1/2."""
+    if xp is not np:
+        return 1 / one_plus_exp(xp, x, out=xp.empty_like(x))
+    with np.errstate(invalid="ignore"):
+        sigmoid_x = y / x
+    magnitude = np.abs(x)
+    if not magnitude.min() > TINY:  # True also if a number is NaN
+        sigmoid_x[magnitude <= TINY] = 0.5
+    return sigmoid_x
 
 
 def one_plus_exp(xp, x, out):
