@@ -36,6 +36,13 @@ def test_a_mean_far_from_0_costs_no_extra_precision_in_float32(name, far, device
     assert y.dtype == np.float32 and np.abs(y - exact).max() < 1e-5 + 4e-7 * abs(far)
 
 
+def test_the_variance_of_a_group_of_a_million_numbers_is_exact_to_5_digits():
+    """BLAS would add up its equal squares one after the other, each time with the same error."""
+    x = np.full((1, 32, 1 << 15), 0.7, np.float32)
+    x[..., ::2] *= -1
+    assert np.abs(np.abs(F.group_norm(x, 1, eps=1e-12)) - 1).max() < 1e-5
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("block", [1, 70, 1 << 20])
 def test_the_block_size_changes_only_the_rounding(block, channels_last, monkeypatch):

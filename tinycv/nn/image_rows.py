@@ -74,10 +74,11 @@ class ImageRows:
 
     def joined(self, a: Array, groups: int) -> Array:
         """Channels first: (N, C, S) -> (N, G, C/G * S), so that the rows to be summed are long.
-        Channels last: a as it is."""
-        if self.last:
+        Channels last, or if BLAS would add up the rounding errors of such a row: a as it is."""
+        width = a.shape[1] // groups * a.shape[2]
+        if self.last or width > MANY:
             return a
-        return a.reshape(len(a), groups, a.shape[1] // groups * a.shape[2])
+        return a.reshape(len(a), groups, width)
 
     def dots(self, a: Array, b: Array) -> Array:
         """Sums of a * b over the pixels, in the shape of ``sums``."""
