@@ -237,11 +237,11 @@ def _leaky_relu(xp, x, negative_slope=0.01):
 
         def backward(at):
             part = slope[at]
-            if 0 <= negative_slope <= 1:
+            if xp is np and 0 <= negative_slope <= 1:
                 # Where x is positive, ceil(x) is at least 1; elsewhere it is at most 0, or NaN.
                 # NumPy's ceil and clip take a fraction of the time of np.where.
-                xp.clip(xp.ceil(values[at], out=part), negative_slope, 1, out=part)
-                if xp is not np or part.max() != 1:  # no x is positive, or one is NaN
+                np.clip(np.ceil(values[at], out=part), negative_slope, 1, out=part)
+                if part.max() != 1:  # no x is positive, or one is NaN
                     part[part != part] = negative_slope  # as in the definition: NaN > 0 is False
             else:
                 part[...] = xp.where(values[at] > 0, 1, negative_slope)
