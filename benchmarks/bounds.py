@@ -179,13 +179,11 @@ def dense_products(batch: int, widths: tuple[int, ...]) -> list[Products]:
 
 
 def lstm_products(task: Lstm) -> list[Products]:
-    """The products that no LSTM can avoid: all four gates are one product per step, the inputs of
-    all steps are one product, and the first state is 0. The kernel of tinycv multiplies input and
-    state together, at every step, with about as many FLOPs."""
-    gates = 4 * task.hidden
+    """As the kernel multiplies: one product per step, of all gates' weights and [h; x; 1]
+    (sequence/lstm_kernel.py), and then the head."""
+    inner = task.hidden + task.inputs + 1
     return [
-        Products(task.batch * task.steps, task.inputs, gates),
-        Products(task.batch, task.hidden, gates, task.steps - 1),
+        Products(4 * task.hidden, inner, task.batch, task.steps),
         Products(task.batch, task.hidden, task.classes),
     ]
 
