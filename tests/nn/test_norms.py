@@ -36,6 +36,17 @@ def test_a_mean_far_from_0_costs_no_extra_precision_in_float32(name, far, device
     assert y.dtype == np.float32 and np.abs(y - exact).max() < 1e-5 + 4e-7 * abs(far)
 
 
+@pytest.mark.parametrize("name", ["group", "batch", "instance"])
+def test_the_gradient_of_large_numbers_is_that_of_small_ones_divided_by_their_scale(name):
+    x, g = RNG.normal(size=(2, 8, 4, 6, 6)).astype(np.float32)
+    slopes = []
+    for scale in (np.float32(1), np.float32(1e17)):
+        t = Tensor(x * scale, requires_grad=True)
+        NORMS[name](t).backward(g)
+        slopes.append(t.grad.numpy() * scale)
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-3, atol=1e-4)
+
+
 def test_the_variance_of_a_group_of_a_million_numbers_is_exact_to_5_digits():
     """BLAS would add up its equal squares one after the other, each time with the same error."""
     x = np.full((1, 32, 1 << 15), 0.7, np.float32)

@@ -302,7 +302,8 @@ def _pull(xp, images, a, mean, scale, slope, count, g):
             xp.zeros_like(shard_g) if part is None else part for part in (gmean, gvar)
         )
         total = all_reduce(xp.stack([shard_g, shard_dots, to_mean, to_var]))[:, None]
-        b = (2 * total[3] - slope * scale * scale * total[1]) / count
+        # in this order, since the cube of a small scale would be 0
+        b = (2 * total[3] - slope * (scale * (scale * total[1]))) / count
         c = (total[2] - slope * total[0]) / count
 
         def add_parts(at):  # gx holds x - mean
