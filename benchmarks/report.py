@@ -97,7 +97,7 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def line(*cells: str) -> str:
-    left = [cell.ljust(width) for cell, width in zip(cells[:2], WIDTHS, strict=False)]
+    left = [cell.ljust(width - 1) + " " for cell, width in zip(cells[:2], WIDTHS, strict=False)]
     right = [cell.rjust(width) for cell, width in zip(cells[2:], WIDTHS[2:], strict=False)]
     return "".join(left + right)
 

@@ -682,3 +682,18 @@ def test_a_training_whose_worker_was_killed_resumes_and_ends_with_the_same_bits(
     assert (tmp_path / "killed").exists()
     again = train(tmp_path / "killed")
     assert all((a == b).all() for a, b in zip(again, whole, strict=True))
+
+
+def test_pythons_random_numbers_in_a_worker_follow_from_the_seed():
+    """Python gives each forked process a new seed by chance."""
+
+    def noise(x):
+        return Tensor(np.full(len(x), random.random()))
+
+    found = []
+    for _ in range(2):
+        random.seed(0)
+        with parallel.processes(3) as group:
+            found.append(group.map(noise, np.zeros(3)).numpy())
+    np.testing.assert_array_equal(found[0], found[1])
+    assert len(set(found[0])) == 3  # each shard draws numbers of its own

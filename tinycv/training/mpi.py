@@ -1,8 +1,8 @@
 """Data parallelism with MPI: every rank runs the whole program, on one machine or on many.
 
-    mpiexec -n 4 python demos/06_vit.py --parallel mpi
+    mpiexec -n 2 python demos/06_vit.py --parallel mpi  # as many ranks as cores, not more
 
-    with parallel.mpi() as group:                       # in train.py: mpiexec -n 4 python train.py
+    with parallel.mpi() as group:                       # in train.py: mpiexec -n 2 python train.py
         for images, labels in loader:                   # the same batch in all ranks
             optimizer.zero_grad()
             group.backward(lambda x, y: cross_entropy(model(x), y), images, labels)

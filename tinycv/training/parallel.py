@@ -15,7 +15,7 @@ too.
     processes    each have a lock and a model of their own; weights and gradients are copied between
                  them: processes.py
     mpi          processes that each run the whole program, on one machine or many: mpi.py
-                 (mpiexec -n 4 python train.py)
+                 (mpiexec -n 2 python train.py, with one rank per core)
 
 Which one?
 
@@ -68,7 +68,7 @@ def processes(size: int | None = None) -> Group:
 
 def mpi(order: str = "rank") -> Group:
     """Open the group of all ranks of an MPI program, each of which runs the whole program:
-    ``mpiexec -n 4 python train.py``. Without mpiexec it is a group of one rank. Print and write
+    ``mpiexec -n 2 python train.py``. Without mpiexec it is a group of one rank. Print and write
     files only if group.rank == 0; call ``backward`` and ``map`` in all ranks.
 
     order: "rank" adds in the order of the shards, with the bits of threads and processes; "any"

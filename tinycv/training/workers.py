@@ -10,6 +10,7 @@ worker.
 from __future__ import annotations
 
 import os
+import random
 import select
 import socket
 import sys
@@ -113,12 +114,14 @@ class Workers:
         # In a child, ``_in_child`` has already emptied this object. So what the child needs is in
         # local variables.
         known, count = self.known, self.count
+        random_state = random.getstate()  # Python gives a child a seed of chance
         self.under_way = True
         for rank in range(1, self.count + 1):
             near_end, far_end = socket.socketpair()
             pid = os.fork()
             if pid == 0:
                 near_end.close()
+                random.setstate(random_state)
                 receiver = Receiver(known.objects, arena, rank, is_alone=count == 1)
                 serve(Link(far_end, looks), receiver, rank)
             far_end.close()
