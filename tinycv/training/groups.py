@@ -119,7 +119,9 @@ class Group(ABC):
 
         TypeError or ValueError if the batch cannot be cut so, or if loss_of does not return one
         number. If loss_of fails, the exception of the first failing shard is raised; ``.grad`` and
-        the buffers of the layers then stay as they were.
+        the buffers of the layers then stay as they were. An exception of another process that
+        pickle cannot send (its class has an __init__ of its own, perhaps) is raised as a
+        RuntimeError with its name and text.
         """
         arguments.choice(reduction, "Group.backward: reduction", ("mean", "sum"))
         arguments.function(loss_of, "Group.backward: loss_of")

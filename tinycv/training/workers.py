@@ -114,7 +114,7 @@ class Workers:
         # In a child, ``_in_child`` has already emptied this object. So what the child needs is in
         # local variables.
         known, count = self.known, self.count
-        random_state = random.getstate()  # Python gives a child a seed of chance
+        random_state = random.getstate()  # Python gives a forked process a seed by chance
         self.under_way = True
         for rank in range(1, self.count + 1):
             near_end, far_end = socket.socketpair()
