@@ -27,8 +27,8 @@ BUDGETS = {
     "LSTM of 10 steps": (tasks.Lstm(4, 10, 2, 5, 3), 75, 297),
     "Transformer": (tasks.Transformer(4, 5, 8, 2, 16, 2, 7), 157, 422),
     "ViT": (tasks.Vit(4, 4, 2, 8, 2, 2, 3), 153, 395),
-    "GAN": (tasks.Gan(4, 5, 2), 345, 1312),
-    "U-Net": (tasks.UNet(4, 8, 16), 143, 720),
+    "GAN": (tasks.Gan(4, 5, 2), 345, 1288),
+    "U-Net": (tasks.UNet(4, 8, 16), 143, 624),
     "score, second order": (tasks.Score(4, 8), 146, 165),
 }
 

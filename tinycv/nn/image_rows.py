@@ -97,8 +97,12 @@ class ImageRows:
         if self.last:
             k = joinable(*a.shape[1:]) if self.xp is np else 1
             shape = n, a.shape[1] // k, k * a.shape[2]
-            values = values.repeat(a.shape[2] // groups, axis=1)
-            values = self.xp.tile(values, (1, k))[:, None]
+            # Only where needed: on a GPU each of the two copies is a launch.
+            if groups < a.shape[2]:
+                values = values.repeat(a.shape[2] // groups, axis=1)
+            if k > 1:
+                values = self.xp.tile(values, (1, k))
+            values = values[:, None]
         elif len(values) == 1 and self.xp is np:
             shape = n, prod(a.shape[1:])
             values = values.repeat(shape[1] // groups, axis=1)
