@@ -104,10 +104,12 @@ def check_group_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
 def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     n, num_groups, width = grouped(x, num_groups)
     check_group_norm(x, weight, bias, eps)
-    images, mean_of = ImageRows(xp, x), partial(group_means, num_groups=num_groups, width=width)
+    images = ImageRows(xp, x)
+    # Channels last, means are repeated for each channel at once, which ``apply`` needs.
+    mean_of = partial(group_means, num_groups=num_groups, width=width, repeat=images.last)
     a = images.rows(x)
     y = xp.empty_like(a)
-    mean, scale = xp.empty((2, n, num_groups), x.dtype)
+    mean, scale = xp.empty((2, n, x.shape[1] if images.last else num_groups), x.dtype)
 
     def forward(at):
         mean[at] = mean_of(images.sums(images.joined(a[at], num_groups)))
@@ -135,7 +137,7 @@ def _pull(xp, images, a, mean, scale, mean_of, weight, g):
         part, scales = g[at], scale[at]
         out = images.apply(xp.subtract, a[at], mean[at], out=gx[at])
         total[at] = images.sums(part)
-        dots[at] = images.dots(part, out) * slopes(scales, None, channels)
+        dots[at] = images.dots(part, out) * slopes(scales, None, channels)  # (n, C)
         images.apply(xp.multiply, out, -scales * scales * mean_of(dots[at] * gamma), out=out)
         images.apply(xp.add, out, -scales * mean_of(total[at] * gamma), out=out)
         slope = slopes(scales, weight, channels)
@@ -146,13 +148,16 @@ def _pull(xp, images, a, mean, scale, mean_of, weight, g):
 
 
 def slopes(scale, weight, channels):
-    """scale (n, G), one for each group -> scale γ (n, C), one for each channel."""
-    scale = scale.repeat(channels // scale.shape[1], axis=1)
+    """scale (n, G), one for each group, or already (n, C) -> scale γ (n, C), one for each
+    channel."""
+    if scale.shape[1] < channels:
+        scale = scale.repeat(channels // scale.shape[1], axis=1)
     return scale if weight is None else scale * weight
 
 
-def group_means(sums, num_groups, width):
-    """Sums over pixels (n, C), or over groups (n, G) -> means of groups (n, G). width: how many
-    numbers a group has."""
+def group_means(sums, num_groups, width, repeat):
+    """Sums over pixels (n, C), or over groups (n, G) -> means of groups (n, G), or with repeat
+    (n, C), in which each channel has the mean of its group. width: how many numbers a group has."""
     channels = sums.shape[1] // num_groups
-    return sums.reshape(len(sums), num_groups, channels).sum(axis=-1) * (1 / max(width, 1))
+    means = sums.reshape(len(sums), num_groups, channels).sum(axis=-1) * (1 / max(width, 1))
+    return means.repeat(channels, axis=1) if repeat else means

@@ -85,8 +85,8 @@ class ImageRows:
         return self.sums(a * b) if self.last else dot_last(self.xp, a, b)[..., 0]
 
     def apply(self, ufunc: Callable, a: Array, values: Array, out: Array) -> Array:
-        """out = ufunc(a, values), with values (N, K) or (1, K): one for each channel, or for each
-        of K groups of channels.
+        """out = ufunc(a, values), with values (N, K) or (1, K): one for each channel; or, channels
+        first, for each of K groups of channels.
 
         NumPy has a cost per row, so rows are made long. Channels first, a row is a group; or a
         whole image, if the values are the same for all images, and are repeated for each pixel.
@@ -97,10 +97,7 @@ class ImageRows:
         if self.last:
             k = joinable(*a.shape[1:]) if self.xp is np else 1
             shape = n, a.shape[1] // k, k * a.shape[2]
-            # Only where needed: on a GPU each of the two copies is a launch.
-            if groups < a.shape[2]:
-                values = values.repeat(a.shape[2] // groups, axis=1)
-            if k > 1:
+            if k > 1:  # on a GPU this copy would be a launch
                 values = self.xp.tile(values, (1, k))
             values = values[:, None]
         elif len(values) == 1 and self.xp is np:
