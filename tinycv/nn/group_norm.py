@@ -150,7 +150,7 @@ def _pull(xp, images, a, mean, scale, mean_of, weight, g):
 def slopes(scale, weight, channels):
     """scale (n, G), one for each group, or already (n, C) -> scale γ (n, C), one for each
     channel."""
-    if scale.shape[1] < channels:
+    if scale.shape[1] != channels:
         scale = scale.repeat(channels // scale.shape[1], axis=1)
     return scale if weight is None else scale * weight
 
