@@ -42,7 +42,6 @@ import io
 import json
 import os
 import re
-import resource
 import runpy
 import sys
 import time
@@ -62,6 +61,11 @@ from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.show import doctor
 from tinycv.training.groups import Group
 from tinycv.training.parallel import CARRIERS
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -256,8 +260,10 @@ class Demo:
         os.replace(partial, target)
         for row in self.rows:
             print(_line(row))
+        peak = record["peak_memory_mib"]
+        memory = "peak memory unknown" if peak is None else f"{peak} MiB"
         print(
-            f"  {record['seconds']} s, {record['peak_memory_mib']} MiB, seed {self.seed}, "
+            f"  {record['seconds']} s, {memory}, seed {self.seed}, "
             f"{self.device}" + ", float16" * self.half + f", {workers}" * bool(workers)
         )
         if self.quick:
@@ -416,8 +422,11 @@ def script_hash(path: Path | str) -> str:
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:16]
 
 
-def peak_memory_mib() -> int:
-    """The peak memory of this process so far, in MiB."""
+def peak_memory_mib() -> int | None:
+    """The peak memory of this process so far, in MiB. None on Windows, where the standard library
+    does not know it."""
+    if resource is None:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
