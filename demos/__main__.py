@@ -1,6 +1,7 @@
 """python -m demos                    lists the demos with their minutes
 python -m demos all --quick         runs them all, with the flags given
 python -m demos 06 --seed 1         runs one, by its number
+python -m demos exercise            lists exercises that check your answers
 """
 
 import subprocess
@@ -22,6 +23,10 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         print("\n".join(headline(path) for path in DEMOS) + "\n\n" + __doc__)
         return 0
+    if arguments[0] == "exercise":
+        from demos.exercises.command import main as exercise
+
+        return exercise(arguments[1:])
     chosen = [
         p
         for p in DEMOS

@@ -1,0 +1,240 @@
+"""What an exercise is: functions with a blank, what they must equal, and known mistakes.
+
+The answer is an ordinary function in the exercise's file.  Everything else is made from its source:
+the blank (the function without its body) and the mutants (the function with one planted mistake).
+What the answer must equal is a function of the package, so the exercise cannot drift away from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+import numpy as np
+
+from demos.exercises import ORDER
+from tinycv import Tensor, grad
+from tinycv.engine.check import certify
+from tinycv.engine.record import op
+
+BLANK = "    # Write your answer here, in place of the next line.\n    raise NotImplementedError\n"
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A known mistake: in the answer's source the text ``right`` becomes ``wrong``.
+
+    fault: a few words that name it, such as "the sign". words: one or two whole sentences that
+    explain it.
+    """
+
+    fault: str
+    right: str
+    wrong: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function that the learner writes, compared with ``reference``, a function of the package.
+
+    function: the answer. cases: tuples of arguments; float arrays are in float64. extremes: more
+    cases, with large numbers for example, that are compared but not differentiated. order: how
+    often the certificate differentiates (0: not at all).
+    """
+
+    function: Callable
+    reference: Callable
+    cases: Sequence[tuple]
+    wrong: Sequence[Wrong]
+    extremes: Sequence[tuple] = ()
+    order: int = 2
+
+    @property
+    def name(self) -> str:
+        """The name of the function that the learner writes."""
+        return self.function.__name__
+
+    @property
+    def reference_name(self) -> str:
+        """The name of the package's own answer."""
+        row = getattr(self.reference, "row", self.reference)
+        return getattr(row, "name", None) or getattr(row, "__name__", "")
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of its arguments."""
+        return list(signature(self.function).parameters)
+
+    def arguments(self, case: tuple, dtype: str) -> dict[str, Any]:
+        """The arguments of the learner's function by name, with Tensors for arrays."""
+        values = [as_tensor(value, dtype) for value in case]
+        return dict(zip(self.parameters, values, strict=True))
+
+    def expected(self, case: tuple, dtype: str) -> Any:
+        """What the package's function returns."""
+        return self.reference(*self.arguments(case, dtype).values())
+
+    def certify(self, function: Callable, case: tuple) -> tuple[float, ...]:
+        """The errors of the function's derivatives against finite differences, order by order."""
+        return certify(function, *case, order=self.order, name=self.name) if self.order else ()
+
+
+@dataclass(frozen=True)
+class Pull(Definition):
+    """A derivative that the learner writes, as in a row of tinycv/engine/ops.py.
+
+    function: the pull. Its parameters name what it needs: g, y, an input, or x_shape, the shape of
+    input x (see the top of tinycv/engine/record.py). reference: the op or pair of the package; a
+    case holds its inputs. inputs: their names. to: the input whose gradient the pull returns.
+    """
+
+    inputs: tuple[str, ...] = ("x",)
+    to: str = "x"
+
+    def arguments(self, case: tuple, dtype: str) -> dict[str, Any]:
+        values = dict(zip(self.inputs, (as_tensor(v, dtype) for v in case), strict=True))
+        y = self.reference(*values.values())
+        shapes = {
+            f"{name}_shape": np.shape(value) for name, value in zip(self.inputs, case, strict=True)
+        }
+        known = {**values, **shapes, "y": y, "g": self.gradient(y)}
+        return {name: known[name] for name in self.parameters}
+
+    def gradient(self, y: Tensor) -> Tensor:
+        """Some dL/dy: the same for the same shape, and different for each entry."""
+        g = np.random.default_rng(y.size).standard_normal(y.shape)
+        return Tensor(g.astype(y.dtype))
+
+    def expected(self, case: tuple, dtype: str) -> Tensor:
+        """What the package's own backward pass returns."""
+        values = [as_tensor(value, dtype) for value in case]
+        x = values[self.inputs.index(self.to)]
+        x.requires_grad = True
+        y = self.reference(*values)
+        return grad(y, x, self.gradient(y.detach()))[0]
+
+    def certify(self, function: Callable, case: tuple) -> tuple[float, ...]:
+        """Puts the learner's pull into the op's row, and certifies the op."""
+        return certify(self.op_with(function), *case, order=self.order, name=self.name)
+
+    def op_with(self, function: Callable) -> Callable:
+        """The op, in which the learner's function is the pull of input ``to``."""
+        row = getattr(self.reference, "row", None)
+        if row is not None:
+            pulls = dict(zip(row.inputs, row.pulls, strict=True))
+            return op(row.forward, wide=row.wide, **{**pulls, self.to: function})
+
+        def forward(xp, *arrays):
+            return self.reference(*arrays)
+
+        # ``op`` reads the names of the inputs from the signature
+        names = ("xp", *self.inputs)
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        forward.__signature__ = Signature([Parameter(name, kind) for name in names])
+        return op(forward, **{self.to: function})
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: its parts, which the learner writes in this order, and what the page says.
+
+    names: what an answer may import from tinycv. hint: one sentence. read: where to read, before
+    and after. methods: further Tensor attributes that an answer may use (the usual ones are in
+    allowed.py). forbidden: usual ones that would be the answer.
+    """
+
+    parts: Sequence[Definition]
+    hint: str
+    read: str
+    names: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What users type: the name of the exercise's file."""
+        return self.parts[0].function.__module__.rpartition(".")[2]
+
+    @property
+    def text(self) -> str:
+        """The docstring of the exercise's file."""
+        return inspect.cleandoc(sys.modules[self.parts[0].function.__module__].__doc__ or "")
+
+    @property
+    def title(self) -> str:
+        """The first line of the file."""
+        return self.text.splitlines()[0]
+
+    @property
+    def number(self) -> int:
+        """Its place in the lecture's order, from 1."""
+        return ORDER.index(self.name) + 1
+
+    def blank(self) -> str:
+        """The file that the learner gets."""
+        return self.page() + "".join(f"\n\n{blank_of(part.function)}" for part in self.parts)
+
+    def solution(self) -> str:
+        """The same file with the answer in it."""
+        return self.page() + "".join(f"\n\n{source_of(part.function)}" for part in self.parts)
+
+    def mutant(self, part: Definition, *mistakes: Wrong) -> str:
+        """The solution with planted mistakes in one of its parts."""
+        right = source = source_of(part.function)
+        for mistake in mistakes:
+            if source.count(mistake.right) != 1:
+                raise ValueError(
+                    f"{self.name}: {mistake.right!r} occurs {source.count(mistake.right)} times in "
+                    f"{part.name}; it must occur once"
+                )
+            source = source.replace(mistake.right, mistake.wrong)
+        return self.solution().replace(right, source)
+
+    def page(self) -> str:
+        """The top of the learner's file: what to write, from what, and how to check it."""
+        head, _, body = self.text.partition("\n")
+        tools = (
+            "operators (+ - * / ** @), indexing, and methods such as x.sum(axis=0, keepdims=True)"
+        )
+        if self.names:
+            tools += ", and these names of tinycv: " + ", ".join(self.names)
+        notes = [f"You may use: {tools}.", f"Read: {self.read}", f"Hint: {self.hint}"]
+        text = "\n".join(textwrap.fill(note, 90, subsequent_indent="    ") for note in notes)
+        command = f"Check your answer:    python -m demos exercise check {self.name}"
+        title = f"Exercise {self.number} of {len(ORDER)}. {head}"
+        top = f'"""{title}\n{body}\n\n{text}\n\n{command}\n"""\n'
+        return top + (f"\nfrom tinycv import {', '.join(self.names)}\n" if self.names else "")
+
+
+def load(name: str) -> Exercise:
+    """The exercise with this name."""
+    return import_module(f"demos.exercises.{name}").EXERCISE
+
+
+def source_of(function: Callable) -> str:
+    """The text of a function."""
+    return inspect.getsource(function)
+
+
+def blank_of(function: Callable) -> str:
+    """The text of a function, with a blank for everything below its docstring."""
+    source = source_of(function)
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.FunctionDef)
+    last = definition.body[0].end_lineno
+    return "".join(source.splitlines(keepends=True)[:last]) + BLANK
+
+
+def as_tensor(value: Any, dtype: str) -> Any:
+    """Arrays as Tensors, those of floats in this dtype; other values as they are."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return Tensor(value.astype(dtype) if value.dtype.kind == "f" else value)
