@@ -83,6 +83,7 @@ from tinycv.engine.products import hvp, vjp
 from tinycv.engine.backward import grad
 from tinycv import adversarial, data, diffusion, nn, optim, sequence, training, vision
 from tinycv.training import checkpoint, parallel
+from tinycv.show.summary import summary
 
 blas.clear()  # NumPy is loaded now, and has read it
 

@@ -13,12 +13,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
 
 from tinycv.engine import watch
 from tinycv.engine.arguments import flag, listed
 from tinycv.engine.backend import Array, array_module, to_numpy
 from tinycv.engine.tensor import DEBUG, OFF, Gradient, Node, Tensor, mode
 
+# In debug mode, observer(row, args, options, result) is called after every op, in place of the
+# check, if there is one. tinycv.summary counts with it (show/summary.py).
+observer: ContextVar[Callable[..., None] | None] = ContextVar("tinycv_observer", default=None)
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -54,6 +60,16 @@ def caller_line() -> str:
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def after_op(row: Any, args: tuple, options: dict, result: Any) -> None:
+    """What debug mode does after an op. result: a Tensor, or a tuple of Tensors."""
+    observe = observer.get()
+    if observe is not None:
+        observe(row, args, options, result)
+        return
+    for part in result if isinstance(result, tuple) else (result,):
+        check_forward(row.name, args, part)
 
 
 def check_forward(name: str, args: tuple, result: Tensor) -> None:

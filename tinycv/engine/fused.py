@@ -148,8 +148,7 @@ class Fused:
         node = None if parents is None else Node(self, parents, ((pull,), args))
         result = wrap_several(y, node) if isinstance(y, tuple) else wrap_one(y, node)
         if now & DEBUG:
-            for part in result if isinstance(result, tuple) else (result,):
-                debug.check_forward(self.name, args, part)
+            debug.after_op(self, args, {}, result)
             if node is not None:
                 node.line = debug.caller_line()
         return result

@@ -390,7 +390,7 @@ def op(  # noqa: C901  one long function, because each further call would slow d
                 saved = (savers.get(mask) or row.saver(mask))(y, args, options)
             result._node = Node(row, tuple(parents), saved, y.shape, y.dtype)
         if now & DEBUG:  # under debug()
-            debug.check_forward(row.name, args, result)
+            debug.after_op(row, args, options, result)
         return result
 
     call.row = row

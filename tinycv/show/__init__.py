@@ -5,6 +5,9 @@ colours.py   the palette of every picture
 draw.py      figures and their files, curves, notes; and under this one name the drawing functions
              of images.py (one image, rows, tiles, patches, heat maps), fields.py (densities and
              arrows in the plane), graph.py (the recorded graph), words.py (attention weights)
+summary.py   tinycv.summary: a model's layers, shapes, parameters, FLOPs and activation memory
+summary_table.py  its table, as text and as HTML
+costs.py     the FLOPs of each op
 motion.py    animated GIFs with captions
 metrics.py   how close generated samples are to real data: modes, Frechet distance, precision
 judge.py     a classifier of digits whose features the metrics compare
