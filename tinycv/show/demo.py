@@ -22,6 +22,13 @@ Under mpiexec every rank runs the demo; rank 0 alone prints and writes:
 
     mpiexec -n 2 python demos/06_vit.py --parallel mpi
 
+--pretrained trains nothing and reads the weights that ship (training/pretrained.py), or those of a
+file of yours. It is a flag of the demos that pass pretrained=True and train by ``show.trained``. A
+run that trains writes such a file: out/NAME.safetensors.
+
+    def train():                                 trains the model; returns what only it can measure
+    notes = show.trained(train, {"vit": model}, {"vit": SIZES})
+
 A demo runs in one of three sizes: quick (a test of seconds), full (the whole protocol, up to two
 hours; the default where the demo has no other) and the default between them (minutes). If
 demos/full has a script of the same name, that script is the protocol: it makes its Demo with
@@ -45,7 +52,7 @@ import re
 import runpy
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -58,7 +65,9 @@ from tinycv.data.atomic import obstacle
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import ArrayLike, Tensor
+from tinycv.nn.module import Module
 from tinycv.show import doctor
+from tinycv.training import pretrained as shipped
 from tinycv.training.groups import Group
 from tinycv.training.parallel import CARRIERS
 
@@ -72,17 +81,19 @@ if TYPE_CHECKING:
 
 WITH_HALF = "06_vit", "17_diffusion_digits"
 WITH_PARALLEL = ("06_vit",)
+WITH_PRETRAINED = "06_vit", "17_diffusion_digits"
 
 
 class Demo:
     """One run of one demo.
 
     Attributes: quick, full, device, half, seed, out (a Path), one for each flag that the demo adds,
-    group (the workers of --parallel, or None), and script (the script_hash of the file that runs;
-    the record holds it).
+    group (the workers of --parallel, or None), pretrained (the Weights of --pretrained, or None),
+    and script (the script_hash of the file that runs; the record holds it).
 
     half: the demo can train in float16. full: the script is a protocol in demos/full. parallel:
-    several workers can share its batches. flags: the name and help of each flag that the demo adds.
+    several workers can share its batches. pretrained: its weights ship. flags: the name and help of
+    each flag that the demo adds.
     """
 
     def __init__(
@@ -93,13 +104,15 @@ class Demo:
         half: bool = False,
         full: bool = False,
         parallel: bool = False,
+        pretrained: bool = False,
         **flags: str,
     ):
         _expect_a_demo(name, story, arguments, half, full)
         inputs.flag(parallel, "Demo: parallel")
+        inputs.flag(pretrained, "Demo: pretrained")
         for flag, meaning in flags.items():
             inputs.text(meaning, f"Demo: {flag}")
-        parser = _parser(name, story, half, full, parallel, flags)
+        parser = _parser(name, story, half, full, parallel, pretrained, flags)
         given, unknown = parser.parse_known_args(arguments)
         if unknown:
             of_protocol = f"{name} --full: the whole protocol does not take"
@@ -108,6 +121,7 @@ class Demo:
             )
         if given.full and not full and arguments is None:
             _hand_over(name)
+        self.pretrained = _weights_of(parser, given, pretrained)
         if not 0 <= given.seed < 2**63:
             parser.exit(
                 2, f"--seed {given.seed}: it must be a whole number, at least 0 and below 2^63\n"
@@ -145,9 +159,13 @@ class Demo:
         called = Path(sys.argv[0])
         self.script = script_hash(called) if called.stem == name and called.is_file() else None
         self.rows = []
+        self._arrays: dict[str, np.ndarray] = {}  # the weights of ``trained``
+        self._of_training: dict[str, Any] = {}
         self.started = time.perf_counter()
         backend.manual_seed(self.seed)
         print(ascii_only(story).strip().splitlines()[0], flush=True)
+        if self.pretrained and self.pretrained.record["script"] != self.script:
+            print(f"  {self.pretrained} was written by another version of this page")
 
     @property
     def is_first(self) -> bool:
@@ -180,10 +198,55 @@ class Demo:
         except (ValueError, OSError) as error:
             self.refuse(flag, str(error))
 
-    def choose(self, quick: Any, default: Any = None, full: Any = None) -> Any:
-        """The value for this size of run. If ``full`` is left out, a full run takes the default."""
+    def trained(
+        self,
+        train: Callable[[], Any],
+        models: Mapping[str, Module],
+        config: Mapping[str, dict[str, Any]] | None = None,
+    ) -> Any:
+        """Call train(), which trains the models in place; with --pretrained, load their weights
+        instead. Either way the weights are then those of a file: rounded to float16.
+
+        Returns what train() returns: what only a training can measure, such as its seconds or a
+        curve over its steps, as JSON can hold it. The file keeps that too. config: the keyword
+        arguments that build each model again.
+        """
+        if self.pretrained:
+            with self.reading("pretrained"):
+                for name, model in models.items():
+                    self.pretrained.load(name, model)
+            found = self.pretrained.training
+        else:
+            found = train()
+            for model in models.values():
+                shipped.round_to_half(model)
+            self._arrays = shipped.arrays_of(models)
+            self._of_training = {"config": dict(config or {}), "training": found}
+            self._write_weights(self._record())  # the figures follow when the run ends
+        for model in models.values():
+            model.eval()
+        backend.manual_seed(self.seed)  # what follows draws the same noise after either way
+        return found
+
+    def _write_weights(self, record: dict[str, Any]) -> None:
+        if self._arrays and self.is_first:
+            path = self.out / f"{self.name}.safetensors"
+            shipped.write(path, self._arrays, record | self._of_training)
+
+    def as_trained(self, quick: Any, default: Any = None, full: Any = None) -> Any:
+        """The value for this size of run, of what belongs to the weights, such as the width of a
+        network: with --pretrained always the default, because the weights that ship have it."""
+        return default if self.pretrained else self.choose(quick, default, full)
+
+    def choose(
+        self, quick: Any, default: Any = None, full: Any = None, pretrained: Any = None
+    ) -> Any:
+        """The value for this size of run. If ``full`` or ``pretrained`` is left out, a full run or
+        one with --pretrained takes the default."""
         if self.quick:
             return quick
+        if self.pretrained and pretrained is not None:
+            return pretrained
         if self.full and full is not None:
             return full
         return default
@@ -236,24 +299,12 @@ class Demo:
             self.group.close()
         if not self.is_first:
             return {}
+        title = " ".join(figure.get_suptitle().split()) if figure is not None else ""
+        if self.pretrained:
+            more["pretrained"] = self.pretrained.path.name
+        record = self._record(title) | more
+        self._write_weights(record)
         self.out.mkdir(parents=True, exist_ok=True)
-        facts = doctor.report()
-        record = {
-            "demo": self.name,
-            "script": self.script,
-            "size": self.choose(quick="quick", default="default", full="full"),
-            "title": " ".join(figure.get_suptitle().split()) if figure is not None else "",
-            "rows": self.rows,
-            "seed": self.seed,
-            "device": self.device,
-            "half": self.half,
-            "seconds": round(time.perf_counter() - self.started, 1),
-            "peak_memory_mib": peak_memory_mib(),
-            "versions": facts["versions"],
-            "cpu": facts["cpu"],
-            "blas": facts["blas"],
-            **more,
-        }
         target = self.out / f"{self.name}.json"
         partial = target.with_suffix(".json.part")
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -266,6 +317,11 @@ class Demo:
             f"  {record['seconds']} s, {memory}, seed {self.seed}, "
             f"{self.device}" + ", float16" * self.half + f", {workers}" * bool(workers)
         )
+        if self.pretrained:
+            print(
+                f"  --pretrained: nothing was trained. The weights are those of {self.pretrained}, "
+                "and so\n  are the seconds of training and all curves over its steps"
+            )
         if self.quick:
             print("  --quick: everything ran, but the figures and the picture mean nothing")
         if figure is not None:
@@ -275,6 +331,58 @@ class Demo:
                 figure.text(0.995, 0.002, "--quick: means nothing", ha="right", fontsize=8)
             print(f"  picture: {draw.save(figure, self.out / f'{self.name}.png')}")
         return record
+
+    def _record(self, title: str = "") -> dict[str, Any]:
+        """What this run has found so far, and everything that it depends on."""
+        facts = doctor.report()
+        return {
+            "demo": self.name,
+            "script": self.script,
+            "size": self.choose(quick="quick", default="default", full="full"),
+            "title": title,
+            "rows": self.rows,
+            "seed": self.seed,
+            "device": self.device,
+            "half": self.half,
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "peak_memory_mib": peak_memory_mib(),
+            "versions": facts["versions"],
+            "cpu": facts["cpu"],
+            "blas": facts["blas"],
+        }
+
+
+def _weights_of(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, ships: bool
+) -> shipped.Weights | None:
+    """The weights that --pretrained names, or None without this flag. The run ends, with one line,
+    where they cannot be used. A seed that is not given becomes that of the weights, or 0."""
+    if given.pretrained is None:
+        given.seed = 0 if given.seed is None else given.seed
+        return None
+    name = Path(parser.prog).stem
+    if not ships:
+        can = ", ".join(WITH_PRETRAINED)
+        parser.exit(2, f"{parser.prog} trains all that it shows; --pretrained is a flag of {can}\n")
+    if given.full or given.half or given.parallel:
+        parser.exit(
+            2, "--pretrained trains nothing; it does not go with --full, --half or --parallel\n"
+        )
+    try:
+        weights = shipped.read(given.pretrained or name)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"--pretrained: {error}\n")
+    seed = weights.record["seed"]
+    if weights.record["demo"] != name:
+        parser.exit(2, f"--pretrained: {weights} is of the demo {weights.record['demo']}\n")
+    if given.seed not in (None, seed):
+        parser.exit(
+            2,
+            f"--seed {given.seed}: the weights of {weights} are of seed {seed}, and another seed "
+            "would test them on what they have learned from; leave --seed out\n",
+        )
+    given.seed = seed
+    return weights
 
 
 def _hand_over(name: str) -> None:
@@ -311,7 +419,13 @@ def _run_demo(page: Demo, seed: int) -> ModuleType:
 
 
 def _parser(
-    name: str, story: str, half: bool, full: bool, parallel: bool, flags: dict[str, str]
+    name: str,
+    story: str,
+    half: bool,
+    full: bool,
+    parallel: bool,
+    pretrained: bool,
+    flags: dict[str, str],
 ) -> argparse.ArgumentParser:
     """A parser of the flags that all demos have, and of those that this demo adds."""
     parser = argparse.ArgumentParser(
@@ -337,7 +451,15 @@ def _parser(
     parser.add_argument(
         "--parallel", choices=[*CARRIERS], help=sharing if parallel else argparse.SUPPRESS
     )
-    parser.add_argument("--seed", type=int, default=0)
+    reading = "train nothing: read the weights that ship, or those of FILE (training/pretrained.py)"
+    parser.add_argument(
+        "--pretrained",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help=reading if pretrained else argparse.SUPPRESS,
+    )
+    parser.add_argument("--seed", type=int, help="of all random numbers (default: 0)")
     parser.add_argument(
         "--out", type=Path, default=Path("out"), help="folder for the picture and the figures"
     )

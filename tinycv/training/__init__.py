@@ -21,6 +21,7 @@ nccl.py         sums between GPUs, each driven by one MPI rank
 half.py         half precision: float16 weights, float32 master weights, a scaled loss
 master.py       the float32 master weights of half.py
 checkpoint.py   saving and loading arrays and a small state in one safetensors file
+pretrained.py   weights that ship: their file, its record, and where it is found
 resume.py       what a training saves, and what must match before it resumes
 inputs.py       checks of the arguments of fit and Run
 
