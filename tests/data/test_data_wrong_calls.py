@@ -104,7 +104,14 @@ GOOD = {
         lambda number, start: list(data.DrawnLoader(draw, 2, 3).epoch(number, start)),
         {"number": 1, "start": 1},
     ),
-    "image_folder": (data.image_folder, {"path": "photos", "size": 4, "channels": 3}),
+    "image_folder": (
+        data.image_folder,
+        {"path": "photos", "size": 4, "channels": 3, "labels": "labels.csv", "broken": "skip"},
+    ),
+    "split_by_class": (
+        data.split_by_class,
+        {"images": X, "labels": np.arange(4) % 2, "held_out": 0.5, "seed": 0},
+    ),
     "faces": (data.faces, {"n": 2, "seed": 3, "glasses": 1, "turn": 0.5}),
     "draw_faces": (data.draw_faces, {"attributes": {"glasses": 1}}),
     "faces_from_folder": (
@@ -200,6 +207,7 @@ def files(tmp_path, monkeypatch):
     for name in "xy":
         Image.new("RGB", (8, 8)).save(f"photos/a/{name}.png")
     (tmp_path / "photos/attributes.csv").write_text("file,glasses\na/x.png,1\na/y.png,0\n")
+    (tmp_path / "photos/labels.csv").write_text("file,label\na/x.png,a\na/y.png,a\n")
     Image.new("RGB", (8, 8), (110, 190, 240)).save("map.png")
     data.write_idx("a.idx", np.zeros((2, 3), np.uint8))
     for part in ("train", "t10k"):

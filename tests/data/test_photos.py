@@ -99,6 +99,85 @@ def test_a_class_without_images_is_refused_by_name(pets):
 # ── one photo ────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_hidden_files_and_folders_and_those_of_zip_files_are_ignored(pets):
+    folder, _ = pets
+    put(folder / "cat/.ipynb_checkpoints/1-checkpoint.png", picture())
+    put(folder / "__MACOSX/1.png", picture())
+    for name in ("cat/.DS_Store", "cat/Thumbs.db", "cat/._1.png"):
+        (folder / name).write_bytes(b"\0\1")
+    _, labels, names = image_folder(folder)
+    assert labels.tolist() == [0, 0, 1, 1] and names == ["cat", "dog"]
+
+
+def test_a_warning_says_that_an_image_beside_the_folders_is_not_read(pets):
+    folder, _ = pets
+    put(folder / "loose.png", picture())
+    with pytest.warns(RuntimeWarning, match=r"beside .* not read \(1, such as loose\.png\)"):
+        assert len(image_folder(folder)[0]) == 4
+
+
+def test_broken_images_are_left_out_if_asked_and_a_warning_names_them(pets):
+    folder, expected = pets
+    (folder / "cat/0.png").write_bytes(b"no image")
+    (folder / "dog/c.jpg").write_bytes((folder / "cat/1.png").read_bytes()[:60])
+    with pytest.warns(RuntimeWarning, match=r"2 of 6 files .*left out: .*0\.png: .*c\.jpg"):
+        images, labels, names = image_folder(folder, broken="skip")
+    np.testing.assert_array_equal(images, expected)
+    assert labels.tolist() == [0, 0, 1, 1] and names == ["cat", "dog"]
+
+
+def test_a_class_of_broken_images_alone_is_refused_also_if_they_may_be_left_out(pets):
+    folder, _ = pets
+    put(folder / "emu/1.png", picture())
+    (folder / "emu/1.png").write_bytes(b"no image")
+    with (
+        pytest.warns(RuntimeWarning, match="left out"),
+        pytest.raises(ValueError, match=r"no image of class 'emu' can be read, such as .*1\.png"),
+    ):
+        image_folder(folder, broken="skip")
+
+
+def test_a_warning_names_the_same_image_in_two_classes(pets):
+    folder, _ = pets
+    copied = Image.open(folder / "cat/1.png")
+    copied.save(folder / "dog/zzz.bmp")  # another file, but the same pixels
+    with pytest.warns(RuntimeWarning, match=r"\(1, such as .*1\.png and .*zzz\.bmp\): remove"):
+        assert len(image_folder(folder)[0]) == 5
+
+
+# ── labels from a CSV file ───────────────────────────────────────────────────────────────────────
+
+
+def write_csv(folder, text):
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+
+
+def test_a_csv_file_gives_the_labels_and_classes_are_sorted_by_name(pets):
+    folder, expected = pets
+    write_csv(folder, "\ufefffile, label\ndog/b.bmp,wild\ncat/1.png, tame \n")
+    images, labels, names = image_folder(folder, labels="labels.csv")
+    np.testing.assert_array_equal(images, expected[[3, 0]])
+    assert labels.tolist() == [1, 0] and names == ["tame", "wild"]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("name,label\ncat/1.png,a\n", "its first line must be 'file,label'"),
+        ("file,label\n", "names no photo"),
+        ("file,label\ncat/1.png\n", r"line 2 \(cat/1.png\) has 1 values"),
+        ("file,label\ncat/1.png, \n", r"line 2 \(cat/1.png\) has no label"),
+        ("file,label\ncat/1.png,a\ncat/./1.png,b\n", "line 3 names .*, as line 2 does"),
+        ("file,label\nnowhere.png,a\n", "line 2: there is no file .*nowhere.png"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_followed_is_refused_with_its_line(text, words, pets):
+    folder, _ = pets
+    write_csv(folder, text)
+    with pytest.raises((ValueError, FileNotFoundError), match=f"image_folder: .*{words}"):
+        image_folder(folder, labels="labels.csv")
+
+
 def test_a_photo_is_rotated_by_its_exif_tag(tmp_path):
     array = picture()
     exif = Image.Exif()

@@ -12,7 +12,7 @@ from wrong_calls import riddles
 
 import tinycv
 from tinycv.data import DataLoader
-from tinycv.show import demo, draw
+from tinycv.show import confusion, demo, draw
 from tinycv.show import fields as draw_fields
 from tinycv.show import graph as draw_graph
 from tinycv.show import images as draw_images
@@ -55,6 +55,14 @@ GOOD = {
     "figure": (draw.figure, {"title": "a", "width": 3, "height": 2.0}),
     "save": (draw.save, {"fig": draw.figure("c", 1, 1), "path": "a.png", "dpi": 20}),
     "image": (draw.image, {"ax": AX, "picture": RED, "caption": "a", "colour": draw.INK}),
+    "confusion": (
+        draw.confusion,
+        {"ax": AX, "matrix": np.eye(2, dtype=int), "names": ["a", "b"], "caption": "c"},
+    ),
+    "confusion_matrix": (
+        confusion.confusion_matrix,
+        {"labels": np.arange(3), "predicted": np.arange(3), "classes": 3},
+    ),
     "image_grid": (
         fresh(draw.image_grid),
         {
@@ -220,6 +228,7 @@ def test_no_public_function_is_left_out():
         draw_images,
         draw_motion,
         draw_words,
+        confusion,
         demo,
         progress,
     ):

@@ -8,7 +8,9 @@ Images:
     cifar.py         CIFAR-10 and CIFAR-100 from your own files
     faces.py         synthetic faces with named attributes, drawn: glasses, hair, beard, hat, ...
     face_folder.py   your own faces, with a CSV file of their attributes
-    photos.py        your own photos, one folder per class
+    photos.py        your own photos, one folder per class, or with a CSV file of their classes
+    class_folders.py which image files a folder has, and the class of each
+    split.py         train-test split by class, without copies of an image on both sides
     sample_photos.py photos and textures that ship with scikit-learn and scikit-image
     depths.py        converts images of any bit depth to values from 0 (black) to 1 (white)
     photo_costs.py   refuses image files that would take too much time or memory to open
@@ -105,6 +107,7 @@ from tinycv.data.shapes import (
     two_moons,
 )
 from tinycv.data.shapes_and_words import Scene, Thing, all_scenes, caption, draw_scenes, scene_of
+from tinycv.data.split import split_by_class
 from tinycv.data.surfaces import moebius, swiss_roll
 from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary, padded
 from tinycv.data.tokenizer import WordTokenizer
@@ -181,6 +184,7 @@ __all__ = [
     "scenes",
     "simulate",
     "sorting",
+    "split_by_class",
     "split_digits_8x8",
     "stacked_digits",
     "stratified_folds",

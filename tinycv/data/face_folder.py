@@ -16,14 +16,13 @@ Needs Pillow, which is installed with matplotlib.
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tinycv.data import inputs
+from tinycv.data.class_folders import read_csv
 from tinycv.data.photos import LARGEST_SIDE, open_photo, square
 from tinycv.engine.arguments import shown
 
@@ -48,7 +47,7 @@ def faces_from_folder(
         raise TypeError(
             f"faces_from_folder: columns is {shown(columns)}; it must be a list of names"
         )
-    names, rows = _read(path)
+    names, rows = read_csv(path, (), "faces_from_folder")
     for column in columns:
         if column not in names:
             raise ValueError(
@@ -76,41 +75,6 @@ def _value(text: str, where: str) -> int:
             f"faces_from_folder: {where} is {text!r}; it must be 1 or 0 (or -1 for 0, as in CelebA)"
         )
     return VALUES[text.strip()]
-
-
-def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names of the attributes, and each row of the CSV file with the number of its line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"faces_from_folder: {path} is not a CSV file in UTF-8: {error}"
-        ) from error
-    header = [name.strip() for name in lines[0][1]] if lines else []
-    if header[:1] != ["file"] or len({*header} - {""}) < max(2, len(header)):
-        raise ValueError(
-            f"faces_from_folder: {path} begins with {','.join(header)!r}; its first line must be "
-            "'file' and the names of the attributes, all different, such as 'file,glasses,woman'"
-        )
-    if len(lines) < 2:
-        raise ValueError(f"faces_from_folder: {path} names no photo; it must have a line for each")
-    for line, row in lines[1:]:
-        if len(row) != len(header):
-            raise ValueError(
-                f"faces_from_folder: {path}, line {line} ({row[0]}) has {len(row)} values; the "
-                f"header has {len(header)} columns: {', '.join(header)}"
-            )
-    seen: dict[str, int] = {}
-    for line, row in lines[1:]:
-        first = seen.setdefault(os.path.normpath(row[0]), line)
-        if first != line:
-            raise ValueError(
-                f"faces_from_folder: {path}, line {line} names {row[0]}, as line {first} does; "
-                "each photo must be named once"
-            )
-    return header[1:], lines[1:]
 
 
 def _photo(path: Path, size: int, where: str) -> np.ndarray:

@@ -3,6 +3,9 @@
     pets/cat/1.jpg, pets/cat/2.png, pets/dog/a/3.jpg
     images, labels, names = image_folder("pets", size=64)
 
+README.md in this folder goes from there to a confusion matrix; split.py holds images out for the
+test; class_folders.py says which files are read, and how a CSV file gives their labels.
+
 Needs Pillow, which is installed with matplotlib. Images are rotated as their camera noted (EXIF),
 converted to grey or RGB, and their values are scaled by their bit depth (depths.py). Of an
 animation, or a file with several pages, the first picture is read.
@@ -15,6 +18,7 @@ would be huge after scaling, or unscaled as floats, and pictures of too many pie
 
 from __future__ import annotations
 
+import warnings
 from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +26,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinycv.data import inputs
+from tinycv.data.class_folders import files_in_csv, files_in_folders
 from tinycv.data.depths import Unreadable, in_mode
 from tinycv.data.extra import import_extra
 from tinycv.data.photo_costs import pieces
+from tinycv.data.split import digest_of
 from tinycv.engine.arguments import choice, number, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+BROKEN = ("refuse", "skip")  # what image_folder does with a file that cannot be read
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 LARGEST_SIDE = 2**14  # of the square that a photo is cut to
 # the most pixels of a photo that image_folder reads without a size
@@ -40,38 +46,98 @@ SCALED_PIXELS, SCALED_SQUARES = 2**24, 16
 
 
 def image_folder(
-    path: str | Path, size: int | None = None, channels: int = 3
+    path: str | Path,
+    size: int | None = None,
+    channels: int = 3,
+    labels: str | None = None,
+    broken: str = "refuse",
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images (N, channels, H, W) float32 in [0, 1], labels (N,) int64, and the names of the
     classes, in order.
 
     Each folder in ``path`` is a class, and all images below it are its examples. size: the side of
     the square that each image is cut to (see ``square``). None leaves the images as they are; then
-    all must have the same size, and at most 16 million pixels.
-    FileNotFoundError if there is nothing to read; ValueError, with the path, for an image that is
-    broken or has another size.
+    all must have the same size, and at most 16 million pixels. labels: the name of a CSV file in
+    ``path`` that names the images and their classes (class_folders.py), instead of folders.
+    broken: what becomes of a file that cannot be read: "refuse" raises a ValueError that names it;
+    "skip" leaves it out, and a warning names such files.
+    FileNotFoundError if there is nothing to read; ValueError, with the path, for an image that has
+    another size. A warning names images with the same pixels in two classes.
     """
     path = inputs.path(path, "image_folder: path")
     size = None if size is None else _side(size, "image_folder: size")
     channels = _channels(channels, "image_folder")
-    files, labels, names = _listed(path)
+    choice(broken, "image_folder: broken", BROKEN)
+    if labels is None:
+        files, numbers, names = files_in_folders(path, "image_folder")
+    else:
+        csv_name = inputs.text(labels, "image_folder: labels")
+        path = inputs.folder(path, "image_folder: path")
+        inputs.file(path / csv_name, "image_folder: labels")
+        files, numbers, names = files_in_csv(path, csv_name, "image_folder")
     images: np.ndarray | None = None
+    kept: list[int] = []  # the numbers of the files that could be read
+    problems: list[str] = []
     for i, file in enumerate(files):
-        photo = _opened(file, channels, None if size is not None else UNSCALED_PIXELS)
+        try:
+            photo = _opened(file, channels, None if size is not None else UNSCALED_PIXELS)
+        except ValueError as error:
+            if broken == "refuse":
+                raise
+            problems.append(str(error).removeprefix("open_photo: "))
+            continue
         sides = photo.size[::-1] if size is None else (size, size)
         if images is None:
             images = np.empty((len(files), channels, *sides), np.float32)
         if sides != images.shape[2:]:
             raise ValueError(
-                f"{file} is {_size(photo.size)}, {files[0]} is {_size(images.shape[:1:-1])}: give "
-                "size= to cut all to one size"
+                f"{file} is {_size(photo.size)}, {files[kept[0]]} is "
+                f"{_size(images.shape[:1:-1])}: give size= to cut all to one size"
             )
         if size is None:
-            _values(photo, images[i])
+            _values(photo, images[len(kept)])
         else:
-            images[i] = _squared(photo, size, str(file))
-    assert images is not None  # _listed refuses a folder without photos
-    return images, labels, names
+            images[len(kept)] = _squared(photo, size, str(file))
+        kept.append(i)
+    _report_broken(problems, len(files))
+    lost = sorted(set(range(len(names))) - set(numbers[kept].tolist()))
+    if images is None or lost:
+        raise ValueError(
+            f"image_folder: {path}: no image of class {names[lost[0]]!r} can be read, such as "
+            f"{problems[0]}"
+        )
+    images, numbers = images[: len(kept)], numbers[kept]
+    _report_contradictions(images, numbers, [files[i] for i in kept])
+    return images, numbers, names
+
+
+def _report_broken(problems: list[str], count: int) -> None:
+    """A warning about files that could not be read. count: the number of all files."""
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        warnings.warn(
+            f"image_folder: {len(problems)} of {count} files cannot be read and are left out: "
+            f"{'; '.join(problems[:3])}{more}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _report_contradictions(images: np.ndarray, labels: np.ndarray, files: list[Path]) -> None:
+    """A warning if images of two classes have the same pixels: one of the labels must be wrong."""
+    first: dict[bytes, int] = {}
+    pairs = []
+    for i, digest in enumerate(map(digest_of, images)):
+        other = first.setdefault(digest, i)
+        if labels[other] != labels[i]:
+            pairs.append(f"{files[other]} and {files[i]}")
+    if pairs:
+        warnings.warn(
+            f"image_folder: images of two classes have the same pixels ({len(pairs)}, such as "
+            f"{pairs[0]}): remove the one whose class is wrong",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def open_photo(path: str | Path, channels: int = 3) -> Image:
@@ -212,47 +278,6 @@ def _channels(channels: Any, who: str) -> int:
             f"{who}: channels is {count}; a photo has 1 channel (grey) or 3 (RGB), not {count}"
         )
     return count
-
-
-def _listed(path: Path) -> tuple[list[Path], np.ndarray, list[str]]:
-    """The files below a folder of folders, the class number of each, and the names of the
-    classes."""
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"image_folder: {path}: there is no such folder; name the folder that holds one folder "
-            "per class"
-        )
-    folders = sorted(
-        folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")
-    )
-    if not folders:
-        raise FileNotFoundError(
-            f"image_folder: {path}: it holds no folders; expected one folder of images per class, "
-            f"such as {path}/cat/1.jpg"
-        )
-    classes = [_images_in(folder) for folder in folders]
-    labels = np.repeat(np.arange(len(folders)), [len(members) for members in classes])
-    return (
-        [file for members in classes for file in members],
-        labels,
-        [folder.name for folder in folders],
-    )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """All images below the folder, at any depth, sorted by name; FileNotFoundError if there is
-    none."""
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and not file.is_dir()
-    )
-    if not files:
-        raise FileNotFoundError(
-            f"image_folder: {folder}: no image there ({', '.join(sorted(ENDINGS))}); each folder "
-            "is a class: fill it or move it away"
-        )
-    return files
 
 
 def _size(sides: tuple[int, ...]) -> str:

@@ -8,6 +8,7 @@ draw.py      figures and their files, curves, notes; and under this one name the
 summary.py   tinycv.summary: a model's layers, shapes, parameters, FLOPs and activation memory
 summary_table.py  its table, as text and as HTML
 costs.py     the FLOPs of each op
+confusion.py the confusion matrix of a classifier; draw.confusion draws it
 motion.py    animated GIFs with captions
 metrics.py   how close generated samples are to real data: modes, Frechet distance, precision
 judge.py     a classifier of digits whose features the metrics compare

@@ -1,5 +1,5 @@
 """Drawing with matplotlib for the demos: figures, curves, notes. It also exports the functions of
-images.py, graph.py, fields.py and words.py, so that a demo imports draw alone.
+images.py, graph.py, fields.py, confusion.py and words.py, so that a demo imports draw alone.
 
 Figures are saved to files and never shown in a window, so this works without a screen.
 Needs matplotlib:  pip install matplotlib
@@ -29,6 +29,7 @@ from tinycv.show.colours import ORANGE as ORANGE
 from tinycv.show.colours import PALE as PALE
 from tinycv.show.colours import RED as RED
 from tinycv.show.colours import SKY as SKY
+from tinycv.show.confusion import confusion as confusion
 from tinycv.show.fields import arrows as arrows
 from tinycv.show.fields import density as density
 from tinycv.show.fields import plane as plane
