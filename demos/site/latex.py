@@ -1,0 +1,611 @@
+"""LaTeX of the formulas that the docstrings write in plain text.
+
+    x_t = a x_0 + σ ε      becomes      x_{t} = a x_{0} + \\sigma \\varepsilon
+
+The notation is the one that the files of tinycv use, and small enough for a parser written by hand:
+
+    x_t, x_{t-1}, x_(t-1), x_<t, W_ii      subscripts; ^ and ² in the same way
+    √(a + b), Σ_j, ∫₀¹, ε̂, s~_t            roots, sums, integrals, accents
+    p(x|z), E_q[...], |x|², ||x||           calls, expectations, norms; KL(q || p) has a plain bar
+    a b / c                                 a fraction. Its numerator is the product before it, its
+                                            denominator one factor: (c d) needs brackets
+    two letters or more                     a name or a word, in upright letters; log, max and so on
+                                            are operators. dx, dL are differentials
+
+``formula`` raises ValueError where a text is not in this notation. Whether a text is meant as a
+formula at all is decided in blocks.py.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+
+GREEK = {}
+for _letters, _names in (
+    ("αβγδεζηθ", "alpha beta gamma delta varepsilon zeta eta theta"),
+    ("ικλμνξ", "iota kappa lambda mu nu xi"),
+    ("πρστυφχψω", "pi rho sigma tau upsilon varphi chi psi omega"),
+    ("ΓΔΘΛΞΦΨΩ", "Gamma Delta Theta Lambda Xi Phi Psi Omega"),
+):
+    GREEK |= dict(zip(_letters, _names.split(" "), strict=True))
+ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar", "~": "tilde"}
+HIGH = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᴼᵗ", "0123456789+-TOt", strict=True))
+LOW = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+PARTS = {"½": r"\tfrac{1}{2}", "¼": r"\tfrac{1}{4}"}
+LARGE = {"Σ": r"\sum", "∏": r"\prod", "Π": r"\prod", "∫": r"\int"}
+OPERATORS = {
+    "·": r"\cdot", "⊙": r"\odot", "∘": r"\circ", "*": "*", "×": r"\times", "±": r"\pm",
+    "+": "+", "-": "-", "/": "/",
+}  # fmt: skip
+RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "<=": r"\le", ">=": r"\ge", "≤": r"\le", "≥": r"\ge",
+    "->": r"\to", "<-": r"\leftarrow", "~": r"\sim", "!=": r"\ne", "||": r"\,\|\,", "|": r"\mid",
+    ":": ":",
+}  # fmt: skip
+SEPARATORS = {",": ",", ";": ";", ".": "."}
+SYMBOLS = {"∇": r"\nabla", "∂": r"\partial", "∞": r"\infty", "...": r"\ldots", "%": r"\%"}
+OPEN = {"(": "(", "[": "[", "{": r"\{", "⟨": r"\langle", "⌊": r"\lfloor"}
+CLOSE = {")": ")", "]": "]", "}": r"\}", "⟩": r"\rangle", "⌋": r"\rfloor"}
+MATCH = {"(": ")", "[": "]", "{": "}", "⟨": "⟩", "⌊": "⌋"}
+# Operators of LaTeX, and others that take an argument without brackets
+KNOWN = {"log", "ln", "exp", "sin", "cos", "tanh", "max", "min", "det"}
+FUNCTIONS = {"softmax", "argmax", "argmin", "sigmoid", "softplus", "tr", "diag", "erf", "sqrt"}
+NAMES = {"lr", "eps"}  # symbols of several letters, which multiply like others
+TWO_LETTER_WORDS = {
+    *(
+        "an",
+        "as",
+        "at",
+        "be",
+        "by",
+        "if",
+        "in",
+        "is",
+        "it",
+        "no",
+        "of",
+        "on",
+        "or",
+        "so",
+        "to",
+        "we",
+    ),
+    *("CE", "GN", "IN", "JS", "KL", "LN", "PE", "id", "ln", "sg", "tr", "up"),
+}
+
+TOKEN = re.compile(
+    r"""(?P<size>\d+x\d+)|(?P<number>\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?(?![\d]))
+    |(?P<dots>\.\.\.)
+    |(?P<relation><=|>=|->|<-|!=|\|\||[=<>≤≥~|:])
+    |(?P<name>[A-Za-z]{2,}'s\b|[A-Za-z]{3,}'(?=\ [a-z])|[A-Za-z]+(?:-[A-Za-z]{2,})*)
+    |(?P<greek>[αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΦΨΩ])
+    |(?P<accent>[\u0302\u0303\u0304])
+    |(?P<high>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᴼᵗ]+)|(?P<low>[₀₁₂₃₄₅₆₇₈₉]+)
+    |(?P<part>[½¼])|(?P<large>[ΣΠ∏∫])|(?P<root>√)
+    |(?P<prime>'+)|(?P<script>[_^])
+    |(?P<operator>[·⊙∘*×±+\-/−])|(?P<symbol>[∇∂∞%])|(?P<separator>[,;.])
+    |(?P<open>[(\[{⟨⌊])|(?P<close>[)\]}⟩⌋])""",
+    re.VERBOSE,
+)
+
+
+@dataclass
+class Token:
+    kind: str
+    text: str
+    space: int  # how many spaces stand before it
+
+
+@dataclass
+class Item:
+    """A piece of LaTeX. kind: factor, function, large, word, operator, relation or separator."""
+
+    kind: str
+    latex: str
+    space: int
+    bare: str = ""  # of a group in brackets: the LaTeX inside them
+    upright: bool = False
+    differential: bool = False  # dx, which gets some room in front
+
+
+def tokens_of(text: str) -> list[Token]:
+    text = "".join(unicodedata.normalize("NFD", c) if c.isalpha() else c for c in text)
+    found, at = [], 0
+    while at < len(text):
+        start = at
+        while at < len(text) and text[at] == " ":
+            at += 1
+        if at == len(text):
+            break
+        match = TOKEN.match(text, at)
+        if match is None:
+            raise ValueError(f"formula: {text[at]!r} in {text!r} is not in the notation")
+        kind, space = match.lastgroup or "", at - start
+        glued = space == 0 and bool(found) and found[-1].kind in ("name", "greek", "accent")
+        if match[0] == "~" and glued:
+            kind = "accent"
+        found.append(Token(kind, match[0], space))
+        at = match.end()
+    for left, middle, right in zip(found, found[1:], found[2:], strict=False):
+        same = left.kind == right.kind == "number"
+        same |= left.kind == "name" and left.text == right.text
+        if middle.text == "x" and middle.space and right.space and same:
+            middle.kind, middle.text = "operator", "×"  # 3 x 3, P x P
+    return found
+
+
+def formula(text: str, inline: bool = False) -> str:
+    """LaTeX of a formula in plain text. inline: fractions stay on one line, as a / b."""
+    return _join(items_of(text, inline))
+
+
+def sides(text: str) -> tuple[str, str]:
+    """The LaTeX before the first relation, and that from the relation on ("" without one)."""
+    items = items_of(text)
+    for at, item in enumerate(items):
+        if item.kind == "relation" and item.latex not in (":", r"\mid", r"\,\|\,"):
+            return _join(items[:at]), _join(items[at:])
+        if item.kind == "separator":
+            break
+    return _join(items), ""
+
+
+def items_of(text: str, inline: bool = False) -> list[Item]:
+    parser = _Parser(tokens_of(text.strip()), inline)
+    items = parser.items(stop=())
+    if parser.at < len(parser.tokens):
+        raise ValueError(f"formula: {text!r} closes a bracket that it did not open")
+    return items
+
+
+class _Parser:
+    def __init__(self, tokens: list[Token], inline: bool):
+        self.tokens, self.inline, self.at = tokens, inline, 0
+        self.in_script = 0
+
+    # what comes next
+
+    def peek(self, ahead: int = 0) -> Token:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else Token("end", "", 1)
+
+    def take(self) -> Token:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    # a list of items, up to a closing bracket
+
+    def items(self, stop: tuple[str, ...]) -> list[Item]:
+        found: list[Item] = []
+        while True:
+            token = self.peek()
+            if token.kind == "end" or token.text in stop:
+                break
+            if token.kind == "close":
+                if stop:
+                    raise ValueError(f"formula: {token.text!r} where {stop[0]!r} was expected")
+                break
+            if token.text in ("|", "||") and stop and stop[0] == token.text:
+                break
+            found.append(self.item(found))
+        if self.inline or self.in_script:
+            return found
+        return _fractions(found)
+
+    def item(self, before: list[Item]) -> Item:
+        token = self.peek()
+        if token.text in ("|", "||") and self.opens_a_norm(before):
+            return self.scripts(self.norm())
+        if token.kind == "operator":
+            self.take()
+            return Item("operator", OPERATORS[token.text.replace("−", "-")], token.space)
+        if token.kind == "relation":
+            self.take()
+            return Item("relation", RELATIONS[token.text], token.space)
+        if token.kind == "separator":
+            self.take()
+            return Item("separator", SEPARATORS[token.text], token.space)
+        if token.kind == "large":
+            self.take()
+            return self.scripts(Item("large", LARGE[token.text], token.space))
+        return self.factor()
+
+    # brackets
+
+    def opens_a_norm(self, before: list[Item]) -> bool:
+        """|x| opens after a space, a bracket or an operator, and is not followed by a space."""
+        token, after = self.peek(), self.peek(1)
+        if after.space or after.kind == "end":
+            return False
+        first = not before or before[-1].kind in ("operator", "relation", "separator")
+        return first or token.space > 0
+
+    def norm(self) -> Item:
+        bar = self.take()
+        inner = _join(self.items(stop=(bar.text,)))
+        if self.take().text != bar.text:
+            raise ValueError(f"formula: {bar.text!r} is not closed")
+        name = "vert" if bar.text == "|" else "Vert"
+        return Item("factor", _fenced(rf"\l{name}", inner, rf"\r{name}"), bar.space)
+
+    def group(self, half_open: bool = False) -> Item:
+        opening = self.take()
+        stop = (MATCH[opening.text],) if not half_open else ("]", ")")
+        size = [self.peek(ahead).text for ahead in range(4)]
+        if size[1] == "x" and size[3] == ")" and self.peek(1).space:  # (m x n)
+            self.tokens[self.at + 1] = Token("operator", "×", 1)
+        inner = _join(self.items(stop))
+        closing = self.take()
+        if closing.text not in stop:
+            raise ValueError(f"formula: {opening.text!r} is not closed")
+        latex = _fenced(OPEN[opening.text], inner, CLOSE[closing.text])
+        return Item("factor", latex, opening.space, bare=inner)
+
+    # one factor, with its scripts and arguments
+
+    def factor(self) -> Item:
+        token = self.peek()
+        if token.kind == "open":
+            return self.scripts(self.group())
+        if token.kind == "root":
+            return self.root()
+        self.take()
+        if token.kind == "size":
+            return Item("factor", token.text.replace("x", r" \times "), token.space)
+        if token.kind == "number":
+            return self.scripts(Item("factor", _number(token.text), token.space))
+        if token.kind == "part":
+            return Item("factor", PARTS[token.text], token.space)
+        if token.kind == "greek":
+            latex = self.accented("\\" + GREEK[token.text])
+            if self.peek().kind == "number" and self.peek().space == 0:
+                latex = f"{latex}_{{{self.take().text}}}"
+            return self.scripts(Item("factor", latex, token.space))
+        if token.kind == "symbol":
+            return self.scripts(Item("factor", SYMBOLS[token.text], token.space))
+        if token.kind == "dots":
+            return Item("factor", r"\ldots", token.space)
+        if token.kind == "name":
+            return self.name(token)
+        raise ValueError(f"formula: {token.text!r} cannot stand here")
+
+    def accented(self, latex: str) -> str:
+        while self.peek().kind == "accent":
+            latex = rf"\{ACCENTS[self.take().text]}{{{latex}}}"
+        return latex
+
+    def root(self) -> Item:
+        space = self.take().space
+        if self.peek().text == "(":
+            inner = self.group().bare
+        else:
+            inner = self.factor().latex
+        return self.scripts(Item("factor", rf"\sqrt{{{inner}}}", space))
+
+    def name(self, token: Token) -> Item:
+        text, space, after = token.text, token.space, self.peek()
+        called = after.text in ("(", "[") and after.space == 0
+        if text == "sqrt" and called:
+            return self.scripts(Item("factor", rf"\sqrt{{{self.group().bare}}}", space))
+        if text == "a" and self.is_article():
+            return Item("word", r"\text{a}", space, upright=True)
+        if len(text) == 1:
+            return self.letter(token, called)
+        if text == "pi":
+            return self.scripts(Item("factor", r"\pi", space))
+        if text in NAMES:
+            return self.scripts(Item("factor", rf"\mathrm{{{text}}}", space, upright=True))
+        if re.fullmatch("d[A-Za-z]", text) and text not in TWO_LETTER_WORDS:
+            return self.scripts(Item("factor", f"d{text[1]}", space, differential=True))
+        if text == "inf":
+            return self.scripts(Item("factor", r"\infty", space))
+        if len(text) == 2 and text.islower() and text not in TWO_LETTER_WORDS and not called:
+            return self.scripts(Item("factor", f"{text[0]} {text[1]}", space))
+        text = self.with_second_name(text)
+        if text in KNOWN:
+            item = Item("function", "\\" + text, space)
+        elif text in FUNCTIONS or called:
+            item = Item("function", rf"\operatorname{{{text}}}", space)
+        else:
+            item = Item("word", rf"\text{{{text}}}", space, upright=True)
+            if self.peek().kind in ("script", "high", "prime") and not self.peek().space:
+                item = Item("factor", rf"\mathrm{{{text}}}", space, upright=True)
+        return self.scripts(item)
+
+    def is_article(self) -> bool:
+        """The a of "variance of a weight", which stands between two words."""
+        before = self.tokens[self.at - 2] if self.at > 1 else Token("end", "", 0)
+        after = self.peek()
+        words = before.kind == after.kind == "name" and min(len(before.text), len(after.text)) > 1
+        return words and after.space == 1 and after.text.islower()
+
+    def with_second_name(self, text: str) -> str:
+        """fan_in and weight_decay are names, in which _ starts no subscript."""
+        script, second = self.peek(), self.peek(1)
+        names = text.islower() and second.kind == "name" and len(second.text) > 1
+        glued = script.text == "_" and script.space == second.space == 0
+        if not names or not glued or text in KNOWN | FUNCTIONS:
+            return text
+        self.at += 2
+        return rf"{text}\_{second.text}"
+
+    def letter(self, token: Token, called: bool) -> Item:
+        text, after = token.text, self.peek()
+        if text == "N" and after.text == "(" and called:
+            return self.scripts(Item("factor", r"\mathcal{N}", token.space))
+        if text == "U" and after.text == "[" and called:
+            group = self.group(half_open=True)
+            return self.scripts(Item("factor", r"\mathcal{U}" + group.latex, token.space))
+        if text == "E" and self.is_expectation():
+            item = Item("function", r"\mathbb{E}", token.space)
+            return self.scripts(item)
+        latex = self.accented(text)
+        if after.kind == "number" and after.space == 0:
+            latex = f"{latex}_{{{self.take().text}}}"
+        return self.scripts(Item("factor", latex, token.space))
+
+    def is_expectation(self) -> bool:
+        """E[...], E_q ..., E |x|² and E w, but not the matrix E in x_1 E; or E_pos."""
+        after = self.peek()
+        if after.text == "[":
+            return True
+        if after.text == "_":
+            return self.peek(1).text in ("q", "x", "z", "t", "u")
+        if after.space != 1:
+            return False
+        return after.kind in ("name", "greek") or after.text in ("|", "||")
+
+    # scripts
+
+    def scripts(self, item: Item) -> Item:
+        """Primes, subscripts and superscripts, and arguments in brackets that follow directly."""
+        low = high = prime = ""
+        callable_ = item.kind != "large" and not item.bare
+        while self.peek().space == 0:
+            token = self.peek()
+            if token.kind == "prime":
+                prime += self.take().text
+            elif token.kind in ("high", "low"):
+                self.take()
+                if token.kind == "high":
+                    high += "".join(HIGH[c] for c in token.text)
+                else:
+                    low += "".join(LOW[c] for c in token.text)
+            elif token.kind == "part" and item.bare:
+                break
+            elif token.text == "_":
+                self.take()
+                low += self.script()
+            elif token.text == "^":
+                self.take()
+                high += self.script()
+            elif token.text in ("(", "[") and callable_:
+                called = _with_scripts(item.latex, low, high, prime) + self.group().latex
+                item = Item("factor", called, item.space, upright=item.upright)
+                low = high = prime = ""
+            else:
+                break
+        if not (low or high or prime):
+            return item
+        if low == "i n" and item.latex not in ("W", "b"):
+            low = r"\mathrm{in}"  # c_in; but W_in of a GRU has two indices
+        high = re.sub(r"^(-?)T$", r"\1\\top", high)
+        latex = _with_scripts(item.latex, low, high, prime)
+        return replace(item, latex=latex, bare="")
+
+    def script(self) -> str:
+        """What stands directly behind _ or ^."""
+        token = self.peek()
+        if token.space or token.kind == "end":
+            raise ValueError("formula: nothing follows _ or ^")
+        self.in_script += 1
+        try:
+            if token.text in ("(", "{"):
+                return self.group().bare
+            return self.script_run()
+        finally:
+            self.in_script -= 1
+
+    def script_run(self) -> str:
+        pieces: list[str] = []
+        while not (pieces and self.peek().space):
+            piece = self.script_piece(first=not pieces)
+            if not piece:
+                break
+            pieces.append(piece)
+        if not pieces:
+            raise ValueError(f"formula: {self.peek().text!r} cannot be a subscript or superscript")
+        return " ".join(pieces)
+
+    def script_piece(self, first: bool) -> str:
+        """The next piece of a subscript; "" if it has ended."""
+        token, after = self.peek(), self.peek(1)
+        if token.kind == "name":
+            return _script_name(self.take().text)
+        if token.kind == "number":
+            return self.take().text
+        if token.kind == "part":
+            self.take()
+            return "1/2" if token.text == "½" else "1/4"
+        if token.kind == "greek":
+            self.take()
+            latex = self.accented("\\" + GREEK[token.text])
+            one = self.peek().kind == "name" and len(self.peek().text) == 1
+            if one and not self.peek().space and token.text != "Δ":
+                latex = f"{latex}_{{{self.take().text}}}"  # p_σi
+            return latex
+        if first and token.text in ("<", ">", "-", "*"):
+            return self.take().text
+        if token.text == "·" and (first or after.space > 1 or after.kind in ENDS):
+            self.take()
+            return r"\cdot "
+        if not first and token.text in ("+", "-") and after.kind == "number" and not after.space:
+            return self.take().text
+        return ""
+
+
+ENDS = ("end", "close", "operator")
+
+
+def _script_name(text: str) -> str:
+    """Indices such as ij are letters; max, skip and TV are names."""
+    if len(text) == 1:
+        return text
+    indices = len(text) == 2 and text.islower() and text not in ("id", "ll", "un", "re")
+    return " ".join(text) if indices else rf"\mathrm{{{text}}}"
+
+
+def _number(text: str) -> str:
+    mantissa, _, exponent = text.partition("e")
+    mantissa = mantissa.replace(",", "{,}")
+    if not exponent:
+        return mantissa
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
+
+
+def _with_scripts(latex: str, low: str, high: str, prime: str) -> str:
+    if prime and high:
+        high = r"\prime" * len(prime) + " " + high
+        prime = ""
+    result = latex + prime
+    if low:
+        result += f"_{{{low}}}"
+    if high:
+        result += f"^{{{high}}}"
+    return result
+
+
+TALL = re.compile(r"\\(?:frac|sum|prod|int|tfrac|sqrt)\b")
+
+
+def _fenced(left: str, inner: str, right: str) -> str:
+    if re.search(r"\\(?:frac|sum|prod|int)(?![a-z])", inner):
+        return rf"\left{left} {inner} \right{right}"
+    gap = " " if left.startswith("\\") else ""
+    return f"{left}{gap}{inner}{gap}{right}"
+
+
+# Fractions
+
+
+def _fractions(items: list[Item]) -> list[Item]:
+    """a b / c d as (a b / c) d. Where the numerator is a function without brackets, as in
+    log p / q, the stroke stays, since its reach is not certain."""
+    done: list[Item] = []
+    at = 0
+    while at < len(items):
+        item = items[at]
+        if item.latex != "/" or item.kind != "operator":
+            done.append(item)
+            at += 1
+            continue
+        above = _derivative(done, items, at) or _numerator(done, tight=item.space == 0)
+        below = _denominator(items, at + 1)
+        if not above or not below:
+            done.append(item)
+            at += 1
+            continue
+        del done[len(done) - len(above) :]
+        top, bottom = _bare_or_joined(above), _bare_or_joined(below)
+        small = top.isdigit() and bottom.isdigit()
+        latex = rf"\{'tfrac' if small else 'frac'}{{{top}}}{{{bottom}}}"
+        done.append(Item("factor", latex, above[0].space))
+        at += 1 + len(below)
+    return done
+
+
+def _bare_or_joined(items: list[Item]) -> str:
+    return items[0].bare if len(items) == 1 and items[0].bare else _join(items).strip()
+
+
+def _derivative(done: list[Item], items: list[Item], at: int) -> list[Item]:
+    """d log p(x) of d log p(x) / dt."""
+    if at + 1 == len(items) or not items[at + 1].differential:
+        return []
+    start = len(done)
+    while start > 0 and done[start - 1].kind in ("factor", "function"):
+        start -= 1
+        if done[start].latex == "d":
+            return done[start:]
+    return []
+
+
+def _numerator(done: list[Item], tight: bool) -> list[Item]:
+    start = len(done)
+    while start > 0 and done[start - 1].kind == "factor":
+        start -= 1
+        if tight and done[start].space or done[start].space > 2:
+            break
+    if start == len(done):
+        return []
+    before = done[start - 1] if start else Item("operator", "", 0)
+    applied = before.kind in ("function", "word", "large")
+    applied &= before.latex not in (r"\text{or}", r"\text{and}")
+    if applied and not (tight and done[start].space):
+        return []
+    if done[start].latex in PARTS.values() and start + 1 < len(done):
+        start += 1  # ½ a / b is half of a / b
+    return done[start:]
+
+
+def _denominator(items: list[Item], at: int) -> list[Item]:
+    end = at
+    if end < len(items) and items[end].kind in ("large", "function"):
+        whole_term = items[end].kind == "large"
+        end += 1
+        while end < len(items) and items[end].kind in ("function", "factor"):
+            if items[end].space > 2:
+                break
+            end += 1
+            if not whole_term:
+                break
+        return items[at:end]
+    while end < len(items) and items[end].kind == "factor":
+        end += 1
+        if end < len(items) and items[end].space:
+            break
+    return items[at:end]
+
+
+# Putting the pieces together
+
+
+def _join(items: list[Item]) -> str:
+    pieces: list[str] = []
+    last: Item | None = None
+    for item in items:
+        if last is not None:
+            pieces.append(_gap(last, item))
+        pieces.append(item.latex)
+        last = item
+    latex = re.sub(" +", " ", "".join(pieces)).strip()
+    while True:  # words next to each other are one piece of text
+        joined = re.sub(r"(\\text\{[^{}]*)\}\\ \\text\{", r"\1 ", latex)
+        if joined == latex:
+            return latex
+        latex = joined
+
+
+ENDS_A_FORMULA = ("operator", "relation", "separator")
+
+
+def _gap(left: Item, right: Item) -> str:
+    if left.kind == "separator":
+        return r"\quad " if right.space > 1 else " "
+    open_sides = (left.kind in ("operator", "relation"), right.kind in ENDS_A_FORMULA)
+    if right.space > 2 and not any(open_sides):
+        return r"\qquad "
+    if right.kind == "separator":
+        return ""
+    if "word" in (left.kind, right.kind) and right.space:
+        other = right.kind if left.kind == "word" else left.kind
+        return " " if other in ("operator", "relation") else r"\ "
+    if right.differential and right.space and left.kind == "factor":
+        return r"\, "
+    upright = left.upright or right.upright
+    if upright and left.kind == right.kind == "factor":
+        return r"\, "
+    return " "
