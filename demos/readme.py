@@ -49,8 +49,8 @@ READING = {
     ),
     "Chapter 2, images read as sentences": (
         "vision",
-        "stem vit tubelets convnet segment recipe attributes inside layouts weights classify "
-        "style style_filters vgg adain ../data/sample_photos",
+        "stem vit tubelets convnet segment recipe attributes inside layouts weights "
+        "../data/drawn_digit classify style style_filters vgg adain ../data/sample_photos",
     ),
     "Chapter 3, GANs: a generator against a discriminator": (
         "adversarial",
@@ -66,7 +66,7 @@ READING = {
         "diffusion",
         "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
         "samplers bound langevin sde ode flow_matching edm guidance inpaint embedding mlp unet "
-        "dit cross_entropy mixed_score latent distillation video_dit video "
+        "sample dit cross_entropy mixed_score latent distillation video_dit video "
         "../data/shapes_and_words ../data/tokenizer ../show/rule_judge "
         "cross_attention text_to_image ../nn/contrastive ../vision/clip "
         "../data/balls ../show/ball_parser",

@@ -45,6 +45,7 @@ from tinycv.diffusion import (
 )
 from tinycv.diffusion import denoising as diffusion
 from tinycv.diffusion import mlp as networks
+from tinycv.diffusion import sample as sample_command
 from tinycv.likelihood import (
     ais,
     autoregressive,
@@ -135,6 +136,13 @@ CALLS = {
     samplers.ddim_step: {**STEP, "eta": 0.5},
     samplers.sampling_times: {"schedule": SCHEDULE, "steps": 3},
     samplers.sample: {"step": same, "x": X, "times": [3, 2, 1]},
+    sample_command.digits: {
+        "model": unet.UNet(1, (8,), patch_size=2, num_classes=10),
+        "labels": np.array([7]),
+        "steps": 1,
+        "w": 1.0,
+        "device": "cpu",
+    },
     guidance.without_some: {"labels": LABELS, "nobody": 3, "share": 0.1},
     guidance.guided: {"denoise": same, "labels": LABELS, "nobody": 3, "w": 1.0},
     inpaint.inpainting: {
@@ -812,6 +820,11 @@ ELSEWHERE = {  # functions that are tested below in another way, or that users d
     "TextAndGridPositions",
     "likeliest",
     "grid_of",
+    # of the command in diffusion/sample.py: tests/diffusion/test_sample_command.py
+    "main",
+    "report",
+    "parser",
+    "save_sheet",
     # inner helpers of cross_entropy.py, mixed_score.py and latent.py
     "noise_error",
     "without_classes",
@@ -853,6 +866,7 @@ def test_a_wrong_argument_is_named_in_the_error(function):
         "sampling_times": ("sampling_times", "DDPM.times"),
         "score_cross_entropy": ("score_cross_entropy", "VP.marginal"),
         "LSGM": ("LSGM", "MixedScore"),
+        "digits": ("digits", "device"),
         "LatentDiffusion": ("LatentDiffusion", "EDM"),
         "bound_of": ("bound_of", "VAE.encode"),
         "VideoBlock": ("VideoBlock", "DiTBlock"),

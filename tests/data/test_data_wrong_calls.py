@@ -118,7 +118,7 @@ GOOD = {
         data.faces_from_folder,
         {"folder": "photos", "csv_name": "attributes.csv", "size": 4, "columns": ["glasses"]},
     ),
-    "open_photo": (photos.open_photo, {"path": "photos/a/x.png", "channels": 3}),
+    "open_photo": (photos.open_photo, {"path": "photos/a/x.png", "channels": 3, "alpha": False}),
     "square": (
         photos.square,
         {"photo": Image.new("RGB", (8, 8)), "size": 4, "crop": 0.9, "resample": "bicubic"},

@@ -11,6 +11,7 @@ Images:
     photos.py        your own photos, one folder per class, or with a CSV file of their classes
     class_folders.py which image files a folder has, and the class of each
     split.py         train-test split by class, without copies of an image on both sides
+    drawn_digit.py   a picture of a handwritten digit, made an image like those of MNIST
     sample_photos.py photos and textures that ship with scikit-learn and scikit-image
     depths.py        converts images of any bit depth to values from 0 (black) to 1 (white)
     photo_costs.py   refuses image files that would take too much time or memory to open

@@ -140,17 +140,19 @@ def _report_contradictions(images: np.ndarray, labels: np.ndarray, files: list[P
         )
 
 
-def open_photo(path: str | Path, channels: int = 3) -> Image:
+def open_photo(path: str | Path, channels: int = 3, alpha: bool = False) -> Image:
     """The Pillow image in a file, with 1 channel (mode L, or F for 16 bits and floats) or 3 (mode
-    RGB).
+    RGB). Transparency is dropped; with alpha=True, an image that has some keeps it, in mode RGBA.
 
     ValueError, with the path, for a file that is no complete image, for a huge image, and for one
     whose values have no known white.
     """
-    return _opened(inputs.path(path, "open_photo: path"), _channels(channels, "open_photo"))
+    alpha = inputs.flag(alpha, "open_photo: alpha")
+    path, channels = inputs.path(path, "open_photo: path"), _channels(channels, "open_photo")
+    return _opened(path, channels, alpha=alpha)
 
 
-def _opened(path: Path, channels: int, unscaled: int | None = None) -> Image:
+def _opened(path: Path, channels: int, unscaled: int | None = None, alpha: bool = False) -> Image:
     """``open_photo`` for checked arguments. unscaled: the most pixels that the photo may have, if
     it is not going to be scaled."""
     image, ops = import_extra("PIL.Image", "Pillow"), import_extra("PIL.ImageOps", "Pillow")
@@ -166,6 +168,8 @@ def _opened(path: Path, channels: int, unscaled: int | None = None) -> Image:
             _expect_modest(photo, image.MAX_IMAGE_PIXELS, unscaled)
             photo.load()
             ops.exif_transpose(photo, in_place=True)
+            if alpha and ("transparency" in photo.info or photo.mode in ("RGBA", "LA", "PA")):
+                return photo.convert("RGBA")
             return in_mode(photo, channels)
     except image.UnidentifiedImageError as error:
         raise ValueError(

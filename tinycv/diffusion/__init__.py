@@ -13,6 +13,7 @@ mlp.py         ScoreMLP, a small network for points
 unet.py        U-Net, the network of DDPM for images
 dit.py         DiT, a Transformer for images
 guidance.py    classifier-free guidance: images that show their label more clearly
+sample.py      a command: python -m tinycv.diffusion.sample --label 7 --n 16 --out seven.png
 inpaint.py     RePaint: fills in the missing part of an image
 cross_attention.py  TextDiT and TextUNet: networks that read a prompt
 text_to_image.py  text to image: sampling, inpainting and editing by a prompt

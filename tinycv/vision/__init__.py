@@ -15,7 +15,8 @@ The files, in reading order:
     layouts.py   how timm, torchvision and Hugging Face name and shape the parts of a ViT
     weights.py   loading and saving pretrained ViT weights
     resize.py    bicubic interpolation of the positions, for another image size
-    classify.py  a command: python -m tinycv.vision.classify photo.jpg --weights model.safetensors
+    classify.py  a command: python -m tinycv.vision.classify seven.png reads a handwritten digit;
+                 with --weights model.safetensors it classifies a photo
     inputs.py    argument checks, which raise the errors of this chapter
 
 Style transfer:

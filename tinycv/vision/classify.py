@@ -1,9 +1,15 @@
-"""Image classification from the command line: the most likely classes of a photo, according to a
-pretrained ViT.
+"""Image classification from the command line: which digit somebody drew, or the most likely classes
+of a photo, according to a pretrained ViT.
 
+    python -m tinycv.vision.classify seven.png
     python -m tinycv.vision.classify photo.jpg --weights model.safetensors
 
-It prints the five most likely classes and their probabilities,
+The first command reads one handwritten digit with the ViT of demos/06_vit.py, whose weights come
+with tinycv. The picture may have any size, dark ink on light paper or light ink on dark:
+data/drawn_digit.py makes an image like those of MNIST of it, and ``--show seen.png`` saves what the
+model sees. The ViT knows digits alone, so it names a digit for every scribble.
+
+The second command prints the five most likely classes and their probabilities,
 
     softmax(scores)_k,   scores = ViT((pixel - mean) / std)
 
@@ -12,7 +18,7 @@ that trained the weights: timm and torchvision scale the shorter side and cut ou
 Hugging Face squeezes the photo.  The names of the classes come from the weight file, from a
 config.json in the same folder, or from a text file with one line per class: --labels names.txt.
 
-Read first: vit.py, weights.py; data/photos.py.
+Read first: vit.py, weights.py; data/photos.py, data/drawn_digit.py.
 """
 
 from __future__ import annotations
@@ -26,15 +32,21 @@ from typing import Any
 import numpy as np
 
 from tinycv.data import inputs as data_inputs
+from tinycv.data.drawn_digit import drawn_digit, save_enlarged
 from tinycv.data.photos import FILTERS, open_photo, square
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
+from tinycv.training import pretrained
 from tinycv.vision import inputs
 from tinycv.vision.recipe import scores_of
+from tinycv.vision.vit import ViT
 from tinycv.vision.weights import LIBRARY_DEFAULTS, load_vit
+
+# options that describe a weight file, and have no use without one
+OF_WEIGHTS = ("labels", "heads", "image_size", "mean", "std", "crop", "resample")
 
 
 def classify(
@@ -120,8 +132,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(options: argparse.Namespace) -> list[str]:
     """The lines to print: one about the model, then one per class."""
-    if options.top < 1:
+    if options.top is not None and options.top < 1:
         raise ValueError(f"--top {options.top}: it must be at least 1")
+    return digit_report(options) if options.weights is None else photo_report(options)
+
+
+def digit_report(options: argparse.Namespace) -> list[str]:
+    """The lines about a handwritten digit."""
+    given = [name for name in OF_WEIGHTS if getattr(options, name) is not None]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise ValueError(f"--{flag} describes a weight file of yours: pass --weights FILE too")
+    device = backend.resolve(options.device)
+    image = drawn_digit(options.photo)  # (1, 28, 28)
+    if options.show is not None:
+        save_enlarged(options.show, image)
+    weights = pretrained.read("06_vit")
+    model = weights.build("vit", ViT).to(device)
+    found = classify(model, image, options.top or 3, device)
+    digit, probability = found[0]
+    accuracy = 100 * weights.value("accuracy on 1,000 unseen digits")
+    doubt = "" if probability >= 0.5 else ", but the model is not sure"
+    lines = [
+        f"{options.photo}: {digit}{doubt} (the ViT of demos/06_vit.py reads {accuracy:.1f} % of "
+        "unseen MNIST digits right)"
+    ]
+    return lines + [f"{100 * probability:5.1f} %  {digit}" for digit, probability in found]
+
+
+def photo_report(options: argparse.Namespace) -> list[str]:
+    """The lines about a photo, for a model in a weight file."""
+    if options.show is not None:
+        raise ValueError("--show shows a digit as the model sees it: leave --weights out")
     device = backend.resolve(options.device)
     model, about = load_vit(options.weights, options.heads, options.image_size)
     for name in ("mean", "std", "crop", "resample"):
@@ -136,7 +178,7 @@ def report(options: argparse.Namespace) -> list[str]:
         f"of width {width}, {about['heads']} heads ({about['heads_from']}), {model.image_size} x "
         f"{model.image_size} pixels"
     ]
-    for number, probability in classify(model.to(device), image, options.top, device):
+    for number, probability in classify(model.to(device), image, options.top or 5, device):
         name = labels[number] if labels else f"class {number}"
         lines.append(f"{100 * probability:5.1f} %  {name}")
     return lines
@@ -146,18 +188,21 @@ def parser() -> argparse.ArgumentParser:
     """The options of the command. Their help shows the defaults of each layout."""
     options = argparse.ArgumentParser(
         prog="python -m tinycv.vision.classify",
-        description="Print the most likely classes of a photo.",
+        description="Print which digit was drawn; with --weights, the likely classes of a photo.",
     )
     options.add_argument("photo", help="an image that Pillow can read")
     options.add_argument(
         "--weights",
-        required=True,
-        help=f"safetensors or .pt, in the layout of {', '.join(LIBRARY_DEFAULTS)}",
+        help=f"safetensors or .pt, in the layout of {', '.join(LIBRARY_DEFAULTS)} (default: the "
+        "digits that come with tinycv)",
     )
+    options.add_argument("--show", help="a PNG to be written: the digit as the model sees it")
     options.add_argument(
         "--labels", help="a text file with one line per class (default: the labels in the weights)"
     )
-    options.add_argument("--top", type=int, default=5, help="how many classes to print")
+    options.add_argument(
+        "--top", type=int, help="how many classes to print (default: 3 digits, 5 of --weights)"
+    )
     options.add_argument("--heads", type=int, help="attention heads, if the file does not say")
     options.add_argument("--image-size", type=int, help="side in pixels, if not as in training")
     for name, words in (
