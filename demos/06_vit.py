@@ -10,6 +10,7 @@ that the model returns scores and the loss takes the softmax; and CLS is put in 
 positions are added, so that it has a position too. --full trains from three seeds, cross-validates
 on the 8 x 8 digits beside an SVM, and compares how many digits ViTs of both kinds and a conv net
 need; a stopped run continues where it was (out/06_vit). --data FOLDER learns your (Fashion-)MNIST.
+--pretrained trains nothing: it uses the weights that ship.
 Read first: tinycv/vision/vit.py, stem.py, recipe.py.
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
 """
@@ -36,10 +37,13 @@ show = Demo(
     __doc__,
     half=True,
     parallel=True,
+    pretrained=True,
     data="folder with the four IDX files of (Fashion-)MNIST, to learn those instead",
 )
 EPOCHS = show.choose(quick=2, default=15 if show.data else 30)
 RATE = 1.5e-3
+if show.data and show.pretrained:
+    show.refuse("data", "the weights that ship know digits only; leave --pretrained out")
 
 # %% Data: digits are rotated, shifted and scaled at random, and mixed in pairs (mixup)
 if show.data:
@@ -60,15 +64,16 @@ total = EPOCHS * len(loader)
 
 # %% Model: the stem, three encoder blocks (Xiao et al. also take one fewer with a stem), the head
 tinycv.manual_seed(show.seed)
-model = ViT(
-    image_size=28,
-    patch_size=8,
-    num_classes=10,
-    dim=64,
-    depth=3,
-    heads=4,
-    stem=(16, 32, 64),
-).to(show.device)
+SIZES = {
+    "image_size": 28,
+    "patch_size": 8,
+    "num_classes": 10,
+    "dim": 64,
+    "depth": 3,
+    "heads": 4,
+    "stem": (16, 32, 64),
+}
+model = ViT(**SIZES).to(show.device)
 
 
 def adam(named_weights):
@@ -91,27 +96,34 @@ def test_accuracy():
     return score
 
 
-# %% Training: the whole loop
+# %% Training
 def loss_of(images, targets):
     return cross_entropy(model(images), targets, label_smoothing=0.05)
 
 
-with Stopwatch(show.device) as watch:
-    for step, (images, targets) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * schedule(step)
-        optimizer.zero_grad()
-        # loss.backward(); in float16 the loss is scaled first, and --parallel shares the batch
-        loss = show.backward(optimizer, loss_of, images, targets)
-        clip_grad_norm_(optimizer.parameters(), 1.0)
-        optimizer.step()
-        ema.update()
-        epoch, steps_into_next = divmod(step + 1, len(loader))
-        is_time = epoch % max(1, EPOCHS // 20) == 0 or epoch == EPOCHS
-        if steps_into_next == 0 and is_time:
-            progress = f"loss {read_loss(loss, step):.4g}  accuracy {test_accuracy():.4g}"
-            say(f"epoch {epoch}/{EPOCHS}  {progress}")
-model.eval().load_state_dict(ema.state_dict())
+def train():
+    """The whole loop. The model ends with its averaged weights. Returns the seconds."""
+    with Stopwatch(show.device) as watch:
+        for step, (images, targets) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * schedule(step)
+            optimizer.zero_grad()
+            # loss.backward(); in float16 the loss is scaled first, and --parallel shares the batch
+            loss = show.backward(optimizer, loss_of, images, targets)
+            clip_grad_norm_(optimizer.parameters(), 1.0)
+            optimizer.step()
+            ema.update()
+            epoch, steps_into_next = divmod(step + 1, len(loader))
+            is_time = epoch % max(1, EPOCHS // 20) == 0 or epoch == EPOCHS
+            if steps_into_next == 0 and is_time:
+                progress = f"loss {read_loss(loss, step):.4g}  accuracy {test_accuracy():.4g}"
+                say(f"epoch {epoch}/{EPOCHS}  {progress}")
+    model.load_state_dict(ema.state_dict())
+    return watch.seconds
+
+
+# train(), or with --pretrained the weights that an earlier run of this page has written
+seconds = show.trained(train, {"vit": model}, {"vit": SIZES})
 
 # %% Measure
 noun = "images" if show.data else "digits"
@@ -124,7 +136,7 @@ else:
     target = ">= 0.985"
 show.measured(f"accuracy on {len(test):,} unseen {noun}", score, published, target)
 limit = "<= 720" if show.data else "<= 240"
-show.measured("seconds of one training", watch.seconds, target=limit)
+show.measured("seconds of one training", seconds, target=limit)
 
 # %% What the model answers for images that it has never seen
 probability = probabilities(model, test)  # (N, 10)
