@@ -15,6 +15,7 @@ here = Path(__file__).parent
 source = (here / "tinycv/__init__.py").read_text(encoding="utf-8")
 version = re.search(r'^__version__ = "(.+?)"', source, re.MULTILINE)[1]
 demos = ["matplotlib", "tqdm", "scikit-learn", "scikit-image", "mlxtend", "Babel"]
+download = ["pooch>=1.8", "urllib3>=2.1", "tqdm"]  # pooch brings requests, and that urllib3
 setup(
     name="tinycv-from-scratch",
     version=version,
@@ -45,11 +46,12 @@ setup(
     install_requires=["numpy>=2.0", "safetensors>=0.4", "threadpoolctl>=3.0"],
     extras_require={
         "demos": demos,
-        "test": ["pytest", "pytest-xdist", "hypothesis", "PyYAML", *demos],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "PyYAML", *demos, *download],
         "parity": ["torch"],
         "bench": ["torch", "autograd", "mygrad", "matplotlib", "scipy>=1.15"],
         "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
         "mpi": ["mpi4py", "mpich"],
+        "download": download,
     },
 )

