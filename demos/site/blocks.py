@@ -26,6 +26,7 @@ EXCEPTIONS = {
         "tinycv/sequence/decode.py",
         "step(tokens (B,) int64, state) -> (log_probs (B, V), state)",
     ): "code",
+    ("tinycv/engine/methods.py", "here in PyTorch"): "drawing",  # two cells stand below "here"
 }
 
 
@@ -90,7 +91,7 @@ CITATION = re.compile(
 
 def kind_of(block: Block, name: str) -> str:
     """formula, table, code or command."""
-    first = block.lines[0].strip()
+    first = " ".join(block.lines[0].split())
     if (name, first) in EXCEPTIONS:
         return EXCEPTIONS[name, first]
     lines = [line for line in block.lines if line.strip()]
@@ -127,11 +128,11 @@ def has_symbols(block: Block) -> bool:
     named = 0
     for row in rows:
         first, second = row.cells[0], row.cells[1] if len(row.cells) > 1 else None
-        if re.search(r"(?:^| )[=~<>]|<-| ->", first.text):
+        if first.is_formula and re.search(RELATION, first.text):
             return False
         if second is not None and second.is_formula and not _is_label(first.text):
             return False
-        named += second is not None and len(first.text) < 20
+        named += second is not None and len(first.text) < 50
     return named >= 0.8 * len(rows)
 
 
@@ -189,7 +190,7 @@ COMMA = re.compile(r"[,;] +(?=(?!then |else )[a-z]{2,}[ :]|[a-z]: |an? [a-z]{2})
 def _parts(cell: Cell) -> list[Cell]:
     """label: formula, and formula, remark are separate cells too."""
     label = LABEL.match(cell.text)
-    if label and looks_like_a_formula(label[2]):
+    if label and "=" in label[2] and looks_like_a_formula(label[2]):
         start = cell.start + label.start(2)
         return [Cell(cell.start, label[1]), *_parts(Cell(start, label[2], True))]
     for match in COMMA.finditer(cell.text):
@@ -228,13 +229,19 @@ NOT_WORDS |= {"softmax"}
 EVIDENCE = re.compile(r"[⌊⟨_^²³√Σ∏Π∫∇∂½ᵀ|·⊙α-ωΓ-Ω]|\w\(")
 
 
-NOT_FIRST = re.compile(r"^(?:from|for|the|if|and|with|since|where|so|but|in|untrained)\b")
+NOT_FIRST = re.compile(r"^(?:from|for|the|if|and|with|since|where|so|but|in|an? [a-z]{2,})\b")
 
 
 def looks_like_a_formula(text: str) -> bool:
     """The notation covers it, it has a sign of mathematics, and not too many words."""
     bare = text.rstrip(",;:")
-    if ":" in bare or CITATION.search(text) or NOT_FIRST.match(bare) or not parses(bare):
+    if (
+        " += " in bare
+        or ":" in bare
+        or CITATION.search(text)
+        or NOT_FIRST.match(bare)
+        or not parses(bare)
+    ):
         return False
     if len(re.findall(r" \| ", re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", bare))) > 1:
         return False  # a | b | c: columns of something else

@@ -153,11 +153,14 @@ def formula_table(lines: list[Line]) -> str:
         return _aligned(lines)
     in_sides = all(line.formula and sides(stripped(line.formula))[1] for line in lines)
     labelled = sum(bool(line.label) for line in lines)
-    if 2 * labelled >= len(lines) and not any(line.label and line.formula for line in lines):
-        # the formula of one row stands where others have a label: a column of symbols
+    if not any(line.label and line.formula for line in lines):
         for line in lines:
-            if line.formula:
+            # the formula of one row stands where others have a label, or the other way round
+            if 2 * labelled > len(lines) and 0 < len(line.formula) < 32:
                 line.label, line.formula = line.formula, ""
+            elif 2 * labelled <= len(lines) and line.label:
+                line.remark = _remarks([text for text in (line.words, line.remark) if text])
+                line.label, line.words = "", line.label
     rows = []
     for line in lines:
         row = [label(line.label)]
@@ -228,8 +231,8 @@ def columns_table(block: Block) -> str:
 
 def label(text: str) -> str:
     """A cell that names something: symbols become mathematics, files and words stay as they are."""
-    if re.fullmatch(r"[\w./]+\.py(?:, [\w./]+\.py)*", text):
-        return prose(text)
+    if re.search(r"[\w)]\.[a-z]|[a-z]{2,}_[a-z]", text):
+        return prose(text)  # names of files and of code
     if looks_like_a_formula(text):
         return f"${formula(text, inline=True)}$"
     parts = text.split(", ")

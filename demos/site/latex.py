@@ -42,9 +42,8 @@ OPERATORS = {
 RELATIONS = {
     "=": "=", "<": "<", ">": ">", "<=": r"\le", ">=": r"\ge", "≤": r"\le", "≥": r"\ge",
     "->": r"\to", "<-": r"\leftarrow", "~": r"\sim", "!=": r"\ne", "||": r"\,\|\,", "|": r"\mid",
-    ":": ":",
 }  # fmt: skip
-SEPARATORS = {",": ",", ";": ";", ".": "."}
+SEPARATORS = {",": ",", ";": ";", ".": ".", ":": r"\colon"}
 SYMBOLS = {"∇": r"\nabla", "∂": r"\partial", "∞": r"\infty", "...": r"\ldots", "%": r"\%"}
 OPEN = {"(": "(", "[": "[", "{": r"\{", "⟨": r"\langle", "⌊": r"\lfloor"}
 CLOSE = {")": ")", "]": "]", "}": r"\}", "⟩": r"\rangle", "⌋": r"\rfloor"}
@@ -52,7 +51,8 @@ MATCH = {"(": ")", "[": "]", "{": "}", "⟨": "⟩", "⌊": "⌋"}
 # Operators of LaTeX, and others that take an argument without brackets
 KNOWN = {"log", "ln", "exp", "sin", "cos", "tanh", "max", "min", "det"}
 FUNCTIONS = {"softmax", "argmax", "argmin", "sigmoid", "softplus", "tr", "diag", "erf", "sqrt"}
-NAMES = {"lr", "eps"}  # symbols of several letters, which multiply like others
+# Symbols of several letters, which multiply like others
+NAMES = {"lr": r"\mathrm{lr}", "eps": r"\mathrm{eps}", "pi": r"\pi", "inf": r"\infty"}
 TWO_LETTER_WORDS = {
     *(
         "an",
@@ -78,14 +78,14 @@ TWO_LETTER_WORDS = {
 TOKEN = re.compile(
     r"""(?P<size>\d+x\d+)|(?P<number>\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?(?![\d]))
     |(?P<dots>\.\.\.)
-    |(?P<relation><=|>=|->|<-|!=|\|\||[=<>≤≥~|:])
+    |(?P<relation><=|>=|->|<-|!=|\|\||[=<>≤≥~|])
     |(?P<name>[A-Za-z]{2,}'s\b|[A-Za-z]{3,}'(?=\ [a-z])|[A-Za-z]+(?:-[A-Za-z]{2,})*)
     |(?P<greek>[αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΦΨΩ])
     |(?P<accent>[\u0302\u0303\u0304])
     |(?P<high>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᴼᵗ]+)|(?P<low>[₀₁₂₃₄₅₆₇₈₉]+)
     |(?P<part>[½¼])|(?P<large>[ΣΠ∏∫])|(?P<root>√)
     |(?P<prime>'+)|(?P<script>[_^])
-    |(?P<operator>[·⊙∘*×±+\-/−])|(?P<symbol>[∇∂∞%])|(?P<separator>[,;.])
+    |(?P<operator>[·⊙∘*×±+\-/−])|(?P<symbol>[∇∂∞%])|(?P<separator>[,;.:])
     |(?P<open>[(\[{⟨⌊])|(?P<close>[)\]}⟩⌋])""",
     re.VERBOSE,
 )
@@ -145,7 +145,7 @@ def sides(text: str) -> tuple[str, str]:
     """The LaTeX before the first relation, and that from the relation on ("" without one)."""
     items = items_of(text)
     for at, item in enumerate(items):
-        if item.kind == "relation" and item.latex not in (":", r"\mid", r"\,\|\,"):
+        if item.kind == "relation" and item.latex not in (r"\mid", r"\,\|\,"):
             return _join(items[:at]), _join(items[at:])
         if item.kind == "separator":
             break
@@ -294,26 +294,25 @@ class _Parser:
             return Item("word", r"\text{a}", space, upright=True)
         if len(text) == 1:
             return self.letter(token, called)
-        if text == "pi":
-            return self.scripts(Item("factor", r"\pi", space))
         if text in NAMES:
-            return self.scripts(Item("factor", rf"\mathrm{{{text}}}", space, upright=True))
+            item = Item("factor", NAMES[text], space, upright=NAMES[text].startswith(r"\math"))
+            return self.scripts(item)
         if re.fullmatch("d[A-Za-z]", text) and text not in TWO_LETTER_WORDS:
             return self.scripts(Item("factor", f"d{text[1]}", space, differential=True))
-        if text == "inf":
-            return self.scripts(Item("factor", r"\infty", space))
         if len(text) == 2 and text.islower() and text not in TWO_LETTER_WORDS and not called:
             return self.scripts(Item("factor", f"{text[0]} {text[1]}", space))
-        text = self.with_second_name(text)
+        return self.scripts(self.word(self.with_second_name(text), space, called))
+
+    def word(self, text: str, space: int, called: bool) -> Item:
+        """A name of several letters: an operator, a function, or a word."""
         if text in KNOWN:
-            item = Item("function", "\\" + text, space)
-        elif text in FUNCTIONS or called:
-            item = Item("function", rf"\operatorname{{{text}}}", space)
-        else:
-            item = Item("word", rf"\text{{{text}}}", space, upright=True)
-            if self.peek().kind in ("script", "high", "prime") and not self.peek().space:
-                item = Item("factor", rf"\mathrm{{{text}}}", space, upright=True)
-        return self.scripts(item)
+            return Item("function", "\\" + text, space)
+        with_script = self.peek().kind in ("script", "high", "prime") and not self.peek().space
+        if "_" in text or with_script and not called and text not in FUNCTIONS:
+            return Item("factor", rf"\mathrm{{{text}}}", space, upright=True)
+        if text in FUNCTIONS or called:
+            return Item("function", rf"\operatorname{{{text}}}", space)
+        return Item("word", rf"\text{{{text}}}", space, upright=True)
 
     def is_article(self) -> bool:
         """The a of "variance of a weight", which stands between two words."""
@@ -382,6 +381,9 @@ class _Parser:
             elif token.text == "^":
                 self.take()
                 high += self.script()
+                if self.peek().text == "_" and self.peek().space == 0:
+                    self.take()
+                    high += f"_{{{self.script()}}}"  # f^β_t: the index belongs to β
             elif token.text in ("(", "[") and callable_:
                 called = _with_scripts(item.latex, low, high, prime) + self.group().latex
                 item = Item("factor", called, item.space, upright=item.upright)
@@ -543,7 +545,9 @@ def _numerator(done: list[Item], tight: bool) -> list[Item]:
         return []
     before = done[start - 1] if start else Item("operator", "", 0)
     applied = before.kind in ("function", "word", "large")
-    applied &= before.latex not in (r"\text{or}", r"\text{and}")
+    # Σ and E are linear, so it makes no difference whether they act on a or on a / b
+    linear = (r"\sum", r"\int", r"\mathbb{E}", r"\text{or}", r"\text{and}")
+    applied &= not before.latex.startswith(linear)
     if applied and not (tight and done[start].space):
         return []
     if done[start].latex in PARTS.values() and start + 1 < len(done):

@@ -23,7 +23,7 @@ The symbols of the chapter:
     p, p_G        the densities of the data and of what G makes
     θ_D, θ_G      the weights of D and of G
     σ(d)          the sigmoid; sigma, in code, is the width of a mode of the data (plane.py)
-    slope         dd/dx: how fast the logit changes with an example           (B, size of x);
+    slope         dd/dx: how fast the logit changes with an example;          (B, size of x)
                   as an argument of PointMLP, the slope of its leaky ReLUs below 0
     betas         Adam's two decay rates; diffusion's β is another thing (diffusion/__init__.py)
 """

@@ -1,6 +1,6 @@
 """Unrolled GAN: the generator takes its loss against the discriminator K training steps ahead.
 
-    θ_D^(k+1) = θ_D^k - η d(loss_D)/dθ_D  (θ_G, θ_D^k)               Metz et al. 2017, eq. 5
+    θ_D^(k+1) = θ_D^k - η d(loss_D)/dθ_D (θ_G, θ_D^k)                Metz et al. 2017, eq. 5
     the generator's loss is taken at θ_D^K, which itself depends on θ_G: the gradient passes through
     all K steps, eq. 8
 

@@ -7,7 +7,7 @@ its guidance built in (Meng et al. 2023; latent consistency models, Luo et al. 2
 
     x = x_0 + σ_n ε                           a training image with noise
     x̂ = x, moved from σ_n down to the next level σ_{n+1} by one step of the teacher's ODE
-    loss = E |f_θ(x, σ_n) - f_θ⁻(x̂, σ_{n+1})|²                            definition 1, algorithm 2
+    loss = E |f_θ(x, σ_n) - f_{θ⁻}(x̂, σ_{n+1})|²                          definition 1, algorithm 2
     θ⁻ = μ θ⁻ + (1 - μ) θ                     the target: a moving average, without a gradient
 
 F is the student's network with the weights θ, σ_d the standard deviation of the data, and μ the

@@ -1,7 +1,7 @@
 """Exact baselines: independent pixels, Chow-Liu tree, Gaussian, probabilistic PCA.
 
     independent pixels    p(x) = Π_i p(x_i)
-    Chow-Liu tree         p(x) = Π_i p(x_i | x_parent(i))                       Chow & Liu 1968
+    Chow-Liu tree         p(x) = Π_i p(x_i | x_{parent(i)})                     Chow & Liu 1968
                           the tree with the largest sum of mutual informations
                           I_ij = Σ p(x_i, x_j) log [p(x_i, x_j) / (p(x_i) p(x_j))]
     Gaussian              p(x) = N(x; m, (1 - λ) S + λ tr(S) / D I)

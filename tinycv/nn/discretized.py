@@ -1,11 +1,10 @@
 """Discretised logistic, mixture of logistics (PixelCNN++) and discretised normal (DDPM).
 
-    discretised    log P(x) = log [S(b) - S(a)],    S(z) = 1 / (1 + exp(-z))
-    logistic       a, b: the edges x - h and x + h of the bin of x, after (. - μ) / s
+    discretised logistic    log P(x) = log [S(b) - S(a)],    S(z) = 1 / (1 + exp(-z))
+                            a, b: the edges x - h and x + h of the bin of x, after (. - μ) / s
                                                                         Salimans et al. 2017, eq. 2
-    mixture        log P(x) = log Σ_i π_i [S(b_i) - S(a_i)]             ibid., eq. 1 and 2
-    discretised    log P(x) = log [Φ(b) - Φ(a)]                         Ho et al. 2020, eq. 13
-    normal
+    mixture of these        log P(x) = log Σ_i π_i [S(b_i) - S(a_i)]    ibid., eq. 1 and 2
+    discretised normal      log P(x) = log [Φ(b) - Φ(a)]                Ho et al. 2020, eq. 13
 
 A pixel is one of ``levels`` values, evenly spaced from -1 to 1, so h = 1 / (levels - 1).  A density
 of such data has no maximum of the likelihood: it can grow without end at the levels themselves.  So

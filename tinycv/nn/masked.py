@@ -1,8 +1,8 @@
 """Masked linear layer and masked convolution: layers in which some weights do not exist.
 
     y = (W where M, else 0) x + b                     MADE: Germain et al. 2015, section 4
-    mask type A of a convolution: the pixels above and those to the left     van den Oord et al.
-    mask type B: the same, and the pixel itself                              2016, figure 2
+    mask type A of a convolution: the pixels above and those to the left
+    mask type B: the same, and the pixel itself           van den Oord et al. 2016, figure 2
 
 An autoregressive model predicts each pixel from the pixels before it.  One network can do this for
 all pixels in one pass, if no path leads from a pixel to its own prediction or to the prediction of
