@@ -462,8 +462,9 @@ def test_a_killed_worker_is_named_and_changes_nothing(meets):
 
 def test_a_worker_that_is_killed_between_two_batches_is_replaced(pair):
     by_worker(pair, Tensor)
-    os.kill(pair._workers.workers[0].pid, signal.SIGKILL)
-    time.sleep(0.05)
+    pid = pair._workers.workers[0].pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # until it has ended; it stays a zombie
     assert by_worker(pair, Tensor) == 1
 
 
