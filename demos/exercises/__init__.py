@@ -32,4 +32,11 @@ ORDER = (
     "tanh",
     "multiply",
     "matmul",
+    "walk_back",
+    "softmax",
+    "cross_entropy",
+    "layer_norm",
+    "rnn_step",
+    "lstm_cell",
+    "bahdanau",
 )

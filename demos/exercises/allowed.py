@@ -44,7 +44,10 @@ def problem_of(node: ast.AST, own: set[str], exercise) -> str:
     if isinstance(node, ast.Attribute):
         usual = {*METHODS.split(), *exercise.methods}
         if node.attr not in usual or node.attr in exercise.forbidden:
-            return f"`.{node.attr}` is not among the methods that this exercise allows"
+            return (
+                f"`.{node.attr}` is not among the methods that this exercise allows: "
+                + ", ".join(sorted(usual - set(exercise.forbidden)))
+            )
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         if node.id in own or node.id in BUILTINS.split():
             return ""

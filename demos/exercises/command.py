@@ -16,7 +16,7 @@ from pathlib import Path
 
 from demos.exercises import ORDER
 
-SECONDS = 60
+SECONDS = 30
 
 
 def main(arguments: list[str]) -> int:

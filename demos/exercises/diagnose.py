@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import ast
 import io
+import re
+import textwrap
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from demos.exercises.allowed import forbidden_use
-from demos.exercises.exercise import Definition, Exercise, Wrong, load
+from demos.exercises.exercise import Definition, Exercise, Pull, Wrong, WrongResult, load
 from tinycv import Tensor
 from tinycv.engine.check import CertificateError
 
@@ -47,8 +49,17 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """The lines in ASCII, which every console can print."""
-        return "\n".join(self.lines).encode("ascii", "backslashreplace").decode("ascii")
+        """The lines in ASCII, which every console can print, none of them too long to read."""
+        text = "\n".join(wrapped(line) for line in self.lines)
+        return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def wrapped(line: str) -> str:
+    """A line of at most 96 characters, or several."""
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.fill(
+        line, 96, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 @dataclass
@@ -118,14 +129,17 @@ def check_part(exercise: Exercise, part: Definition, names: dict, path: str) -> 
     """The verdict on one function of the learner's file."""
     function = names[part.name]
     cases = [*part.cases, *part.extremes]
-    outcomes = [run(part, function, case, path) for case in cases]
+    expected = expected_results(exercise.name, part.name)
+    outcomes = [run(part, function, *pair, path) for pair in zip(cases, expected, strict=True)]
     if outcomes[0].kind == "blank":
         return not_yet(exercise, f"{part.name} is still blank.")
-    right = [Outcome(arrays_of(part.expected(case, "float64"))) for case in cases]
+    right = [Outcome(arrays_of(result)) for result in expected]
     if same_outcomes(outcomes, right):
         return certified(exercise, part, function, path)
     at = next(i for i, pair in enumerate(zip(outcomes, right, strict=True)) if not same(*pair))
-    evidence = [f"Where: {where(part, cases[at])}:", f"    {difference(outcomes[at], right[at])}"]
+    evidence = [f"Where: {part.describe(cases[at])}"]
+    if not outcomes[at].kind:
+        evidence.append(f"    {difference(outcomes[at], right[at])}")
     mistakes = known_mistakes(exercise, part, outcomes)
     if mistakes:
         lines = [f"What is wrong with {part.name}: {' and '.join(m.fault for m in mistakes)}."]
@@ -147,14 +161,33 @@ def not_yet(exercise: Exercise, *lines: str) -> Verdict:
 # ── running an answer ────────────────────────────────────────────────────────────────────────────
 
 
+@cache
+def expected_results(name: str, part_name: str) -> list:
+    """What the package returns in each case of a part of an exercise."""
+    part = part_of(load(name), part_name)
+    return [part.expected(case, "float64") for case in [*part.cases, *part.extremes]]
+
+
+def part_of(exercise: Exercise, part_name: str) -> Definition:
+    """The part of an exercise in which the function with this name is written."""
+    return next(part for part in exercise.parts if part.name == part_name)
+
+
 def run(
-    part: Definition, function: Callable, case: tuple, path: str = "", dtype: str = "float64"
+    part: Definition,
+    function: Callable,
+    case: tuple,
+    expected: Any,
+    path: str = "",
+    dtype: str = "float64",
 ) -> Outcome:
-    """The outcome of a function in one case."""
+    """The outcome of a function in one case. expected: what the package returns."""
     arguments = part.arguments(case, dtype)
     before = {k: v.numpy().copy() for k, v in arguments.items() if isinstance(v, Tensor)}
     try:
-        result = function(**arguments)
+        result = part.call(function, arguments)
+    except WrongResult as error:
+        return Outcome(failure=str(error), kind="type")
     except NotImplementedError:
         return Outcome(failure=f"{part.name} is still blank", kind="blank")
     except Exception as error:
@@ -162,14 +195,14 @@ def run(
     for name, array in before.items():
         if not np.array_equal(arguments[name].numpy(), array, equal_nan=True):
             return Outcome(
-                failure=f"it changes its argument {name} in place; write {name} = {name} + ..., "
-                "which makes a new Tensor, and not +=",
+                failure=f"it changes its argument {name} in place, but the backward pass may need "
+                f"the old values; {name} = {name} + 1 makes a new Tensor, {name} += 1 does not",
                 kind="input",
             )
-    return of_right_types(part, result, part.expected(case, dtype))
+    return of_right_types(result, expected)
 
 
-def of_right_types(part: Definition, result: Any, expected: Any) -> Outcome:
+def of_right_types(result: Any, expected: Any) -> Outcome:
     """The outcome for a result, which must consist of Tensors, as many as expected, in their
     dtypes."""
     several = isinstance(expected, (tuple, list))
@@ -205,7 +238,9 @@ def in_words(error: BaseException, path: str) -> str:
     """An error in one line, with the line of the learner's file where it happened."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     at = f"line {lines[-1]} raises " if lines else ""
-    text = " ".join(str(error).split())
+    # Python words this error in several ways, depending on where it stops
+    text = "" if isinstance(error, RecursionError) else " ".join(str(error).split())
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", text)  # the address of an object
     return f"{at}{type(error).__name__}" + (f": {text}" if text else "")
 
 
@@ -235,7 +270,9 @@ def same(a: Outcome, b: Outcome) -> bool:
 
 def without_line(failure: str) -> str:
     """A failure without the number of the line where it happened."""
-    return failure.partition(" raises ")[2] or failure
+    what = failure.partition(" raises ")[2] or failure
+    # which of several missing keys comes first may depend on the order of a set
+    return "KeyError" if what.startswith("KeyError") else what
 
 
 def close(x: np.ndarray, y: np.ndarray) -> bool:
@@ -267,13 +304,14 @@ def outcomes_of_mutant(name: str, part_name: str, which: tuple[int, ...]) -> lis
     """The outcomes of the answer with these known mistakes of one part, given by their numbers.
     [] if two mistakes change the same words, and so exclude each other."""
     exercise = load(name)
-    (part,) = [part for part in exercise.parts if part.name == part_name]
+    part = part_of(exercise, part_name)
     try:
         source = exercise.mutant(part, *[part.wrong[i] for i in which])
     except ValueError:
         return []
     function = answer(source, part_name)
-    return [run(part, function, case) for case in [*part.cases, *part.extremes]]
+    cases, expected = [*part.cases, *part.extremes], expected_results(name, part_name)
+    return [run(part, function, *pair) for pair in zip(cases, expected, strict=True)]
 
 
 def answer(source: str, name: str) -> Callable:
@@ -286,21 +324,8 @@ def answer(source: str, name: str) -> Callable:
 # ── words ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def where(part: Definition, case: tuple) -> str:
-    """The arguments of a case in words: shapes of Tensors, other values as they are."""
-    words = []
-    for name, value in part.arguments(case, "float64").items():
-        if isinstance(value, Tensor):
-            words.append(f"{name} {value.shape}")
-        elif not callable(value):
-            words.append(f"{name} = {value}")
-    return ", ".join(words)
-
-
 def difference(outcome: Outcome, right: Outcome) -> str:
     """The first result that differs: its shape, or its worst entry."""
-    if outcome.kind:
-        return outcome.failure
     for i, (y, e) in enumerate(zip(outcome.arrays, right.arrays, strict=True)):
         which = f"result {i + 1}, " if len(right.arrays) > 1 else ""
         if y.shape != e.shape:
@@ -344,7 +369,7 @@ def difference_in_words(part: Definition, cases: list, pairs: list) -> str:
         if np.ptp(factors) < 1e-6 * abs(factors[0]):
             return f"a factor. Your result is the right one times {factors[0]:.6g}, in every case."
         listed = ", ".join(
-            f"{c:.4g} for {where(part, case)}"
+            f"{c:.4g} for {part.describe(case)}"
             for c, case in list(zip(factors, cases, strict=True))[:3]
         )
         return (
@@ -359,7 +384,7 @@ def difference_in_words(part: Definition, cases: list, pairs: list) -> str:
         return "a transposed result. Swap its last two axes."
     fits = [close(y, e) for y, e in pairs]
     if any(fits):
-        good = where(part, cases[fits.index(True)])
+        good = part.describe(cases[fits.index(True)])
         return f"it is right in {sum(fits)} of {len(fits)} cases, such as {good}."
     return "the values. It is none of the mistakes that this exercise knows."
 
@@ -393,7 +418,8 @@ def shapes_in_words(pairs: list) -> str:
 
 def certified(exercise: Exercise, part: Definition, function: Callable, path: str) -> Verdict:
     """The verdict on an answer whose results are right: its derivatives, and its dtype."""
-    single = run(part, function, part.cases[0], path, dtype="float32")
+    case = part.cases[0]
+    single = run(part, function, case, part.expected(case, "float32"), path, dtype="float32")
     if single.kind:
         return not_yet(
             exercise,
@@ -414,7 +440,7 @@ def certified(exercise: Exercise, part: Definition, function: Callable, path: st
             return not_yet(
                 exercise,
                 f"What {part.name} returns is right, but on the way back (where a pull gets plain "
-                f"arrays) it fails for {where(part, case)}: {in_words(error, path)}.",
+                f"arrays) it fails for {part.describe(case)}: {in_words(error, path)}.",
             )
     worst = [max(column) for column in zip(*errors, strict=True)]
     words = ", ".join(f"order {i + 1}: {error:.0e}" for i, error in enumerate(worst))
@@ -425,12 +451,15 @@ def certified(exercise: Exercise, part: Definition, function: Callable, path: st
 
 
 def certificate_says(part: Definition, function: Callable) -> list[str]:
-    """What the certificate finds in a wrong answer, if it is the derivative that is wrong."""
+    """What the certificate finds in a wrong pull. (A wrong definition still has the derivative that
+    belongs to it.)"""
+    if not isinstance(part, Pull):
+        return []
     try:
         for case in part.cases:
             part.certify(function, case)
     except CertificateError as error:
-        return [f"The certificate (finite differences): {error}"]
+        return [] if "nan" in str(error) else [f"The certificate (finite differences): {error}"]
     except Exception:  # a wrong shape, which the words above describe
         return []
     return []

@@ -27,6 +27,10 @@ from tinycv.engine.record import op
 BLANK = "    # Write your answer here, in place of the next line.\n    raise NotImplementedError\n"
 
 
+class WrongResult(Exception):
+    """An answer returned something that cannot be compared; the text says what, in one clause."""
+
+
 @dataclass(frozen=True)
 class Wrong:
     """A known mistake: in the answer's source the text ``right`` becomes ``wrong``.
@@ -77,6 +81,20 @@ class Definition:
         """The arguments of the learner's function by name, with Tensors for arrays."""
         values = [as_tensor(value, dtype) for value in case]
         return dict(zip(self.parameters, values, strict=True))
+
+    def describe(self, case: tuple) -> str:
+        """The arguments in words: the shapes of Tensors, other values as they are."""
+        words = []
+        for name, value in self.arguments(case, "float64").items():
+            if isinstance(value, Tensor):
+                words.append(f"{name} {value.shape}")
+            elif not callable(value):
+                words.append(f"{name} = {value}")
+        return ", ".join(words)
+
+    def call(self, function: Callable, arguments: dict[str, Any]) -> Any:
+        """What the learner's function returns: Tensors."""
+        return function(**arguments)
 
     def expected(self, case: tuple, dtype: str) -> Any:
         """What the package's function returns."""

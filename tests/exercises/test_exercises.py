@@ -61,7 +61,7 @@ def test_a_known_mistake_is_named(key):
     exercise, part, mistake = MISTAKES[key]
     verdict = check(exercise, exercise.mutant(part, mistake))
     assert not verdict.solved
-    assert verdict.faults == [mistake.fault] and mistake.words in verdict.text
+    assert verdict.faults == [mistake.fault] and mistake.words in " ".join(verdict.text.split())
 
 
 PERTURBED = {
@@ -79,6 +79,9 @@ answered = {name}
 
 def {name}({arguments}):
     y = answered({arguments})
+    if isinstance(y, dict):  # the walk back
+        results = list(y.values())
+        return dict(zip(y, {change}))
     results = list(y) if isinstance(y, tuple) else [y]
     results = {change}
     return tuple(results) if isinstance(y, tuple) else results[0]

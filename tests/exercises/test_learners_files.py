@@ -1,0 +1,237 @@
+"""What a learner may get wrong besides the mathematics: each gets one sentence that says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from demos.exercises import ORDER, command
+from demos.exercises.diagnose import check
+from demos.exercises.exercise import load
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def verdict(name: str, source: str | bytes):
+    return check(load(name), source, "answer.py")
+
+
+def tanh(body: str) -> str:
+    """An answer to the exercise tanh."""
+    return f"def tanh_pull(g, y):\n    {body}\n"
+
+
+# The answer, and the sentence about it
+REFUSED = {
+    "does not compile": (tanh("return g * (1 - y * y"), "line 2 is not valid Python"),
+    "is not text": (b"\xff\xfe\x00def", "is not valid Python"),
+    "stops when it is loaded": ("1 / 0\n", "stops when it is loaded: line 1 raises ZeroDivision"),
+    "raises": (tanh("return g * (1 - y @ y)"), "line 2 raises ValueError: matmul"),
+    "has an unknown name": (tanh("return g * q"), "line 2: `q` is not a name of this file"),
+    "misspells a local name": (tanh("return u * g; u = y"), "line 2 raises UnboundLocalError"),
+    "calls itself without end": (tanh("return tanh_pull(g, y)"), "line 2 raises RecursionError"),
+    "lacks the function": ("def pull(g, y):\n    return g\n", "has no function tanh_pull"),
+    "overwrites the function": ("tanh_pull = 3\n", "has no function tanh_pull"),
+    "renames the arguments": (
+        "def tanh_pull(g, x):\n    return g\n",
+        "keep the line `def tanh_pull",
+    ),
+    "takes any arguments": (
+        "def tanh_pull(*g, y):\n    return g\n",
+        "keep the line `def tanh_pull",
+    ),
+    "returns nothing": (tanh("r = g * (1 - y * y)"), "a line with `return` miss"),
+    "returns a number": (tanh("return 1.0"), "it returns a float, not a Tensor"),
+    "returns a list": (tanh("return [g * (1 - y * y)]"), "it returns a list of 1, not a Tensor"),
+    "returns the wrong dtype": (
+        tanh("return (g * (1 - y * y)).astype('float32')"),
+        "its result is float32; it must be float64",
+    ),
+    "returns float64 always": (
+        tanh("return (g * (1 - y * y)).astype('float64')"),
+        "for arguments of float32 its result is float64",
+    ),
+    "changes its argument": (
+        tanh("y *= y\n    return g * (1 - y)"),
+        "it changes its argument y in place",
+    ),
+    "prints": (tanh("print('here', g.shape)\n    return g * (1 - y * y)"), "here (5,)"),
+    "imports a module": ("import numpy as np\n", "line 1: `import numpy` is not allowed"),
+    "imports the answer": (
+        "from tinycv import tanh\n",
+        "`tinycv.tanh` is the package's own answer",
+    ),
+    "imports from the table": ("from tinycv.engine.ops import tanh\n", "the package's own answer"),
+    "imports autograd": ("from tinycv import grad\n", "`tinycv.grad` is the package's own answer"),
+    "imports another function": ("from tinycv import exp\n", "`tinycv.exp` is not allowed here"),
+    "uses a method that is the answer": (tanh("return y.tanh()"), "`.tanh` is not among the meth"),
+    "leaves the graph": (tanh("return g * (1 - y.numpy() ** 2)"), "`.numpy` is not among"),
+    "opens a file": (tanh("return open('x')"), "`open` is not a name of this file"),
+    "looks behind the curtain": (tanh("return g.__class__"), "`.__class__` is not among"),
+    "defines a class": ("class A:\n    pass\n", "without classes"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_file_is_refused_in_words(what):
+    source, words = REFUSED[what]
+    result = verdict("tanh", source)
+    assert not result.solved
+    assert words in " ".join(result.text.split())
+
+
+def test_the_words_are_ascii_whatever_the_learner_writes():
+    result = verdict("tanh", tanh("raise ValueError('\N{GREEK SMALL LETTER DELTA}')"))
+    assert result.text.isascii() and "\\u03b4" in result.text
+
+
+def test_a_right_answer_that_prints_has_to_lose_its_print():
+    result = verdict("tanh", tanh("print(y)\n    return g * (1 - y * y)"))
+    assert not result.solved and "Solved: tanh." in result.text
+    assert "remove the print" in result.text
+
+
+# ── answers that are written in other words than the mutants ─────────────────────────────────────
+
+
+@pytest.mark.parametrize("body", ["return g - g * y**2", "return g * ((1 - y) * (1 + y))"])
+def test_other_ways_to_write_the_answer_are_accepted(body):
+    assert verdict("tanh", tanh(body)).solved
+
+
+def test_a_mask_of_minus_infinity_is_accepted():
+    source = load("bahdanau").solution().replace("-1e9", "-float('inf')")
+    result = verdict("bahdanau", source)
+    assert result.solved, result.text
+
+
+OTHER_WORDS = {
+    "tanh: the sign": ("tanh", tanh("return g + g * y**2"), "the sign"),
+    "tanh: the chain rule": ("tanh", tanh("return (1 - y) * (1 + y)"), "the chain rule"),
+    "softmax: the other entries": (
+        "softmax",
+        "def softmax_pull(g, y):\n    return g * y - g * y**2\n",
+        "the other entries",
+    ),
+    "layer norm: the unbiased variance": (
+        "layer_norm",
+        "from tinycv import sqrt\n\n\n"
+        "def layer_norm(x, weight, bias, eps):\n"
+        "    variance = x.var(axis=-1, ddof=1, keepdims=True)\n"
+        "    return (x - x.mean(axis=-1, keepdims=True)) / sqrt(variance + eps) * weight + bias\n",
+        "the unbiased variance",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_WORDS)
+def test_a_mistake_in_other_words_is_named(what):
+    name, source, fault = OTHER_WORDS[what]
+    assert verdict(name, source).faults == [fault]
+
+
+def test_two_mistakes_at_once_are_both_named():
+    exercise = load("rnn_step")
+    (part,) = exercise.parts
+    first, second = part.wrong[1], part.wrong[4]
+    result = verdict("rnn_step", exercise.mutant(part, first, second))
+    assert set(result.faults) == {first.fault, second.fault}
+
+
+# ── mistakes that no exercise knows ──────────────────────────────────────────────────────────────
+
+IN_GENERAL = {
+    "the sign": ("return -g * (1 - y * y)", "the sign. Your result is the right one times -1"),
+    "a factor": ("return 3 * g * (1 - y * y)", "a factor. Your result is the right one times 3"),
+    "a factor that depends on the shape": (
+        "return g * (1 - y * y) / (1 + y.size)",
+        "a factor that depends on the shapes",
+    ),
+    "an added number": (
+        "return g * (1 - y * y) + 0.25",
+        "an added number. Your result is the right",
+    ),
+    "an axis too few": ("return (g * (1 - y * y)).sum()", "The shape. Your result has too few"),
+    "an axis too many": (
+        "return (g * (1 - y * y)).reshape(1, *y.shape)",
+        "the shape only. The numbers are right",
+    ),
+    "a transposed result": ("return (g * (1 - y * y)).T", "a transposed result"),
+    "infinity": ("return g * (1 - y * y) / (0 * y)", "NaN or infinity where the right result"),
+    "something else": ("return g * y * y * y", "none of the mistakes that this exercise knows"),
+}
+
+
+@pytest.mark.parametrize("what", IN_GENERAL)
+def test_a_mistake_that_the_exercise_does_not_know_is_described(what):
+    body, words = IN_GENERAL[what]
+    result = verdict("tanh", tanh(body))
+    assert not result.solved and not result.faults
+    assert words.lower() in " ".join(result.text.split()).lower()
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_list_has_every_exercise(tmp_path, capsys):
+    assert command.main(["--out", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert listed.isascii() and all(f" {name} " in listed for name in ORDER)
+
+
+def test_a_learners_file_is_never_overwritten(tmp_path, capsys):
+    assert command.main(["tanh", "--out", str(tmp_path)]) == 0
+    (tmp_path / "tanh.py").write_text("my work")
+    assert command.main(["tanh", "--out", str(tmp_path)]) == 1
+    assert (tmp_path / "tanh.py").read_text() == "my work"
+    assert "rename or delete that file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("typed, near", [("tan", "tanh"), ("LayerNorm", "layer_norm")])
+def test_a_wrong_name_lists_near_names(typed, near, capsys):
+    assert command.main([typed]) == 2
+    assert f"near it: {near}" in capsys.readouterr().err
+
+
+def test_a_name_that_is_near_nothing_lists_all_names(capsys):
+    assert command.main(["check", "xyzzy"]) == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in ORDER)
+
+
+def test_checking_a_file_that_was_not_written_says_how_to_write_it(tmp_path, capsys):
+    assert command.main(["check", "tanh", "--out", str(tmp_path)]) == 1
+    assert "python -m demos exercise tanh" in capsys.readouterr().out
+
+
+def test_a_file_that_hangs_is_stopped(tmp_path, capsys):
+    (tmp_path / "tanh.py").write_text(tanh("while True: pass"))
+    assert command.check_file("tanh", tmp_path, seconds=3) == 1
+    assert "did not end within 3 seconds" in capsys.readouterr().out
+
+
+def test_the_exit_status_of_a_wrong_answer_is_1(tmp_path, capsys):
+    (tmp_path / "tanh.py").write_text(tanh("return g"))
+    assert command.check_here("tanh", tmp_path / "tanh.py") == 1
+    assert "Not yet: tanh." in capsys.readouterr().out
+
+
+def test_the_exit_status_of_the_answer_is_0_and_the_next_exercise_is_named(tmp_path):
+    check_tanh = [
+        sys.executable,
+        "-m",
+        "demos",
+        "exercise",
+        "check",
+        "tanh",
+        "--out",
+        str(tmp_path),
+    ]
+    (tmp_path / "tanh.py").write_text(load("tanh").solution())
+    done = subprocess.run(check_tanh, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "order 1" in done.stdout and "Read now: tinycv/engine/ops.py" in done.stdout
+    assert "Next: python -m demos exercise multiply" in done.stdout
