@@ -15,13 +15,13 @@ from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.optim import SGD, Adam, AdamW, optimizer
 from tinycv.optim import averaged as ema
 from tinycv.optim.averaged import EMA
-from tinycv.training import checkpoint, half, torch_file
+from tinycv.training import checkpoint, half, pretrained, torch_file
 from tinycv.training import loop as run
 from tinycv.training import loop as train
 from tinycv.training.half import Half
 from tinycv.training.loop import Run
 
-MODULES = [atomic, checkpoint, ema, half, optim, optimizer, run, torch_file, train]
+MODULES = [atomic, checkpoint, ema, half, optim, optimizer, pretrained, run, torch_file, train]
 X, Y = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
 
 
@@ -179,6 +179,18 @@ def calls(tmp_path):
             {"path": file, "model": model()},
             (*names, "load_model: "),
         ),
+        "find": (
+            pretrained.find,
+            {"name": "06_vit"},
+            ("pretrained.find: name", "no weights called"),
+        ),
+        "read": (
+            pretrained.read,
+            {"name_or_path": "06_vit"},
+            ("pretrained.read: name_or_path", "no weights called", "pretrained.find: name"),
+        ),
+        "round_to_half": (pretrained.round_to_half, {"model": model()}, ("round_to_half: model",)),
+        "arrays_of": (pretrained.arrays_of, {"models": {"a": model()}}, ("arrays_of: models",)),
         "read_torch": (torch_file.read_torch, {"path": file}, ("read_torch: ", "damaged")),
         "EMA": (EMA, {"model": model(), "decay": 0.9}, ("EMA",)),
         "Half": (Half, {"model": model(), "make": SGD, "scale": 2.0, "interval": 2}, ("Half",)),
@@ -300,6 +312,7 @@ INNER = {
     "adamw",
     "adam_kernel",
     "CheckpointError",
+    "Weights",
     "CtrlC",
     "Progress",
     "Machine",

@@ -154,6 +154,7 @@ def read(name_or_path: str | os.PathLike) -> Weights:
 def round_to_half(model: Module) -> None:
     """Round each parameter to the nearest number that float16 has, in place. It stays float32.
     A parameter with a number too large for float16 stays as it is."""
+    _require_module(model, "round_to_half: model")
     for parameter in model.parameters():
         with np.errstate(over="ignore"):
             rounded = to_numpy(parameter._data).astype(np.float16).astype(parameter.dtype)
@@ -164,8 +165,13 @@ def round_to_half(model: Module) -> None:
 def arrays_of(models: Mapping[str, Module]) -> dict[str, np.ndarray]:
     """A copy of the parameters and buffers of all models, by MODEL/NAME: float16 where that loses
     nothing. A tied weight is there once."""
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            f"arrays_of: models is {shown(models)}; it must be a dict of Modules by name"
+        )
     arrays = {}
     for name, model in models.items():
+        _require_module(model, f"arrays_of: models[{shown(name)}]")
         for path, tensor in [*model.named_parameters(), *model.named_buffers()]:
             arrays[f"{name}/{path}"] = _smallest(to_numpy(tensor._data))
     return arrays
@@ -174,10 +180,17 @@ def arrays_of(models: Mapping[str, Module]) -> dict[str, np.ndarray]:
 def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], record: Record) -> None:
     """Write a file of weights, atomically. arrays: of ``arrays_of``. record: a dict with the KEYS
     above, which JSON can hold."""
+    if not isinstance(record, dict):
+        raise TypeError(f"pretrained.write: record is {shown(record)}; it must be a dict")
     missing = [key for key in KEYS if key not in record]
     if missing:
         raise ValueError(f"pretrained.write: record has no {listed(missing)}")
     checkpoint.save(path, arrays, record)
+
+
+def _require_module(value: object, what: str) -> None:
+    if not isinstance(value, Module):
+        raise TypeError(f"{what} is {shown(value)}; it must be a Module")
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:
