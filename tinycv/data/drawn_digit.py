@@ -120,7 +120,7 @@ def paper(pixels: np.ndarray) -> np.ndarray:
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
     colours = pixels.reshape(-1, 3)
-    few = slice(None, None, max(1, len(colours) // 20_000))  # enough for 18 coefficients
+    few = slice(None, None, max(1, len(colours) // 4000))  # enough for 18 coefficients
     some_terms, some_colours = terms[few], colours[few]
     edge = np.maximum(abs(x), abs(y)).ravel()[few]
     chosen = edge > 0.9

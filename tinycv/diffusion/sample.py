@@ -113,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines = report(options)
     except (ValueError, OSError, ModuleNotFoundError, backend.GpuUnavailable) as error:
         sys.exit(f"sample: {error}")
-    print("\n".join(lines))
+    # A console may not be able to show all letters of a path; they are replaced.
+    encoding = sys.stdout.encoding or "ascii"
+    print("\n".join(lines).encode(encoding, "replace").decode(encoding))
 
 
 def report(options: argparse.Namespace) -> list[str]:
@@ -136,10 +138,11 @@ def report(options: argparse.Namespace) -> list[str]:
     seconds = time.perf_counter() - started
     columns = math.ceil(len(labels) ** 0.5) if options.label is not None else LABELS
     save_sheet(out, images, min(columns, len(labels)))
+    what = f"{len(labels)} digits" if len(labels) > 1 else "1 digit"
     right = int((probabilities(reader, images).argmax(axis=1) == labels).sum())
     return [
-        f"{out}: {len(labels)} digits in {options.steps} steps of DDIM, guidance "
-        f"{options.guidance:g}, seed {options.seed}: {seconds:.1f} s on {device}",
+        f"{out}: {what} in {options.steps} steps of DDIM, guidance {options.guidance:g}, seed "
+        f"{options.seed}: {seconds:.1f} s on {device}",
         f"The ViT of demos/06_vit.py reads {right} of {len(labels)} as their label.",
     ]
 
