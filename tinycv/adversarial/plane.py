@@ -168,7 +168,7 @@ def tournament(
         raise TypeError(f"tournament: path is {shown(path)}; it must be the path of a JSON file")
     path = Path(path)
     make_folder_of(path, "tournament: path")
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     rows = list(product((grid, ring), METHODS))
     sizes = "PacGAN's networks" if pacgan else "small networks"
 

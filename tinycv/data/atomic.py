@@ -25,6 +25,7 @@ try:
 except ImportError:  # Windows, where an open file cannot be removed, so no lock is needed
     fcntl = None
 
+NO_SYNC = {errno.EBADF, errno.EINVAL, errno.ENOTSUP}  # "this cannot be synced", not "it failed"
 LONGEST_NAME = 255  # bytes; the limit of nearly every file system
 
 
@@ -186,10 +187,16 @@ def _remove_if_abandoned(partial: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force the rename to disk too. Windows has no such call and needs none."""
-    if os.name == "posix":
+    """Force the rename to disk too, where the system can: Windows opens no folder, and some network
+    file systems do not sync one."""
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)

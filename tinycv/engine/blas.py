@@ -31,7 +31,9 @@ def processor() -> dict[str, str]:
     """What Linux reports about the first processor: vendor_id, model name, flags, ... Empty if it
     reports nothing."""
     try:
-        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        first = (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+        )
     except OSError:
         return {}
     return {
