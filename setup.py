@@ -1,6 +1,10 @@
 """Packaging. tinycv needs only numpy, safetensors and threadpoolctl; each extra adds what one use
 needs.
 
+A wheel (pip wheel .) has the package and, in tinycv/weights, the weights of its two commands:
+python -m tinycv.vision.classify and python -m tinycv.diffusion.sample. In a clone these files lie
+in demos/weights, where an editable install finds them (training/pretrained.py).
+
 The name to import is tinycv. The name of the distribution is another one, because the package that
 the public index calls "tinycv" belongs to somebody else: install this one from its clone, with
 pip install -e .
@@ -10,10 +14,30 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 source = (here / "tinycv/__init__.py").read_text(encoding="utf-8")
 version = re.search(r'^__version__ = "(.+?)"', source, re.MULTILINE)[1]
+WEIGHTS = "06_vit.safetensors", "17_diffusion_digits.safetensors"
+
+
+class BuildWithWeights(build_py):
+    """Copies the files of the package to the wheel, and the weights too."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "tinycv", "weights")
+        self.mkpath(str(folder))
+        for name in WEIGHTS:
+            source = here / "demos" / "weights" / name
+            if not source.is_file():
+                raise SystemExit(f"setup.py: {source} is missing: the commands need these weights")
+            self.copy_file(str(source), str(folder / name))
+
+
 demos = ["matplotlib", "tqdm", "scikit-learn", "scikit-image", "mlxtend", "Babel"]
 download = ["pooch>=1.8", "urllib3>=2.1", "tqdm"]  # pooch brings requests, and that urllib3
 setup(
@@ -43,10 +67,19 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["tinycv", "tinycv.*"]),
     package_data={"tinycv": ["py.typed"]},
+    cmdclass={"build_py": BuildWithWeights},
     install_requires=["numpy>=2.0", "safetensors>=0.4", "threadpoolctl>=3.0"],
     extras_require={
         "demos": demos,
-        "test": ["pytest", "pytest-xdist", "hypothesis", "PyYAML", *demos, *download],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "PyYAML",
+            "setuptools>=70.1",
+            *demos,
+            *download,
+        ],
         "parity": ["torch"],
         "bench": ["torch", "autograd", "mygrad", "matplotlib", "scipy>=1.15"],
         "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
