@@ -12,11 +12,13 @@ BUILTINS = """
     NotImplementedError ValueError abs all any bool dict enumerate float int isinstance len list max
     min print range reversed round set slice sorted sum tuple zip
 """
-# Attributes of Tensors, shapes, lists and dicts
-METHODS = """
-    T abs add all any append astype clip dtype exp expand extend flip get index insert items keys
-    log max mean min ndim pop remove reshape reverse shape size sort split sqrt squeeze std sum
-    swapaxes transpose unsqueeze update values var
+TENSORS = """
+    T abs astype clip dtype exp expand flip log max mean min ndim reshape shape size split sqrt
+    squeeze std sum swapaxes transpose unsqueeze var
+"""
+CONTAINERS = """
+    add all any append extend get index insert items keys pop remove reverse setdefault sort update
+    values
 """
 
 
@@ -42,11 +44,11 @@ def problem_of(node: ast.AST, own: set[str], exercise) -> str:
     if isinstance(node, ast.ImportFrom):
         return problem_of_import(node, exercise, tools)
     if isinstance(node, ast.Attribute):
-        usual = {*METHODS.split(), *exercise.methods}
-        if node.attr not in usual or node.attr in exercise.forbidden:
+        usual = tensor_methods(exercise)
+        if node.attr not in usual and node.attr not in CONTAINERS.split():
             return (
                 f"`.{node.attr}` is not among the methods that this exercise allows: "
-                + ", ".join(sorted(usual - set(exercise.forbidden)))
+                f"{', '.join(usual)}"
             )
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         if node.id in own or node.id in BUILTINS.split():
@@ -60,6 +62,12 @@ def problem_of(node: ast.AST, own: set[str], exercise) -> str:
     if isinstance(node, (ast.Global, ast.Nonlocal, ast.ClassDef, ast.AsyncFunctionDef)):
         return "an answer consists of plain functions, without classes, global or async"
     return ""
+
+
+def tensor_methods(exercise) -> list[str]:
+    """The attributes of Tensors (and of the graph's Nodes) that an answer may use."""
+    usual = [*TENSORS.split(), *exercise.methods]
+    return [name for name in usual if name not in exercise.forbidden]
 
 
 def problem_of_import(node: ast.ImportFrom, exercise, tools: str) -> str:

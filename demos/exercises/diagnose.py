@@ -241,7 +241,7 @@ def in_words(error: BaseException, path: str) -> str:
     # Python words this error in several ways, depending on where it stops
     text = "" if isinstance(error, RecursionError) else " ".join(str(error).split())
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", text)  # the address of an object
-    return f"{at}{type(error).__name__}" + (f": {text}" if text else "")
+    return f"{at}{type(error).__name__}" + (f": {text[:300]}" if text else "")
 
 
 def problem_with_signature(function: Any, part: Definition) -> str:
@@ -439,8 +439,8 @@ def certified(exercise: Exercise, part: Definition, function: Callable, path: st
         except Exception as error:
             return not_yet(
                 exercise,
-                f"What {part.name} returns is right, but on the way back (where a pull gets plain "
-                f"arrays) it fails for {part.describe(case)}: {in_words(error, path)}.",
+                f"What {part.name} returns is right, but it fails when it is differentiated, for "
+                f"{part.describe(case)}: {in_words(error, path)}.",
             )
     worst = [max(column) for column in zip(*errors, strict=True)]
     words = ", ".join(f"order {i + 1}: {error:.0e}" for i, error in enumerate(worst))

@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from importlib import import_module
 from inspect import Parameter, Signature, signature
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from demos.exercises import ORDER
+from demos.exercises.allowed import tensor_methods
 from tinycv import Tensor, grad
 from tinycv.engine.check import certify
 from tinycv.engine.record import op
@@ -141,7 +143,7 @@ class Pull(Definition):
 
     def certify(self, function: Callable, case: tuple) -> tuple[float, ...]:
         """Puts the learner's pull into the op's row, and certifies the op."""
-        return certify(self.op_with(function), *case, order=self.order, name=self.name)
+        return certify(self.op_with(on_tensors(function)), *case, order=self.order, name=self.name)
 
     def op_with(self, function: Callable) -> Callable:
         """The op, in which the learner's function is the pull of input ``to``."""
@@ -219,11 +221,10 @@ class Exercise:
     def page(self) -> str:
         """The top of the learner's file: what to write, from what, and how to check it."""
         head, _, body = self.text.partition("\n")
-        tools = (
-            "operators (+ - * / ** @), indexing, and methods such as x.sum(axis=0, keepdims=True)"
-        )
+        methods = ", ".join(tensor_methods(self))
+        tools = f"plain Python, + - * / ** @, indexing, and of a Tensor {methods}"
         if self.names:
-            tools += ", and these names of tinycv: " + ", ".join(self.names)
+            tools += "; from tinycv: " + ", ".join(self.names)
         notes = [f"You may use: {tools}.", f"Read: {self.read}", f"Hint: {self.hint}"]
         text = "\n".join(textwrap.fill(note, 90, subsequent_indent="    ") for note in notes)
         command = f"Check your answer:    python -m demos exercise check {self.name}"
@@ -249,6 +250,20 @@ def blank_of(function: Callable) -> str:
     assert isinstance(definition, ast.FunctionDef)
     last = definition.body[0].end_lineno
     return "".join(source.splitlines(keepends=True)[:last]) + BLANK
+
+
+def on_tensors(pull: Callable) -> Callable:
+    """The pull with Tensors for arrays. In the first derivative, the engine calls pulls on bare
+    arrays; a learner need not know that they lack some methods of Tensors, such as exp."""
+
+    @wraps(pull)  # ``op`` reads the names of the arguments
+    def wrapped(*values):
+        if any(isinstance(value, Tensor) for value in values):
+            return pull(*values)
+        tensors = [Tensor(np.asarray(v)) if hasattr(v, "dtype") else v for v in values]
+        return pull(*tensors).numpy()
+
+    return wrapped
 
 
 def as_tensor(value: Any, dtype: str) -> Any:

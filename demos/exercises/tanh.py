@@ -67,5 +67,5 @@ EXERCISE = Exercise(
     ],
     names=(),
     hint="the answer is one line, with g and y only.",
-    read="tinycv/engine/ops.py, the line above the row of tanh (then compare with the row itself).",
+    read="the top of tinycv/engine/record.py; the answer is in tinycv/engine/ops.py, row tanh.",
 )

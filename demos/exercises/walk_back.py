@@ -257,7 +257,7 @@ EXERCISE = Exercise(
             ],
         )
     ],
-    methods=("parents", "seq", "setdefault"),
+    methods=("parents", "seq"),
     hint="first collect all Nodes, with a set and a list of Nodes to visit; then sort them by seq.",
     read="tinycv/engine/walk.py: the function gradients does this.",
 )

@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from demos.exercises import ORDER
 from demos.exercises.diagnose import check
@@ -107,6 +109,19 @@ def test_an_answer_that_is_off_by_a_little_is_refused(key, change):
     exercise, part = PARTS[key]
     verdict = check(exercise, perturbed(exercise, part, PERTURBED[change]))
     assert not verdict.solved and f"What is wrong with {part.name}: " in verdict.text
+
+
+@given(
+    key=st.sampled_from(sorted(PARTS)),
+    factor=st.floats(-3, 3),
+    added=st.floats(-1, 1),
+)
+@settings(max_examples=25, deadline=None)
+def test_no_answer_passes_that_is_scaled_or_shifted(key, factor, added):
+    assume(abs(factor - 1) > 1e-6 or abs(added) > 1e-6)
+    exercise, part = PARTS[key]
+    change = f"[{factor} * y + {added} for y in results]"
+    assert not check(exercise, perturbed(exercise, part, change)).solved
 
 
 @pytest.mark.parametrize("name", ORDER)
