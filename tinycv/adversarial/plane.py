@@ -181,7 +181,8 @@ def tournament(
             with Stopwatch(device) as watch:
                 ((_, modes),) = play(density(), method, steps, 1, trial, pacgan, device)
             results[key] = [*modes, watch.seconds]
-            path.with_suffix(".part").write_text(json.dumps(results, indent=0))
+            text = json.dumps(results, indent=0)
+            path.with_suffix(".part").write_text(text, encoding="utf-8")
             # replaced in one go, so that a killed process leaves the old file or the new one
             path.with_suffix(".part").replace(path)
             print(key, results[key], flush=True)
