@@ -99,7 +99,7 @@ def kind_of(block: Block, name: str) -> str:
         return "command"
     if any(CODE.search(line) for line in lines):
         return "code"
-    if re.search("[─│└┘┬]", "\n".join(lines)):
+    if re.search("[─│└┘┬]", "\n".join(lines)) or any(bars(line) > 1 for line in lines):
         return "drawing"
     if has_columns(block) or has_symbols(block):
         return "table"
@@ -243,8 +243,8 @@ def looks_like_a_formula(text: str) -> bool:
         or not parses(bare)
     ):
         return False
-    if len(re.findall(r" \| ", re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", bare))) > 1:
-        return False  # a | b | c: columns of something else
+    if bars(bare) > 1:
+        return False
     words = words_of(bare)
     signs = len(re.findall(r"[-+*/()|\[\]=<>^_²√Σ∫·⊙~α-ωᵀ]", bare))
     relation = re.search(rf"(?:^|(?<=\s)){RELATION}(?=\s|$)", bare)
@@ -263,6 +263,12 @@ def looks_like_a_formula(text: str) -> bool:
     if re.fullmatch(r"[\d.]+", after):
         return False  # a setting, such as patch = 1
     return len(words_of(before)) <= 4 and len(words) <= max(2, 2 * signs)
+
+
+def bars(text: str) -> int:
+    """How many bars stand alone outside of brackets: | a b | c d | draws columns."""
+    outside = re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", text)
+    return len(re.findall(r"(?<!\S)\|(?!\S)", outside))
 
 
 def words_of(text: str) -> list[str]:

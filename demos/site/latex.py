@@ -41,7 +41,8 @@ OPERATORS = {
 }  # fmt: skip
 RELATIONS = {
     "=": "=", "<": "<", ">": ">", "<=": r"\le", ">=": r"\ge", "≤": r"\le", "≥": r"\ge",
-    "->": r"\to", "<-": r"\leftarrow", "~": r"\sim", "!=": r"\ne", "||": r"\,\|\,", "|": r"\mid",
+    "->": r"\to", "<-": r"\leftarrow", "~": r"\sim", "!=": r"\ne", "≈": r"\approx",
+    "||": r"\,\|\,", "|": r"\mid",
 }  # fmt: skip
 SEPARATORS = {",": ",", ";": ";", ".": ".", ":": r"\colon"}
 SYMBOLS = {"∇": r"\nabla", "∂": r"\partial", "∞": r"\infty", "...": r"\ldots", "%": r"\%"}
@@ -78,7 +79,7 @@ TWO_LETTER_WORDS = {
 TOKEN = re.compile(
     r"""(?P<size>\d+x\d+)|(?P<number>\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?(?![\d]))
     |(?P<dots>\.\.\.)
-    |(?P<relation><=|>=|->|<-|!=|\|\||[=<>≤≥~|])
+    |(?P<relation><=|>=|->|<-|!=|\|\||[=<>≤≥≈~|])
     |(?P<name>[A-Za-z]{2,}'s\b|[A-Za-z]{3,}'(?=\ [a-z])|[A-Za-z]+(?:-[A-Za-z]{2,})*)
     |(?P<greek>[αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΦΨΩ])
     |(?P<accent>[\u0302\u0303\u0304])
@@ -204,6 +205,8 @@ class _Parser:
             return Item("operator", OPERATORS[token.text.replace("−", "-")], token.space)
         if token.kind == "relation":
             self.take()
+            if token.text in ("|", "||") and self.peek().kind in ("end", "close"):
+                raise ValueError(f"formula: {token.text!r} closes nothing")
             return Item("relation", RELATIONS[token.text], token.space)
         if token.kind == "separator":
             self.take()

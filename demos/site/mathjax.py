@@ -18,6 +18,7 @@ PARTS = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 SETTINGS = {
     "tex": {"packages": {"[-]": ["autoload", "require", "noerrors", "noundefined"]}},
     "options": {"enableMenu": False},
+    "chtml": {"scale": 0.95},
 }
 
 

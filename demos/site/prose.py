@@ -43,13 +43,17 @@ def remark(text: str) -> str:
     return prose(text)
 
 
-# What only formulas have; and the words and signs that may stand between such
+# What only formulas have
 STRONG = re.compile(
     r"[_^²³√Σ∏Π∫∇∂½ᵀα-ωΓ-ΩΔ∞⁻]|(?<![\w.])[A-Za-z][\u0300-\u036f]?'?\((?=.)|\bE\[|\bd[A-Za-z]/d[A-Za-z]"
 )
+# What is a formula unless it is a part of a larger one in words, such as h = 1 / (levels - 1)
+WEAK = re.compile(r"^[A-Za-z]'?(?: [A-Z]'?)* (?:=|<=|>=|->|<|>) |\b(?:KL|CE|JS)\(|\blog [pqPw]\b")
 NAMED = r"(?:log|ln|exp|softmax|tanh|min|max|argmax|cos|sin|sigmoid|unit|diag|det|KL|JS|CE|PE|LN)"
 SIGN = r"(?:[+\-/=·⊙<>~≤≥≈]|<=|>=|->|<-|\|\|?|\.\.\.)"
-SINGLE = re.compile(rf"[A-Za-zα-ω]'?|\d+(?:\.\d+)?|{SIGN}|-?{NAMED}|-[A-Za-z]|\|[A-Za-z]\|")
+SINGLE = re.compile(
+    rf"[A-Za-zα-ω]'?|\d+(?:\.\d+)?|{SIGN}|\|?-?{NAMED}|d[a-z]|-[A-Za-z]|\|[A-Za-z]\|"
+)
 
 
 def _with_formulas(text: str) -> str:
@@ -59,13 +63,22 @@ def _with_formulas(text: str) -> str:
         end = _run_end(tokens, at) if tokens[at].strip() else at
         if end > at:
             lead, core, tail = _core("".join(tokens[at:end]))
-            if core and STRONG.search(core) and parses(core) and balanced(core):
+            whole = not _is_sign(tokens, at - 2) and (tail or not _is_sign(tokens, end + 1))
+            if core and (STRONG.search(core) or whole and WEAK.search(core)) and _fits(core):
                 out.append(f"{escape(lead)}${formula(core, inline=True)}${escape(tail)}")
                 at = end
                 continue
         out.append(escape(tokens[at]))
         at += 1
     return "".join(out)
+
+
+def _fits(core: str) -> bool:
+    return balanced(core) and parses(core)
+
+
+def _is_sign(tokens: list[str], at: int) -> bool:
+    return 0 <= at < len(tokens) and re.fullmatch(rf"{SIGN}|x", tokens[at]) is not None
 
 
 def _core(run: str) -> tuple[str, str, str]:
@@ -101,7 +114,7 @@ def _run_end(tokens: list[str], at: int) -> int:
                 break
             end += 1
             continue
-        in_call = depth("".join(tokens[at:end])) > 0 and re.fullmatch(r"[a-z]+[),]*", token)
+        in_call = re.fullmatch(r"[a-z]+[),]*", token) and _in_a_call("".join(tokens[at:end]))
         article = token in ("A", "a", "I") and best == end - 1 and not _follows_a_sign(tokens, end)
         aside = end > at and re.fullmatch(r"\([^()]+\)[,;.:]*", token)
         if not (in_call or _mathematical(token)) or article or aside:
@@ -112,11 +125,17 @@ def _run_end(tokens: list[str], at: int) -> int:
         if re.search(rf"(?:^|\s)(?:{SIGN}|-?{NAMED})$", core) and not core.endswith("..."):
             continue
         lead, core, tail = _core(run)
-        if balanced(core):
+        if _fits(core):
             best = end
         if tail.strip(")]") and balanced(core):
             break
     return best
+
+
+def _in_a_call(run: str) -> bool:
+    """The last bracket that is still open belongs to a call, as in p(x | the words before it)."""
+    opened = [at for at, sign in enumerate(run) if sign in "([" and depth(run[at:]) > 0]
+    return bool(opened) and opened[-1] > 0 and run[opened[-1] - 1].isalpha()
 
 
 def _follows_a_sign(tokens: list[str], at: int) -> bool:
@@ -134,12 +153,13 @@ def _mathematical(token: str) -> bool:
     if SINGLE.fullmatch(bare):
         return True
     named = re.match(rf"\(*-?{NAMED}\(", token) is not None
-    return (named or STRONG.search(token) is not None) and _parses_loosely(token)
+    bar = re.fullmatch(r"\|?[A-Za-z]\(?|[A-Za-z]\|?[²,.]?", token) is not None
+    return (named or bar or STRONG.search(token) is not None) and _parses_loosely(token)
 
 
 def _parses_loosely(token: str) -> bool:
     core = token.strip(",;.:?!")
-    return not balanced(core) or parses(core) or parses(core.strip("()[]"))
+    return not balanced(core) or core.count("|") == 1 or parses(core) or parses(core.strip("()[]"))
 
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>$|~])")
