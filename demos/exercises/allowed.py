@@ -76,6 +76,7 @@ def problem_of_import(node: ast.ImportFrom, exercise, tools: str) -> str:
     if node.module == "__future__":
         return ""
     answers = {part.reference_name for part in exercise.parts} | {"grad", "vjp", "hvp"}
+    answers -= set(exercise.names)
     for name in names:
         whole = f"{'.' * node.level}{node.module or ''}.{name}"
         if name in answers or (whole.startswith("tinycv") and node.module != "tinycv"):

@@ -139,7 +139,7 @@ def check_part(exercise: Exercise, part: Definition, names: dict, path: str) -> 
     at = next(i for i, pair in enumerate(zip(outcomes, right, strict=True)) if not same(*pair))
     evidence = [f"Where: {part.describe(cases[at])}"]
     if not outcomes[at].kind:
-        evidence.append(f"    {difference(outcomes[at], right[at])}")
+        evidence.append(f"    {difference(part, outcomes[at], right[at])}")
     mistakes = known_mistakes(exercise, part, outcomes)
     if mistakes:
         lines = [f"What is wrong with {part.name}: {' and '.join(m.fault for m in mistakes)}."]
@@ -225,7 +225,8 @@ def kind_of(value: Any) -> str:
         return "None"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def arrays_of(result: Any) -> list[np.ndarray]:
@@ -324,10 +325,11 @@ def answer(source: str, name: str) -> Callable:
 # ── words ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def difference(outcome: Outcome, right: Outcome) -> str:
+def difference(part: Definition, outcome: Outcome, right: Outcome) -> str:
     """The first result that differs: its shape, or its worst entry."""
     for i, (y, e) in enumerate(zip(outcome.arrays, right.arrays, strict=True)):
-        which = f"result {i + 1}, " if len(right.arrays) > 1 else ""
+        result = part.result_name(i, len(right.arrays))
+        which = f"{result}, " if result else ""
         if y.shape != e.shape:
             return f"{which}your shape is {y.shape}, the right one is {e.shape}"
         if not close(y, e):
@@ -348,8 +350,8 @@ def in_general(part: Definition, cases: list, outcomes: list[Outcome], right: li
         pairs = [(o.arrays[i], r.arrays[i]) for o, r in zip(outcomes, right, strict=True)]
         if all(close(y, e) for y, e in pairs):
             continue
-        which = f"in result {i + 1}, " if len(right[0].arrays) > 1 else ""
-        return which + difference_in_words(part, cases, pairs)
+        result = part.result_name(i, len(right[0].arrays))
+        return (f"in {result}, " if result else "") + difference_in_words(part, cases, pairs)
     return ""
 
 
@@ -362,12 +364,20 @@ def difference_in_words(part: Definition, cases: list, pairs: list) -> str:
             "NaN or infinity where the right result is finite: something overflows, or a division "
             "by 0 or the logarithm of 0 occurs."
         )
+    if all(np.allclose(y, e, rtol=1e-5, atol=1e-6 * np.abs(e).max(initial=0)) for y, e in pairs):
+        return (
+            "the precision. Only about six digits are right: a step is computed in float32, as by "
+            "arange(n), where arange(n, dtype=x.dtype) has the precision of x; or a small number "
+            "is added that is not in the formula."
+        )
     if all(close(y, -e) for y, e in pairs):
         return "the sign. Your result is the right one times -1."
     factors = [factor(y, e) for y, e in pairs]
-    if all(c is not None for c in factors):
-        if np.ptp(factors) < 1e-6 * abs(factors[0]):
-            return f"a factor. Your result is the right one times {factors[0]:.6g}, in every case."
+    scaled = all(c is not None for c in factors)
+    if scaled and np.ptp(factors) < 1e-6 * abs(factors[0]):
+        return f"a factor. Your result is the right one times {factors[0]:.6g}, in every case."
+    # not for single numbers, of which every other number is some multiple
+    if scaled and any(e.size > 1 for _, e in pairs):
         listed = ", ".join(
             f"{c:.4g} for {part.describe(case)}"
             for c, case in list(zip(factors, cases, strict=True))[:3]
@@ -377,8 +387,9 @@ def difference_in_words(part: Definition, cases: list, pairs: list) -> str:
             f"{listed}. Is a division missing, or one too many?"
         )
     added = [y - e for y, e in pairs]
-    if all(np.ptp(d) < 1e-6 * np.abs(d).max() for d in added if d.size):
-        return f"an added number. Your result is the right one plus {added[0].flat[0]:.6g}."
+    numbers = np.concatenate([d.ravel() for d in added])
+    if np.ptp(numbers) < 1e-6 * np.abs(numbers).max():
+        return f"an added number. Your result is the right one plus {numbers[0]:.6g}."
     square = [(y, e) for y, e in pairs if y.ndim > 1 and y.shape[-1] == y.shape[-2] > 1]
     if square and all(close(y.swapaxes(-1, -2), e) for y, e in square):
         return "a transposed result. Swap its last two axes."

@@ -11,7 +11,8 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -22,7 +23,7 @@ import numpy as np
 
 from demos.exercises import ORDER
 from demos.exercises.allowed import tensor_methods
-from tinycv import Tensor, grad
+from tinycv import Tensor, grad, zeros_like
 from tinycv.engine.check import certify
 from tinycv.engine.record import op
 
@@ -53,7 +54,10 @@ class Definition:
 
     function: the answer. cases: tuples of arguments; float arrays are in float64. extremes: more
     cases, with large numbers for example, that are compared but not differentiated. order: how
-    often the certificate differentiates (0: not at all).
+    often the certificate differentiates (0: not at all). constant: the arguments that it does not
+    differentiate by.
+    gradient_by: an argument, or "". The derivative of the result's sum by it is then compared too,
+    because some mistakes change only the derivative.
     """
 
     function: Callable
@@ -62,6 +66,8 @@ class Definition:
     wrong: Sequence[Wrong]
     extremes: Sequence[tuple] = ()
     order: int = 2
+    constant: Sequence[str] = ()
+    gradient_by: str = ""
 
     @property
     def name(self) -> str:
@@ -95,16 +101,47 @@ class Definition:
         return ", ".join(words)
 
     def call(self, function: Callable, arguments: dict[str, Any]) -> Any:
-        """What the learner's function returns: Tensors."""
-        return function(**arguments)
+        """What the learner's function returns, Tensors, and the gradient if it is compared too."""
+        if not self.gradient_by:
+            return function(**arguments)
+        x = arguments[self.gradient_by]
+        x.requires_grad = True
+        y = function(**arguments)
+        if not isinstance(y, Tensor) or not y.requires_grad:
+            return y, zeros_like(x)
+        (slope,) = grad(y.sum(), x, allow_unused=True)
+        return y.detach(), zeros_like(x) if slope is None else slope
+
+    def result_name(self, i: int, count: int) -> str:
+        """The name of result i of ``count``, or "" if there is only one."""
+        if self.gradient_by:
+            return ("the result itself", f"its gradient by {self.gradient_by}")[i]
+        return f"result {i + 1}" if count > 1 else ""
 
     def expected(self, case: tuple, dtype: str) -> Any:
         """What the package's function returns."""
-        return self.reference(*self.arguments(case, dtype).values())
+
+        def reference(**arguments):  # its arguments may have other names
+            return self.reference(*arguments.values())
+
+        return self.call(reference, self.arguments(case, dtype))
 
     def certify(self, function: Callable, case: tuple) -> tuple[float, ...]:
         """The errors of the function's derivatives against finite differences, order by order."""
-        return certify(function, *case, order=self.order, name=self.name) if self.order else ()
+        if not self.order:
+            return ()
+        given = dict(zip(self.parameters, case, strict=True))
+        fixed = {
+            name: as_tensor(value, "float64")
+            for name, value in given.items()
+            if name in self.constant or callable(value)
+        }
+        varying = {name: value for name, value in given.items() if name not in fixed}
+
+        def of_varying(*values):
+            return function(**fixed, **dict(zip(varying, values, strict=True)))
+
+        return certify(of_varying, *varying.values(), order=self.order, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -264,6 +301,19 @@ def on_tensors(pull: Callable) -> Callable:
         return pull(*tensors).numpy()
 
     return wrapped
+
+
+@contextmanager
+def drawing(module: Any, name: str, noise: Any) -> Iterator[None]:
+    """Within it ``module.name``, which draws random numbers, returns ``noise`` instead. So a
+    function of the package that draws its own noise can be compared with an answer that is given
+    the noise."""
+    draw = getattr(module, name)
+    setattr(module, name, lambda *shape_and_dtype: noise)
+    try:
+        yield
+    finally:
+        setattr(module, name, draw)
 
 
 def as_tensor(value: Any, dtype: str) -> Any:
