@@ -86,7 +86,7 @@ def test_sizes_that_json_keeps_as_lists_come_back_as_tuples(tmp_path):
 
 
 def test_a_demo_without_a_file_gets_the_command_that_makes_it():
-    with pytest.raises(FileNotFoundError, match="`python demos/00_none.py`.* trains them"):
+    with pytest.raises(FileNotFoundError, match=r"`python demos/00_none\.py`.* trains them"):
         pretrained.read("00_none")
 
 
