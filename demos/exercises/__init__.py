@@ -6,7 +6,9 @@
 
     exercise.py    what an exercise is: its parts, its blank, its known mistakes
     allowed.py     what an answer may use, so that it is not the package's own answer
-    diagnose.py    runs an answer, compares it with the package, and finds the mistake
+    outcomes.py    runs an answer, and compares what it returns with the package and with mutants
+    words.py       describes a difference that no mutant has
+    diagnose.py    the check: which of the above applies, and what the learner reads
     command.py     the three commands above
 
 Every other file is one exercise: tanh.py is the shortest example.  To add one:

@@ -63,6 +63,22 @@ EXERCISE = Exercise(
                     "and variance over the last axis, the features of one token.",
                 ),
                 Wrong(
+                    "a mean over everything",
+                    "x.mean(axis=-1, keepdims=True)\n"
+                    "    variance = (centred * centred).mean(axis=-1, keepdims=True)",
+                    "x.mean()\n    variance = (centred * centred).mean()",
+                    "You take mean and variance over all numbers. Each token has its own: take "
+                    "them over the last axis.",
+                ),
+                Wrong(
+                    "keepdims",
+                    "x.mean(axis=-1, keepdims=True)\n"
+                    "    variance = (centred * centred).mean(axis=-1, keepdims=True)",
+                    "x.mean(axis=-1)\n    variance = x.var(axis=-1)",
+                    "Without keepdims=True the mean loses its axis, and broadcasting then pairs it "
+                    "with the wrong one.",
+                ),
+                Wrong(
                     "the root",
                     "sqrt(variance + eps)",
                     "(variance + eps)",

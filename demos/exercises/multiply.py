@@ -115,6 +115,13 @@ EXERCISE = Exercise(
                     "An axis that was added in front has to be summed. You take its first entry.",
                 ),
                 Wrong(
+                    "the added axes",
+                    "    if added:\n        g = g.sum(axis=tuple(range(added)))\n",
+                    "",
+                    "You sum over the stretched axes, but not over those that broadcasting added "
+                    "in front.",
+                ),
+                Wrong(
                     "keepdims",
                     "keepdims=True",
                     "keepdims=False",
@@ -127,7 +134,7 @@ EXERCISE = Exercise(
                     "Gradients of copies add up. You take their mean.",
                 ),
                 Wrong(
-                    "the added axes",
+                    "the side of the added axes",
                     "    if added:\n        g = g.sum(axis=tuple(range(added)))\n",
                     "    if added:\n        g = g.sum(axis=tuple(range(-added, 0)))\n",
                     "Broadcasting adds axes in front. You sum over the last axes.",

@@ -51,6 +51,13 @@ EXERCISE = Exercise(
                     "multiplied by the transpose.",
                 ),
                 Wrong(
+                    "the order of the products",
+                    "x @ weight_ih.T + bias_ih + h @ weight_hh.T + bias_hh",
+                    "weight_ih @ x + bias_ih + weight_hh @ h + bias_hh",
+                    "W x is for one column x. The rows of a batch are multiplied from the right: "
+                    "x W^T.",
+                ),
+                Wrong(
                     "tanh is missing",
                     "tanh(x @ weight_ih.T + bias_ih + h @ weight_hh.T + bias_hh)",
                     "x @ weight_ih.T + bias_ih + h @ weight_hh.T + bias_hh",

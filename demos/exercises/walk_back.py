@@ -211,6 +211,20 @@ EXERCISE = Exercise(
                     "Visit the newest Node first.",
                 ),
                 Wrong(
+                    "the order, last come first",
+                    LOOP,
+                    """    waiting = [last]
+    while waiting:
+        node = waiting.pop()
+        for parent, piece in pieces(node, grads[node]):
+            if parent not in grads:
+                waiting.append(parent)
+            grads[parent] = grads[parent] + piece if parent in grads else piece
+""",
+                    "You visit a Node as soon as its first piece has come. Then it passes on a "
+                    "gradient that is not complete. Visit the newest Node first.",
+                ),
+                Wrong(
                     "the order, oldest first",
                     "-node.seq",
                     "node.seq",

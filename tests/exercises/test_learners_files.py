@@ -97,46 +97,114 @@ def test_a_right_answer_that_prints_has_to_lose_its_print():
 # ── answers that are written in other words than the mutants ─────────────────────────────────────
 
 
-@pytest.mark.parametrize("body", ["return g - g * y**2", "return g * ((1 - y) * (1 + y))"])
-def test_other_ways_to_write_the_answer_are_accepted(body):
-    assert verdict("tanh", tanh(body)).solved
+SOLVED = {
+    "tanh, multiplied out": ("tanh", tanh("return g - g * y**2")),
+    "tanh, as a product": ("tanh", tanh("return g * ((1 - y) * (1 + y))")),
+    "matmul, the transpose of a product": (
+        "matmul",
+        "def matmul_pull_a(g, b):\n"
+        "    return (b @ g.swapaxes(-1, -2)).swapaxes(-1, -2)\n"
+        "def matmul_pull_b(g, a):\n"
+        "    return (g.swapaxes(-1, -2) @ a).swapaxes(-1, -2)\n",
+    ),
+    "the walk back, one list": (
+        "walk_back",
+        "def walk_back(last, g, pieces):\n"
+        "    grads, todo = {last: g}, [last]\n"
+        "    while todo:\n"
+        "        todo.sort(key=lambda node: node.seq)\n"
+        "        node = todo.pop()\n"
+        "        for parent, piece in pieces(node, grads[node]):\n"
+        "            if parent in grads:\n"
+        "                grads[parent] = grads[parent] + piece\n"
+        "            else:\n"
+        "                grads[parent] = piece\n"
+        "                todo.append(parent)\n"
+        "    return grads\n",
+    ),
+    "softmax, with matrix products": (
+        "softmax",
+        "def softmax_pull(g, y):\n"
+        "    return y * (g - (g[..., None, :] @ y[..., :, None])[..., 0])\n",
+    ),
+    "attention, with minus infinity": (
+        "bahdanau",
+        load("bahdanau").solution().replace("-1e9", "-float('inf')"),
+    ),
+}
 
 
-def test_a_mask_of_minus_infinity_is_accepted():
-    source = load("bahdanau").solution().replace("-1e9", "-float('inf')")
-    result = verdict("bahdanau", source)
+@pytest.mark.parametrize("what", SOLVED)
+def test_other_ways_to_write_the_answer_are_accepted(what):
+    result = verdict(*SOLVED[what])
     assert result.solved, result.text
 
 
-OTHER_WORDS = {
-    "tanh: the sign": ("tanh", tanh("return g + g * y**2"), "the sign"),
-    "tanh: the chain rule": ("tanh", tanh("return (1 - y) * (1 + y)"), "the chain rule"),
-    "softmax: the other entries": (
-        "softmax",
-        "def softmax_pull(g, y):\n    return g * y - g * y**2\n",
-        "the other entries",
+MISTAKEN = {
+    "tanh": (tanh("return g + g * y**2"), "the sign"),
+    "tanh ": (tanh("return (1 - y) * (1 + y)"), "the chain rule"),
+    "multiply": (
+        "def sum_to(g, shape):\n"
+        "    for i, n in enumerate(shape):\n"
+        "        if n == 1:\n"
+        "            g = g.sum(axis=i, keepdims=True)\n"
+        "    return g\n",
+        "the added axes",
     ),
-    "layer norm: the unbiased variance": (
-        "layer_norm",
-        "from tinycv import sqrt\n\n\n"
+    "matmul": (
+        "def matmul_pull_a(g, b):\n    return (b @ g.swapaxes(-1, -2))\n",
+        "a transposed result",
+    ),
+    "walk_back": (
+        "def walk_back(last, g, pieces):\n"
+        "    grads, queue = {last: g}, [last]\n"
+        "    while queue:\n"
+        "        node = queue.pop(0)\n"
+        "        for parent, piece in pieces(node, grads[node]):\n"
+        "            grads[parent] = grads.get(parent, 0) + piece\n"
+        "            queue.append(parent)\n"
+        "    return grads\n",
+        "one visit per path",
+    ),
+    "softmax": ("def softmax_pull(g, y):\n    return g * y - g * y**2\n", "the other entries"),
+    "softmax ": (
+        "def softmax_pull(g, y):\n    return g * y - y * (g * y).sum(-1)\n",
+        "keepdims",
+    ),
+    "layer_norm": (
+        "from tinycv import sqrt\n"
         "def layer_norm(x, weight, bias, eps):\n"
         "    variance = x.var(axis=-1, ddof=1, keepdims=True)\n"
         "    return (x - x.mean(axis=-1, keepdims=True)) / sqrt(variance + eps) * weight + bias\n",
         "the unbiased variance",
     ),
+    "rnn_step": (
+        "from tinycv import tanh\n"
+        "def rnn_step(x, h, weight_ih, weight_hh, bias_ih, bias_hh):\n"
+        "    return tanh(weight_hh @ h + bias_hh + weight_ih @ x + bias_ih)\n",
+        "the order of the products",
+    ),
+    "bahdanau": (
+        load("bahdanau").solution().split("def bahdanau_context")[0]
+        + "def bahdanau_context(score, memory, mask):\n"
+        "    e = exp(score - score.max(axis=-1, keepdims=True))\n"
+        "    weights = e / e.sum(axis=-1, keepdims=True) * mask[:, None]\n"
+        "    return weights @ memory, weights\n",
+        "the mask after the softmax",
+    ),
 }
 
 
-@pytest.mark.parametrize("what", OTHER_WORDS)
-def test_a_mistake_in_other_words_is_named(what):
-    name, source, fault = OTHER_WORDS[what]
-    assert verdict(name, source).faults == [fault]
+@pytest.mark.parametrize("name", MISTAKEN)
+def test_a_mistake_in_other_words_is_named(name):
+    source, fault = MISTAKEN[name]
+    assert verdict(name.strip(), source).faults == [fault]
 
 
 def test_two_mistakes_at_once_are_both_named():
     exercise = load("rnn_step")
     (part,) = exercise.parts
-    first, second = part.wrong[1], part.wrong[4]
+    first, second = part.wrong[1], part.wrong[5]
     result = verdict("rnn_step", exercise.mutant(part, first, second))
     assert set(result.faults) == {first.fault, second.fault}
 
