@@ -177,6 +177,32 @@ def test_a_picture_without_exactly_one_digit_is_refused(what, tmp_path):
     assert str(caught.value).startswith(f"drawn_digit: {file}: ") and words in str(caught.value)
 
 
+def random_picture():
+    """Any size, with noise, spots, lines and a smear."""
+    height, width = RNG.integers(1, 60, 2)
+    pixels = RNG.uniform(0, 255) + RNG.uniform(0, 30) * RNG.normal(size=(height, width))
+    picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    for _ in range(RNG.integers(4)):
+        ends = [tuple(RNG.uniform(-5, 65, 2)) for _ in range(2)]
+        grey = int(RNG.integers(256))
+        ImageDraw.Draw(picture).line(ends, fill=grey, width=int(RNG.integers(1, 30)))
+    return picture
+
+
+def test_any_picture_gives_an_image_of_mnist_or_a_sentence(tmp_path):
+    results = []
+    for _ in range(60):
+        try:
+            image = drawn_digit(saved(random_picture(), tmp_path))
+        except NoDigit:
+            results.append("a sentence")
+        else:
+            assert image.shape == (1, 28, 28) and np.isfinite(image).all()
+            assert image.min() >= 0 and 0.25 < image.max() <= 1
+            results.append("an image")
+    assert set(results) == {"a sentence", "an image"}
+
+
 def test_files_that_hold_no_image_are_refused(tmp_path):
     (tmp_path / "words.png").write_text("no picture")
     cut = saved(PLAIN, tmp_path)

@@ -43,6 +43,7 @@ ENLARGED = 4  # strokes are measured and changed at this multiple of the final s
 STROKE = (1.9, 3.4)  # pixels of the final image: nine tenths of MNIST's digits lie between
 FAINTEST = 0.06  # the least contrast of ink, if 1 is that of black on white
 CLEAR = 5.0  # ink must be this many times as strong as the unevenness of the paper
+FAINT = 0.25  # ink at least this strong connects the parts of a digit
 SPECK = 0.05  # a shape with less ink than this share of the largest is dropped
 BESIDE = 0.5  # a shape beside the largest, and at least this share of its height, is another digit
 WIDEST = 2.2  # width / height; 2.0 is the widest digit of MNIST
@@ -153,8 +154,9 @@ def only_digit(strength: np.ndarray) -> np.ndarray:
     """The ink (H, W) of the one digit, cut to the rectangle that encloses it."""
     step = -(-max(strength.shape) // COARSE)
     coarse = _largest_of_blocks(strength, step)
-    labels = shapes(coarse > 0.5)
-    found = [_Shape(labels == number, coarse) for number in np.unique(labels) if number]
+    labels = shapes(coarse > FAINT)
+    strong = np.unique(labels[coarse > 0.5])  # of each shape a part must be no faint ink
+    found = [_Shape(labels == number, coarse) for number in strong]
     inner = [shape for shape in found if not shape.touches_border]
     longest = max(shape.side for shape in found)
     if any(shape.side >= longest / 4 for shape in inner):
@@ -170,11 +172,7 @@ def only_digit(strength: np.ndarray) -> np.ndarray:
     digit = np.logical_or.reduce([shape.mask for shape in found])
     digit = np.kron(digit, np.ones((step, step), bool))[: strength.shape[0], : strength.shape[1]]
     kept = np.where(digit, strength, 0)
-    rows, columns = (
-        np.flatnonzero((kept > 0.5).any(axis=1)),
-        np.flatnonzero((kept > 0.5).any(axis=0)),
-    )
-    kept = kept[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    kept = _cut(kept, 0.5)
     height, width = kept.shape
     if width > WIDEST * height:
         raise NoDigit(
@@ -200,12 +198,13 @@ class _Shape:
         )
 
     def is_beside(self, other: _Shape) -> bool:
-        """Is this another digit, to the left or right of the other one, above or below it? (A part
-        of the same digit, such as the bar of a 5, overlaps with it or is much smaller.)"""
+        """Is this another digit, to the left or right of the other one, or well above or below it?
+        A part of the same digit, such as the bar of a 5, overlaps with it, is much smaller, or
+        lies close above the rest."""
         across = min(self.right, other.right) - max(self.left, other.left)
         down = min(self.bottom, other.bottom) - max(self.top, other.top)
         apart_across = across < 0.2 * min(self.width, other.width)
-        apart_down = down < 0.2 * min(self.height, other.height)
+        apart_down = down < -0.15 * min(self.height, other.height)
         return (apart_across or apart_down) and self.height >= BESIDE * other.height
 
 
@@ -247,11 +246,12 @@ def like_mnist(digit: np.ndarray) -> np.ndarray:
     room = image.new("L", (sides[0] + 2 * ENLARGED, sides[1] + 2 * ENLARGED))
     room.paste(large, (ENLARGED, ENLARGED))
     stroke = stroke_width(np.asarray(room) / 255) / ENLARGED
-    wanted = min(max(stroke, STROKE[0]), STROKE[1])
+    # never thinner than half: a square filter would remove a diagonal stroke whole
+    wanted = max(min(max(stroke, STROKE[0]), STROKE[1]), stroke / 2)
     size = 2 * round(ENLARGED * abs(wanted - stroke) / 2) + 1  # pixels, an odd number
     if size > 1:
         room = room.filter(filters.MaxFilter(size) if wanted > stroke else filters.MinFilter(size))
-    return _centred(_cut(np.asarray(room) / 255))
+    return _centred(_cut(np.asarray(room) / 255, 0.25))
 
 
 def stroke_width(strength: np.ndarray) -> float:
@@ -264,10 +264,10 @@ def stroke_width(strength: np.ndarray) -> float:
     return float(2 * strength.sum() / np.sqrt(across**2 + down**2).sum())
 
 
-def _cut(strength: np.ndarray) -> np.ndarray:
-    """Without the empty rows and columns at its edges."""
-    rows = np.flatnonzero((strength > 0.25).any(axis=1))
-    columns = np.flatnonzero((strength > 0.25).any(axis=0))
+def _cut(strength: np.ndarray, least: float) -> np.ndarray:
+    """Without the rows and columns at its edges in which no ink is stronger than ``least``."""
+    rows = np.flatnonzero((strength > least).any(axis=1))
+    columns = np.flatnonzero((strength > least).any(axis=0))
     return strength[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
