@@ -54,7 +54,7 @@ def docstring_to_markdown(text: str, name: str) -> str:
 def _block(block: Block, kind: str) -> str:
     text = "\n".join(block.lines)
     if kind == "code":
-        return f"```python\n{text}\n```"
+        return f"```{'python' if _is_python(text) else 'text'}\n{text}\n```"
     if kind == "command":
         return f"```console\n{text}\n```"
     if kind == "formula":
@@ -64,6 +64,14 @@ def _block(block: Block, kind: str) -> str:
     if kind == "table" and has_symbols(block):
         return symbols_table(block)
     return f"```text\n{text}\n```"
+
+
+def _is_python(text: str) -> bool:
+    """Can Pygments colour it? Sphinx reports an error otherwise, and it is shown without colours."""
+    from pygments.lexers.python import PythonLexer
+    from pygments.token import Error
+
+    return all(kind is not Error for kind, _ in PythonLexer().get_tokens(text))
 
 
 @dataclass
