@@ -67,7 +67,7 @@ def _block(block: Block, kind: str) -> str:
 
 
 def _is_python(text: str) -> bool:
-    """Can Pygments colour it? Sphinx reports an error otherwise, and it is shown without colours."""
+    """Can Pygments colour it? Otherwise Sphinx reports an error."""
     from pygments.lexers.python import PythonLexer
     from pygments.token import Error
 
