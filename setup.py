@@ -40,6 +40,7 @@ class BuildWithWeights(build_py):
 
 demos = ["matplotlib", "tqdm", "scikit-learn", "scikit-image", "mlxtend", "Babel"]
 download = ["pooch>=1.8", "urllib3>=2.1", "tqdm"]  # pooch brings requests, and that urllib3
+site = ["sphinx>=8", "myst-parser>=4", "sphinx-gallery>=0.19", "furo", "nbclient", "ipykernel"]
 setup(
     name="tinycv-from-scratch",
     version=version,
@@ -86,5 +87,6 @@ setup(
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
         "mpi": ["mpi4py", "mpich"],
         "download": download,
+        "site": [*site, *demos],
     },
 )

@@ -2,6 +2,8 @@
 python -m demos all --quick         runs them all, with the flags given
 python -m demos 06 --seed 1         runs one, by its number
 python -m demos exercise            lists exercises that check your answers
+python -m demos site                builds the site (HTML) in out/site
+python -m demos notebooks           writes the demos as notebooks to out/notebooks
 """
 
 import subprocess
@@ -27,6 +29,10 @@ def main(arguments: list[str]) -> int:
         from demos.exercises.command import main as exercise
 
         return exercise(arguments[1:])
+    if arguments[0] in ("site", "notebooks"):
+        from demos.site.build import main as build
+
+        return build(arguments)
     chosen = [
         p
         for p in DEMOS

@@ -152,4 +152,4 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def raw(html: str) -> str:
     """HTML on a page, as it is."""
-    return f"```{{raw}} html\n{html}\n```\n"
+    return f"```{{raw}} html\n{html}\n```\n" if html else ""

@@ -107,6 +107,7 @@ def stored_names(node: ast.AST) -> list[str]:
     ]
 
 
+@cache
 def resolve(module_name: str, name: str = "") -> Definition | None:
     """Where ``name`` of a module is defined, or where the module is. None: not in the package."""
     if not name:
@@ -127,77 +128,77 @@ def resolve(module_name: str, name: str = "") -> Definition | None:
     return resolve(f"{module_name}.{name}")
 
 
-def rebound(file: str) -> set[str]:
-    """The names that a file binds inside functions, or binds more than once at the top: arguments,
-    loop variables. What such a name means depends on where it stands."""
-    found: set[str] = set()
-    top = {id(node) for node in tree(file).body}
-    for node in ast.walk(tree(file)):
-        if isinstance(node, ast.arg):
-            found.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.FunctionDef) and id(node) not in top:
-            found.add(node.name)
-    once = [
-        name
-        for node in tree(file).body
-        if isinstance(node, ast.Assign)
-        for name in stored_names(node)
-    ]
-    arguments = {node.arg for node in ast.walk(tree(file)) if isinstance(node, ast.arg)}
-    stored = [
-        node.id
-        for node in ast.walk(tree(file))
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
-    return found - {name for name in once if stored.count(name) == 1 and name not in arguments}
+class Uses:
+    """What the names of one file mean, wherever they stand."""
 
+    def __init__(self, file: str):
+        self.file = file
+        self.module = module(file)
+        name, is_package = dotted(file), file.endswith("__init__.py")
+        self.package = name if is_package else name.rpartition(".")[0]
+        self.lines = text(file).splitlines()
+        self.nodes = list(ast.walk(tree(file)))
+        self.ambiguous = self.names_bound_in_functions()
+        self.found: dict[tuple[int, int], Definition] = {}
+        for node in self.nodes:
+            self.read(node)
 
-def uses(file: str) -> dict[tuple[int, int], Definition]:
-    """What the names of a file mean: (line, column) of the name's first character, from line 1 and
-    column 0, to the definition in the package. The definitions themselves are not among them."""
-    here = module(file)
-    lines = text(file).splitlines()
-    ambiguous = rebound(file)
-    package = dotted(file) if file.endswith("__init__.py") else dotted(file).rpartition(".")[0]
-    found: dict[tuple[int, int], Definition] = {}
+    def names_bound_in_functions(self) -> set[str]:
+        """The names that a file binds inside functions, or more than once: arguments, variables of
+        loops. What such a name means depends on where it stands."""
+        stored: dict[str, int] = {}
+        for node in self.nodes:
+            if isinstance(node, ast.arg):
+                stored[node.arg] = stored.get(node.arg, 0) + 2
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                is_import = node.id in self.module.imported
+                stored[node.id] = stored.get(node.id, 0) + (2 if is_import else 1)
+        return {
+            name for name, count in stored.items() if count > 1 or name not in self.module.defined
+        }
 
-    def note(line: int, byte: int, definition: Definition | None) -> None:
+    def read(self, node: ast.AST) -> None:
+        """Note what a node means, if it is a name."""
+        if isinstance(node, ast.ImportFrom):
+            start = imported_module(node, self.package)
+            if not node.level:
+                self.note(node.lineno, node.col_offset + len("from "), resolve(start))
+            for alias in node.names:
+                self.note(alias.lineno, alias.col_offset, resolve(start, alias.name))
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                self.note(alias.lineno, alias.col_offset, resolve(alias.name))
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            self.note(node.lineno, node.col_offset, self.meaning(node))
+        elif isinstance(node, ast.Attribute):
+            start = (node.end_col_offset or 0) - len(node.attr.encode())
+            self.note(node.end_lineno or node.lineno, start, self.meaning(node))
+
+    def note(self, line: int, byte: int, definition: Definition | None) -> None:
+        """Note a meaning at a place that the parser counts in bytes."""
         if definition is not None:
-            column = len(lines[line - 1].encode()[:byte].decode())
-            found[line, column] = definition
+            column = len(self.lines[line - 1].encode()[:byte].decode())
+            self.found[line, column] = definition
 
-    def meaning(node: ast.AST) -> Definition | None:
-        if isinstance(node, ast.Name):
-            if node.id in ambiguous:
-                return None
-            if node.id in here.imported:
-                return resolve(*here.imported[node.id])
-            if node.id in here.defined and file.startswith("tinycv/"):
-                return Definition(file, here.defined[node.id])
+    def meaning(self, node: ast.AST) -> Definition | None:
+        """What a name, or a name after a dot, means."""
+        if isinstance(node, ast.Name) and node.id not in self.ambiguous:
+            if node.id in self.module.imported:
+                return resolve(*self.module.imported[node.id])
+            if node.id in self.module.defined and self.file.startswith("tinycv/"):
+                return Definition(self.file, self.module.defined[node.id])
         if isinstance(node, ast.Attribute):
-            base = meaning(node.value)
+            base = self.meaning(node.value)
             if base is not None and base.line == 0:
                 return resolve(dotted(base.file), node.attr)
         return None
 
-    for node in ast.walk(tree(file)):
-        if isinstance(node, ast.ImportFrom):
-            start = imported_module(node, package)
-            if not node.level:
-                note(node.lineno, node.col_offset + len("from "), resolve(start))
-            for alias in node.names:
-                note(alias.lineno, alias.col_offset, resolve(start, alias.name))
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                note(alias.lineno, alias.col_offset, resolve(alias.name))
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            note(node.lineno, node.col_offset, meaning(node))
-        elif isinstance(node, ast.Attribute):
-            end = node.end_col_offset or 0
-            note(node.end_lineno or node.lineno, end - len(node.attr.encode()), meaning(node))
-    return found
+
+@cache
+def uses(file: str) -> dict[tuple[int, int], Definition]:
+    """What the names of a file mean: (line, column) of the name's first character, from line 1 and
+    column 0, to the definition in the package. The definitions themselves are not among them."""
+    return Uses(file).found
 
 
 def files_used(file: str) -> set[str]:

@@ -20,27 +20,28 @@ from pathlib import Path
 
 from demos.site import names, places
 
-FIRST_CELL = '''\
+FIRST_CELL = """\
 # This cell and the last one are all that the notebook adds to {file}.
-# "--quick" takes seconds, and its figures mean nothing. Delete it for the real run: {minutes}.
-import os
+# "--quick" takes seconds, and its figures mean nothing. Without it: {minutes}.
+flags = ["--quick"]
+
 import sys
 from pathlib import Path
 
-sys.argv = ["{name}", "--quick"]
-__doc__ = """{story}"""
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 here = Path.cwd()
-clones = [folder for folder in (here, *here.parents) if (folder / "tinycv/engine").is_dir()]
-if clones:
+clones = [folder for folder in (here, *here.parents) if (folder / "{file}").is_file()]
+if clones:  # the notebook is in a clone of tinycv; otherwise it uses the package that is installed
     sys.path.insert(0, str(clones[0]))
 try:
     import tinycv
 except ImportError:
-    raise SystemExit(
-        'tinycv is not installed: run  pip install -e ".[demos]"  in its clone'
-    ) from None'''
+    command = 'pip install -e ".[demos]"'
+    raise ImportError(f"tinycv is not installed: run  {{command}}  in its clone") from None
+
+# What the demo would find if Python ran it as a script
+__file__ = str((clones[0] if clones else here) / "{file}")
+__doc__ = "{question}"
+sys.argv = [__file__, *flags]"""
 
 LAST_CELL = """\
 # The picture and the film that this run wrote
@@ -93,10 +94,12 @@ def markdown_of_story(docstring: str) -> str:
 
 def divided(text: str) -> tuple[str, str]:
     """The heading of a cell, and the text below it: the first sentence, and the others."""
-    match = re.match(r"(.+?[.?!])\s+(.+)", text)
-    if match is None:
-        return text, ""
-    return match[1].removesuffix("."), match[2]
+    for match in re.finditer(r"[.?!] (?=[A-Z0-9])", text):
+        sentence = text[: match.start() + 1]
+        if sentence.count("(") == sentence.count(")"):
+            rest = text[match.end() :]
+            return sentence.removesuffix("."), rest + ("" if rest[-1] in ".?!" else ".")
+    return text, ""
 
 
 def cells(demo: str) -> list[Cell]:
@@ -139,13 +142,14 @@ def notebook(demo: str) -> str:
     from sphinx_gallery.notebook import jupyter_notebook
 
     docstring = ast.get_docstring(names.tree(demo)) or ""
-    minutes = docstring.splitlines()[1].partition("   ")[2].strip()
+    question, command = docstring.splitlines()[:2]
+    minutes = command.partition("   ")[2].strip()
     settings = {
         "first_notebook_cell": FIRST_CELL.format(
             file=demo,
             name=Path(demo).name,
             minutes=minutes,
-            story=docstring.replace("\\", "\\\\").replace('"', '\\"'),
+            question=question.replace("\\", "\\\\").replace('"', '\\"'),
         ),
         "last_notebook_cell": LAST_CELL,
         "pypandoc": False,
