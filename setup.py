@@ -40,7 +40,8 @@ class BuildWithWeights(build_py):
 
 demos = ["matplotlib", "tqdm", "scikit-learn", "scikit-image", "mlxtend", "Babel"]
 download = ["pooch>=1.8", "urllib3>=2.1", "tqdm"]  # pooch brings requests, and that urllib3
-site = ["sphinx>=8", "myst-parser>=4", "sphinx-gallery>=0.19", "furo", "nbclient", "ipykernel"]
+site = ["sphinx>=8", "myst-parser>=4", "sphinx-gallery>=0.19", "furo", "sphinx-mathjax-offline"]
+notebooks = ["nbclient", "ipykernel"]
 setup(
     name="tinycv-from-scratch",
     version=version,
@@ -87,6 +88,6 @@ setup(
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
         "mpi": ["mpi4py", "mpich"],
         "download": download,
-        "site": [*site, *demos],
+        "site": [*site, *notebooks, *demos],
     },
 )

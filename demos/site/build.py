@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-NEEDED = ("sphinx", "myst_parser", "sphinx_gallery", "furo")
+NEEDED = ("sphinx", "myst_parser", "sphinx_gallery", "furo", "sphinx-mathjax-offline")
 
 
 def missing() -> str:

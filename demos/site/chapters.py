@@ -13,7 +13,8 @@ from html import escape
 from pathlib import PurePosixPath
 
 from demos.readme import READING, chapter_files
-from demos.site import crossings, markdown, names, places
+from demos.site import crossings, formulas, markdown, names, places
+from demos.site.prose import prose as typeset
 
 FILE_ROW = re.compile(r"^ *((?:[\w/]+\.py(?:, )?)+)\s*(.*)$")
 ROW = re.compile(r"^ *(\S.*?)(?<![.;:])\s{2,}(\S.*)$")
@@ -26,12 +27,13 @@ def file_page(file: str) -> str:
     """The page of one file of the package."""
     here = places.page(file) or ""
     docstring = ast.get_docstring(names.tree(file)) or ""
-    title, body = first_sentence(docstring)
+    sentence, body = first_sentence(docstring)
+    title, lead = title_and_lead(sentence, file)
     parts = [
         "---\norphan: true\nhide-toc: true\n---",
-        f"# {PurePosixPath(file).name}",
+        f"# {markdown.escaped(title)}",
         markdown.raw(path_to(file, here)),
-        f"**{markdown.of_docstring(title, file, here).strip()}**" if title else "",
+        f"**{markdown.of_docstring(lead, file, here).strip()}**" if lead else "",
         markdown.of_docstring(body, file, here),
         markdown.raw(crossings_box(file, here)),
         "## Source",
@@ -49,6 +51,16 @@ def first_sentence(docstring: str) -> tuple[str, str]:
     return " ".join(first.split()), rest
 
 
+def title_and_lead(sentence: str, file: str) -> tuple[str, str]:
+    """The title of a file's page, and the sentence below it, from the first sentence of its
+    docstring: "LSTM: a recurrent layer" is divided at the colon. Otherwise the title is the name of
+    the file."""
+    term, colon, rest = sentence.partition(": ")
+    if colon and len(term) <= 70 and "`" not in term:
+        return term, rest[:1].upper() + rest[1:]
+    return PurePosixPath(file).name, sentence
+
+
 def line_after_docstring(file: str) -> int:
     """The first line of a file's source below its docstring."""
     lines = names.text(file).splitlines()
@@ -60,12 +72,12 @@ def line_after_docstring(file: str) -> int:
 
 
 def path_to(file: str, here: str) -> str:
-    """The folders above a file, as links."""
+    """The line below the title: the folder, the file, its length, and its public names."""
     folder = posixpath.dirname(file)
     links = [anchor_to(here, f"{folder}/__init__.py", folder.replace("/", " / "))]
     length = len(names.text(file).splitlines())
     api = [
-        f'<a href="{places.relative(here, api_address(name))}">{name}</a>'
+        f'<a href="{places.relative(here, api_address(name))}">{name.rpartition(".")[2]}</a>'
         for name in public_of_file(file)
     ]
     offered = f" · API: {', '.join(api)}" if api else ""
@@ -157,7 +169,9 @@ def parts_of_map(docstring: str) -> list[Part]:
     lines = docstring.splitlines()
     while lines:
         kind = kind_of_row(lines[0])
-        if kind == "text" or not (lines[0].startswith(" ") or kind == "files"):
+        before = waiting[-1].rstrip() if waiting else ""
+        starts = not before or before.endswith(":")  # a table begins after a heading or a gap
+        if kind == "text" or not starts or not (lines[0].startswith(" ") or kind == "files"):
             waiting.append(lines.pop(0))
             continue
         table = []
@@ -166,7 +180,7 @@ def parts_of_map(docstring: str) -> list[Part]:
         heading = ""
         while waiting and not waiting[-1].strip():
             waiting.pop()
-        if waiting and waiting[-1].rstrip().endswith((":", ":*")):
+        if waiting and waiting[-1].rstrip().endswith(":"):
             while waiting and waiting[-1].strip():
                 heading = f"{waiting.pop().strip()} {heading}".strip()
         parts += [Part("text", "\n".join(waiting)), Part(kind, "", heading, rows_of(table, kind))]
@@ -184,28 +198,19 @@ def kind_of_row(line: str) -> str:
 
 def rows_of(lines: list[str], kind: str) -> tuple[tuple[str, ...], ...]:
     """The rows of a table of plain text: cells are divided by two spaces or more. A line that
-    begins further right than a row continues the row before it."""
+    begins further right than a row continues the second cell of the row before it."""
     margin = len(lines[0]) - len(lines[0].lstrip())
     rows: list[list[str]] = []
     for line in lines:
+        match = FILE_ROW.match(line)
         if rows and len(line) - len(line.lstrip()) > margin:
             rows[-1][1] += " " + line.strip()
-        elif kind == "files" and (match := FILE_ROW.match(line)):
-            rows.append([match[1], match[2]])
+        elif kind == "files":
+            rows.append([match[1], match[2]] if match else [line.strip(), ""])
         else:
-            name, *rest = re.split(r"\s{2,}", line.strip(), maxsplit=1)
-            rows.append([name, *(rest or [""])])
-    if kind == "files":
-        return tuple(tuple(row) for row in rows)
-    return tuple((row[0], *meaning_and_shape(row[1])) for row in rows)
-
-
-def meaning_and_shape(text: str) -> tuple[str, str]:
-    """A symbol's meaning and, after a gap, its shape; a line that continues the row follows it."""
-    match = re.match(r"(.+?)\s{2,}(\(.*?\)|[^()\s][^()]*?)(?:;? ?$|; (.*)$)", text)
-    if match is None or re.search(r"[.:]$", match[1]):
-        return re.sub(r"\s{2,}", " ", text), ""
-    return (f"{match[1]}; {match[3]}" if match[3] else match[1]), match[2]
+            cells = re.split(r"(?<![.;:])\s{2,}", line.strip(), maxsplit=2)
+            rows.append(cells + [""] * (3 - len(cells)))
+    return tuple(tuple(row) for row in rows)
 
 
 def folder_page(file: str) -> str:
@@ -213,7 +218,9 @@ def folder_page(file: str) -> str:
     here = places.page(file) or ""
     folder = posixpath.dirname(file)
     title, body = first_sentence(ast.get_docstring(names.tree(file)) or "")
-    parts = [f"# {folder_title(folder)}", f"**{markdown.escaped(title)}**"]
+    title = re.sub(rf"^(Chapter \d, |{PurePosixPath(folder).name}: )", "", title)
+    lead = f"**{markdown.of_docstring(title[:1].upper() + title[1:], file, here).strip()}**"
+    parts = [f"# {folder_title(folder)}", lead]
     for part in parts_of_map(body):
         parts += [markdown.escaped(part.heading) if part.heading else ""]
         parts.append(part_as_markdown(part, file, here))
@@ -236,6 +243,12 @@ def folder_title(folder: str) -> str:
         if f"tinycv/{name}" == folder:
             return title
     return folder
+
+
+def reading_place(folder: str) -> tuple[int, str]:
+    """A key that sorts the folders of the package in the order in which they read best."""
+    order = [f"tinycv/{name}" for name, _ in READING.values()]
+    return (order.index(folder) if folder in order else len(order), folder)
 
 
 def listed_nowhere(file: str, text: str) -> list[str]:
@@ -265,7 +278,10 @@ def part_as_markdown(part: Part, file: str, here: str) -> str:
 
 def symbols_table(part: Part, file: str, here: str) -> str:
     """A table of symbols, without its column of shapes if it has none."""
-    rows = [[prose(cell, file, here) for cell in row] for row in part.rows]
+    rows = [
+        [formulas.label(symbol), prose(meaning, file, here), prose(shape, file, here)]
+        for symbol, meaning, shape in part.rows
+    ]
     if not any(row[2] for row in rows):
         return markdown.table(["symbol", "meaning"], [row[:2] for row in rows])
     return markdown.table(["symbol", "meaning", "shape"], rows)
@@ -273,7 +289,7 @@ def symbols_table(part: Part, file: str, here: str) -> str:
 
 def prose(text: str, file: str, here: str) -> str:
     """A cell of a table."""
-    return markdown.with_paths(markdown.escaped(text), file, here)
+    return markdown.with_paths(typeset(text), file, here)
 
 
 def glossary_page() -> str:
@@ -284,9 +300,8 @@ def glossary_page() -> str:
         "One symbol has one meaning within a chapter. The tables are those of each chapter's "
         "`__init__.py`.",
     ]
-    for file in places.package_files():
-        if PurePosixPath(file).name != "__init__.py":
-            continue
+    folders = [posixpath.dirname(f) for f in places.package_files() if f.endswith("__init__.py")]
+    for file in [f"{folder}/__init__.py" for folder in sorted(folders, key=reading_place)]:
         found = [
             part
             for part in parts_of_map(ast.get_docstring(names.tree(file)) or "")

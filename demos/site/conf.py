@@ -5,13 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tinycv
-
-try:
-    from demos.site import formulas
-
-    extensions_for_formulas = formulas.math_extensions()
-except ImportError:
-    extensions_for_formulas = []
+from demos.site.formulas import math_extensions
 
 project = "tinycv"
 author = "tinycv contributors"
@@ -19,16 +13,17 @@ release = version = tinycv.__version__
 html_title = "tinycv"
 copyright = "tinycv contributors, MIT licence"
 
-extensions = ["myst_parser", "demos.site.extension", *extensions_for_formulas]
+extensions = ["myst_parser", "demos.site.extension", *math_extensions()]
 source_suffix = {".md": "markdown"}
 myst_all_links_external = True  # markdown.py writes every link as it is to be
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+smartquotes = False  # "--quick" is two hyphens
 suppress_warnings = ["myst.header"]  # a README may skip a level of headings
 
 here = Path(__file__).parent
 html_theme = "furo"
 html_static_path = [str(here / "static")]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "formulas.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False

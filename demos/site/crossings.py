@@ -67,7 +67,7 @@ def tested(test: str) -> tuple[list[str], list[str]]:
     """The files of the package that a test is for, and the others that it uses."""
     used = sorted(names.files_used(test))
     own = [file for slide in slides(test) for file in package_files_of(slide)]
-    own += [file for file in used if test in tests(file)[0]]
+    own += [f for f in used if test in tests(f)[0] and not f.endswith("__init__.py")]
     return unique(own), [file for file in used if file not in own]
 
 

@@ -7,6 +7,7 @@ figures are those that are committed.
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import PurePosixPath
 
@@ -26,7 +27,7 @@ def demo_page(demo: str) -> str:
         markdown.escaped(title).replace("\\#", "#", 1),
         markdown.raw(pictures(stem, title.removeprefix("# "), here)),
         markdown.raw(offers(demo, command, here)),
-        markdown.of_docstring(text, demo, here),
+        markdown.of_docstring(with_paragraphs(text), demo, here),
         markdown.raw(demo_crossings(demo, here)),
     ]
     for cell in cells:
@@ -37,6 +38,11 @@ def demo_page(demo: str) -> str:
             parts.append(f"```{{source}} {demo}\n{lines}\n```")
     parts.append(figures(demo, here))
     return "\n\n".join(parts) + "\n"
+
+
+def with_paragraphs(story: str) -> str:
+    """The story of a demo with "Read first: ..." and the citations after it as paragraphs."""
+    return re.sub(r"\n(Read first: [^\n]*(?:\n[^\n]*?\.py[^\n]*)*)\n?", r"\n\n\1\n\n", story)
 
 
 def cell_text(content: str, demo: str, here: str) -> str:

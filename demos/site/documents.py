@@ -21,6 +21,13 @@ EVIDENCE = (
     "CONTRIBUTING",
     "CHANGELOG",
 )
+# Names in the side bar of pages whose own titles do not say which page it is
+SHORT = {
+    "README.zh": "中文",
+    "tinycv/README": "Overview, and the reading order",
+    "tinycv/index": "tinycv: what users import",
+    "tinycv/gpu/README": "CUDA kernels: speed and limits",
+}
 
 
 def documents() -> Iterator[tuple[str, str]]:
@@ -47,31 +54,21 @@ def documents() -> Iterator[tuple[str, str]]:
 def contents() -> str:
     """The side bar."""
     demos = ["demos/README", *(places.page(demo) or "" for demo in places.demo_files())]
-    folders = [
-        places.page(file) or ""
-        for file in places.package_files()
-        if PurePosixPath(file).name == "__init__.py"
-    ]
+    folders = {str(PurePosixPath(file).parent) for file in places.package_files()}
+    chapter_pages = [f"{name}/index" for name in sorted(folders, key=chapters.reading_place)]
     listed = {*GUIDES, *EVIDENCE, *demos, "index", "tinycv/README"}
     further = [places.page(file) or "" for file in places.markdown_files()]
     further = [name for name in further if name not in listed]
     groups = {
         "The lecture": [*GUIDES, *further],
         "Demos": demos,
-        "The source": ["tinycv/README", *sorted(folders, key=order_of_chapter), "api/index"],
+        "The source": ["tinycv/README", *chapter_pages, "api/index"],
         "Evidence": list(EVIDENCE),
     }
     trees = [
         f"```{{toctree}}\n:hidden:\n:titlesonly:\n:caption: {caption}\n\n"
-        + "\n".join(pages)
+        + "\n".join(f"{SHORT[page]} <{page}>" if page in SHORT else page for page in pages)
         + "\n```"
         for caption, pages in groups.items()
     ]
     return "\n\n" + "\n\n".join(trees) + "\n"
-
-
-def order_of_chapter(page: str) -> tuple[int, str]:
-    """The folders of the package in the order in which they read best."""
-    order = [folder for folder, _ in chapters.READING.values()]
-    folder = page.removeprefix("tinycv/").removesuffix("/index")
-    return (order.index(folder) if folder in order else len(order), page)

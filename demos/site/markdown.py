@@ -13,20 +13,7 @@ from collections.abc import Callable
 from html import escape
 
 from demos.site import places
-
-try:
-    from demos.site.formulas import docstring_to_markdown
-except ImportError:  # until formulas.py is there, indented blocks become literal blocks
-
-    def docstring_to_markdown(text: str, name: str) -> str:
-        fenced = re.sub(
-            r"(?:^ +\S[^\n]*\n?)+(?:\n*^ +\S[^\n]*\n?)*",
-            lambda match: f"\n```text\n{match[0].rstrip()}\n```\n",
-            text,
-            flags=re.MULTILINE,
-        )
-        return outside_code(fenced, lambda prose: re.sub(r"([\\*_\[\]<>|#$])", r"\\\1", prose))
-
+from demos.site.formulas import docstring_to_markdown
 
 # What is no prose: fenced blocks, comments, code spans, formulas
 CODE = re.compile(
@@ -39,7 +26,7 @@ CODE = re.compile(
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^]]*\])*)\]\(([^)\s]+)\)")
 ATTRIBUTE = re.compile(r'\b(src|href)="([^"]+)"')
 HEADING = re.compile(r"^(#{1,6}) +(.*?) *#*$", re.MULTILINE)
-PATH = re.compile(r"(?<![\w/.\[(])((?:(?:\w|\\_)+/)*(?:\w|\\_)+\.py)(?![\w/(])")
+PATH = re.compile(r"(?<![\w/.\[\\])(?<!\]\()((?:(?:\w|\\_)+/)*(?:\w|\\_)+\.py)(?![\w/(])")
 
 
 def outside_code(text: str, change: Callable[[str], str]) -> str:

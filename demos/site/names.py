@@ -161,8 +161,9 @@ class Uses:
         """Note what a node means, if it is a name."""
         if isinstance(node, ast.ImportFrom):
             start = imported_module(node, self.package)
-            if not node.level:
-                self.note(node.lineno, node.col_offset + len("from "), resolve(start))
+            if not node.level:  # the last part of "from tinycv.nn import" is the link
+                place = node.col_offset + len("from ") + start.rfind(".") + 1
+                self.note(node.lineno, place, resolve(start))
             for alias in node.names:
                 self.note(alias.lineno, alias.col_offset, resolve(start, alias.name))
         elif isinstance(node, ast.Import):

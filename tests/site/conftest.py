@@ -16,7 +16,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-NEEDED = "sphinx", "myst_parser", "sphinx_gallery", "furo", "nbclient", "ipykernel"
+NEEDED = (
+    "sphinx",
+    "myst_parser",
+    "sphinx_gallery",
+    "sphinx-mathjax-offline",
+    "furo",
+    "nbclient",
+    "ipykernel",
+)
 MISSING = [name for name in NEEDED if find_spec(name) is None]
 
 if MISSING:
