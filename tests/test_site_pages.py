@@ -223,6 +223,44 @@ def test_the_copy_for_the_notebook_has_the_code_of_the_demo(demo):
     ]
 
 
+@pytest.fixture
+def started(monkeypatch):
+    """Runs the first cell of a notebook in a folder, and restores what it changes."""
+
+    def run(demo: str, folder: Path) -> dict:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["kernel"])
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        variables = {"__doc__": "the kernel's"}
+        exec(notebooks.first_cell(demo), variables)
+        return variables
+
+    return run
+
+
+def test_the_first_cell_of_a_notebook_makes_the_kernel_look_like_a_run_of_the_demo(
+    started, tmp_path
+):
+    (tmp_path / "demos").symlink_to(ROOT / "demos")
+    (tmp_path / "out/notebooks").mkdir(parents=True)
+    variables = started("demos/10_face_arithmetic.py", tmp_path / "out/notebooks")
+    assert sys.argv == [str(tmp_path / "demos/10_face_arithmetic.py"), "--quick"]
+    assert sys.path[0] == str(tmp_path)
+    assert variables["__file__"] == sys.argv[0]
+    assert variables["__doc__"] == '10 · GAN: what is "man with glasses - man + woman"?'
+
+
+def test_a_notebook_outside_of_a_clone_uses_the_installed_package_or_says_what_to_install(
+    started, tmp_path, monkeypatch
+):
+    before = list(sys.path)
+    assert "tinycv" in started("demos/06_vit.py", tmp_path)
+    assert sys.path == before
+    monkeypatch.setitem(sys.modules, "tinycv", None)
+    with pytest.raises(ImportError, match=r"tinycv is not installed: run  pip install -e"):
+        started("demos/06_vit.py", tmp_path)
+
+
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
     for command in ("site", "notebooks"):

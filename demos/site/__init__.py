@@ -14,6 +14,8 @@ notebooks.py    a demo's cells, cut by sphinx-gallery; the notebook that sphinx-
 markdown.py     what is done to Markdown and to docstrings: links, headings, escapes
 places.py       where everything is: the page of a file, relative links from page to page
 names.py        what a name in a source file means: the line that defines it
+formulas.py     a docstring as Markdown, its formulas as LaTeX; with blocks.py, prose.py, latex.py
+mathjax.py      puts MathJax into the site
 crossings.py    which slides, demos and tests belong to a file, in both directions
 source.py       highlighted source with line numbers, in which names are links
 extension.py    the directive that shows source, and the pages that show nothing else

@@ -137,20 +137,22 @@ def blocks(demo: str) -> list:
     return found
 
 
+def first_cell(demo: str) -> str:
+    """The first cell of the notebook of a demo."""
+    question, command = (ast.get_docstring(names.tree(demo)) or "").splitlines()[:2]
+    return FIRST_CELL.format(
+        file=demo,
+        minutes=command.partition("   ")[2].strip(),
+        question=question.replace("\\", "\\\\").replace('"', '\\"'),
+    )
+
+
 def notebook(demo: str) -> str:
     """The notebook of a demo, as JSON."""
     from sphinx_gallery.notebook import jupyter_notebook
 
-    docstring = ast.get_docstring(names.tree(demo)) or ""
-    question, command = docstring.splitlines()[:2]
-    minutes = command.partition("   ")[2].strip()
     settings = {
-        "first_notebook_cell": FIRST_CELL.format(
-            file=demo,
-            name=Path(demo).name,
-            minutes=minutes,
-            question=question.replace("\\", "\\\\").replace('"', '\\"'),
-        ),
+        "first_notebook_cell": first_cell(demo),
         "last_notebook_cell": LAST_CELL,
         "pypandoc": False,
         "notebook_images": False,

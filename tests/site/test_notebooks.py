@@ -50,6 +50,16 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelManager]:
     manager.shutdown_kernel(now=True)
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the notebooks of a clone are: out/notebooks. The clone is a new folder, so that the
+    demos write nothing into this one."""
+    for name in ("demos", "tinycv"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "out/notebooks").mkdir(parents=True)
+    return tmp_path / "out/notebooks"
+
+
 def run(kernel: KernelManager, demo: str, folder: Path) -> nbformat.NotebookNode:
     """Run the notebook of a demo in a folder; an error in a cell raises."""
     notebook = nbformat.reads(notebooks.notebook(demo), as_version=4)
@@ -66,18 +76,18 @@ def outputs(cell: nbformat.NotebookNode, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("demo", places.demo_files(), ids=lambda path: Path(path).stem)
-def test_a_notebook_runs_and_leaves_a_record_and_a_picture(demo, kernel, tmp_path):
+def test_a_notebook_runs_and_leaves_a_record_and_a_picture(demo, kernel, folder):
     from matplotlib.image import imread
 
     stem = Path(demo).stem
-    notebook = run(kernel, demo, tmp_path)
-    record = json.loads((tmp_path / f"out/{stem}.json").read_text(encoding="utf-8"))
+    notebook = run(kernel, demo, folder)
+    record = json.loads((folder / f"out/{stem}.json").read_text(encoding="utf-8"))
     assert record["demo"] == stem and record["size"] == "quick" and record["rows"]
-    picture = (tmp_path / f"out/{stem}.png").read_bytes()
-    assert np.unique(imread(tmp_path / f"out/{stem}.png").reshape(-1, 4), axis=0).shape[0] > 20
+    picture = (folder / f"out/{stem}.png").read_bytes()
+    assert np.unique(imread(folder / f"out/{stem}.png").reshape(-1, 4), axis=0).shape[0] > 20
     displayed = [base64.b64decode(data) for data in outputs(notebook.cells[-1], "image/png")]
     assert picture in displayed
-    films = {path.read_bytes() for path in (tmp_path / "out").glob(f"{stem}*.gif")}
+    films = {path.read_bytes() for path in (folder / "out").glob(f"{stem}*.gif")}
     assert films == {base64.b64decode(d) for d in outputs(notebook.cells[-1], "image/gif")}
     said = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
     question = notebook.cells[2].source.removeprefix("# ").partition("\n")[0]
