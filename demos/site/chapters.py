@@ -454,11 +454,12 @@ def call_form(name: str, node: ast.FunctionDef, bound: bool = False) -> str:
         arguments = ast.parse(f"def f({ast.unparse(node.args)}): ...").body[0].args
         del (arguments.posonlyargs or arguments.args)[:1]
     returns = f" -> {ast.unparse(node.returns)}" if node.returns and not bound else ""
-    line = f"{name}({ast.unparse(arguments)}){returns}"
+    outside_brackets = r", (?=[^\[\]()]*(?:[\[(][^\[\]()]*[\])][^\[\]()]*)*$)"
+    pieces = re.split(outside_brackets, ast.unparse(arguments))
+    pieces = [re.sub(r"^(\w+: [^=]+)=", r"\1 = ", piece) for piece in pieces]
+    line = f"{name}({', '.join(pieces)}){returns}"
     if len(line) <= 80:
         return line
-    listed = ast.unparse(arguments)
-    pieces = re.split(r", (?=[^\[\]()]*(?:[\[(][^\[\]()]*[\])][^\[\]()]*)*$)", listed)
     return f"{name}(\n" + "".join(f"    {piece},\n" for piece in pieces) + f"){returns}"
 
 
