@@ -186,7 +186,7 @@ def test_the_glossary_has_the_symbols_of_every_chapter(site):
     text = html(site / "glossary.html")
     for folder in ("sequence", "vision", "adversarial", "likelihood", "diffusion", "nn", "engine"):
         assert f"tinycv/{folder}/index.html" in links_from(site, "glossary"), folder
-    assert "the strength of guidance" in text and "ᾱ_t" in text
+    assert "the strength of guidance" in text and r"\bar{\alpha}_{t}" in text
 
 
 def test_the_search_index_knows_words_of_the_text_and_titles(site):
