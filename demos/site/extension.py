@@ -68,17 +68,11 @@ def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 def source_body(file: str) -> str:
     """The body of a page that shows a source: what it tests, then its lines."""
     here = places.page(file) or ""
-    rows = []
-    if file in places.test_files():
-        rows = test_rows(file, here)
-    folder = (
-        chapters.anchor_to(here, posixpath.dirname(file) or ".", posixpath.dirname(file))
-        if posixpath.dirname(file) in places.FOLDERS or places.page(posixpath.dirname(file))
-        else ""
-    )
+    folder, _, name = file.rpartition("/")
+    rows = test_rows(file, here) if file in places.test_files() else []
+    above = chapters.anchor_to(here, folder, folder) if places.page(folder) else escape(folder)
     return (
-        f"<h1>{escape(posixpath.basename(file))}</h1>"
-        f'<p class="path">{folder} / {escape(posixpath.basename(file))}</p>'
+        f'<h1>{escape(name)}</h1><p class="path">{above} / {escape(name)}</p>'
         + chapters.definition_list(rows)
         + source.shown(file, lambda definition: places.line(here, definition))
     )

@@ -100,6 +100,8 @@ def page(path: str) -> str | None:
         return f"source/{path.lstrip('.')}"
     if (ROOT / path).is_dir():
         return page_of_folder(path)
+    if (ROOT / path).is_file():  # a file of data: its folder's page lists it
+        return page_of_folder(posixpath.dirname(path))
     return None
 
 
@@ -116,16 +118,10 @@ def page_of_folder(path: str) -> str | None:
 
 @cache
 def source_folders() -> tuple[str, ...]:
-    """The folders whose pages list their files: those with sources, and no README."""
-    folders = {posixpath.dirname(path) for path in source_files()}
-    folders |= {"benchmarks/results"}
-    return tuple(
-        sorted(
-            path
-            for path in folders
-            if path.startswith(FOLDERS) and f"{path}/README.md" not in markdown_files()
-        )
-    )
+    """The folders whose pages list their files: those without an ``__init__`` and a README."""
+    folders = {posixpath.dirname(path) for folder in FOLDERS for path in below(folder)}
+    of_other_pages = {posixpath.dirname(path) for path in (*package_files(), *markdown_files())}
+    return tuple(sorted(folders - of_other_pages - {"demos/figures", "demos/gallery"}))
 
 
 def address(path: str, anchor: str = "") -> str | None:
