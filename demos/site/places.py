@@ -6,7 +6,7 @@ from a disk, moved, or served from any address.
 
     README.md                 index             tinycv/nn/__init__.py     tinycv/nn/index
     tests/README.md           tests/README      tinycv/nn/linear.py       tinycv/nn/linear
-    demos/06_vit.py           demos/06_vit      tests/nn/test_linear.py   source/tests/nn/...
+    demos/06_vit.py           demos/06_vit      tests/nn/test_conv.py     source/tests/nn/...
     demos/figures/06_vit.md   demos/06_vit      tests/nn (a folder)       source/tests/nn/index
 """
 
