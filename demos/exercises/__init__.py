@@ -21,7 +21,9 @@ Every other file is one exercise: tanh.py is the shortest example.  To add one:
 3. Make one part per function: ``Definition`` for a function that is compared with a function of the
    package, ``Pull`` for a derivative as in a row of tinycv/engine/ops.py. Give it several cases, of
    different shapes, so that no mistake fits by accident. Random numbers, such as the noise of a
-   sampler, are arguments: then there is one right result.
+   sampler, are arguments: then there is one right result. If the package's function draws its own
+   noise, ``drawing`` gives it this one (langevin.py). If a mistake changes only the derivative, as
+   in wgan_gp.py, name the argument in ``gradient_by``.
 4. List at least three known mistakes per exercise as ``Wrong(fault, right, wrong, words)``: the
    text ``right``, which must occur exactly once in the function, becomes ``wrong``. If an answer
    gives the same results as this mutant, the learner reads ``fault`` and ``words``.

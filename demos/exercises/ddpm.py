@@ -8,10 +8,10 @@
                + sqrt(alpha_t) (1 - abar_{t-1}) / (1 - abar_t) x_t,      alpha_t = 1 - beta_t
     variance = (1 - abar_{t-1}) / (1 - abar_t) beta_t
 
-Diffusion adds a little noise in each of T steps: step t keeps the share 1 - beta_t of the variance.
-All steps up to t together are again one draw of noise, so training jumps to any t at once. The
-posterior says where x_{t-1} was if both ends are known; a sampler uses it with a network's guess in
-place of x_0.
+Diffusion adds a little noise in each of T steps: step t keeps the share 1 - beta_t of the variance
+and replaces the rest by noise. All steps up to t together are again one draw of noise, so training
+jumps to any t at once. The posterior says where x_{t-1} was if x_0 and x_t are both known. A
+sampler uses it with a network's guess in place of x_0.
 
 The steps are numbered from 1 as in the paper, but Python counts from 0: beta_t is betas[t - 1].
 

@@ -29,7 +29,8 @@ def difference(part: Definition, outcome: Outcome, right: Outcome) -> str:
             gap = np.where(np.isfinite(y), np.abs(y - e), np.inf)
             at = np.unravel_index(np.argmax(gap), y.shape)
             entry = f"entry {[int(k) for k in at]}: " if at else ""
-            return f"{which}{entry}yours is {y[at]:.6g}, the right one is {e[at]:.6g}"
+            digits = 6 if f"{y[at]:.6g}" != f"{e[at]:.6g}" else 12
+            return f"{which}{entry}yours is {y[at]:.{digits}g}, the right one is {e[at]:.{digits}g}"
     return ""
 
 

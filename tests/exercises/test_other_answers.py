@@ -7,7 +7,8 @@ from textwrap import dedent
 import pytest
 
 from demos.exercises.diagnose import check
-from demos.exercises.exercise import load, source_of
+from demos.exercises.exercise import drawing, load, source_of
+from tinycv.diffusion import langevin
 
 # exercise: one function of its answer, written otherwise
 RIGHT = {
@@ -142,3 +143,30 @@ def test_a_wrong_answer_that_no_exercise_knows_is_refused(name):
     verdict = check(load(name), solution.replace(right, wrong))
     assert not verdict.solved and not verdict.faults
     assert "What is wrong with" in verdict.text
+
+
+def test_a_wrong_number_is_not_called_a_factor_of_the_right_one():
+    solution = load("gan").solution().replace("softplus(-real)", "1.5 * softplus(-real)")
+    words = " ".join(check(load("gan"), solution).text.split())
+    assert "It is none of the mistakes" in words
+
+
+def test_a_step_in_float32_is_named():
+    function = RIGHT["positions"].replace(", dtype=positions.dtype", "")
+    verdict = check(load("positions"), answer_with("positions", function))
+    words = " ".join(verdict.text.split())
+    assert not verdict.solved and "a step is computed in float32" in words
+
+
+def test_a_wrong_gradient_of_a_right_value_is_shown():
+    solution = load("wgan_gp").solution().replace(", create_graph=True)", ")")
+    verdict = check(load("wgan_gp"), solution)
+    assert "its gradient by w, entry" in verdict.text
+
+
+def test_the_package_draws_its_own_noise_again_after_an_error():
+    draw = langevin._normal
+    with pytest.raises(ZeroDivisionError), drawing(langevin, "_normal", 3.0):
+        assert langevin._normal() == 3.0
+        raise ZeroDivisionError
+    assert langevin._normal is draw
