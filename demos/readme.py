@@ -35,11 +35,12 @@ READING = {
     "How they learn": (
         "optim",
         "sgd adam optimizer lbfgs line_search objective schedules clipping averaged "
-        "../training/loop ../training/checkpoint ../training/parallel ../training/groups "
-        "../training/threads ../training/processes ../training/workers ../training/links "
-        "../training/calling_side ../training/worker_side ../training/shared_memory "
-        "../training/sending ../training/user_code ../training/receiving ../training/mpi "
-        "../training/messages ../training/packed ../training/nccl ../engine/shards "
+        "../training/loop ../training/checkpoint ../training/pretrained ../training/parallel "
+        "../training/groups ../training/threads ../training/processes ../training/workers "
+        "../training/links ../training/calling_side ../training/worker_side "
+        "../training/shared_memory ../training/sending ../training/user_code "
+        "../training/receiving ../training/mpi ../training/messages "
+        "../training/packed ../training/nccl ../engine/shards "
         "../engine/crew ../engine/state ../engine/recompute",
     ),
     "Chapter 1, sequences": (
@@ -499,6 +500,30 @@ def figures_page(stem: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# ── weights ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def shipped_weights() -> str:
+    """A row for each file in demos/weights: its models, its size, and what float16 costs."""
+    costs = json.loads((ROOT / "demos/records/float16.json").read_text(encoding="utf-8"))["files"]
+    rows = []
+    total = 0
+    for path in sorted((ROOT / "demos/weights").glob("*.safetensors")):
+        demo = table_link(path.stem)
+        total += path.stat().st_size
+        size = f"{path.stat().st_size / 1e6:.2f} MB"
+        for figure in costs[path.stem]["figures"]:
+            values = (f"{figure[kind]:.5g}" for kind in ("float32", "float16"))
+            rows.append(table_row(demo, size, figure["metric"], *values))
+            demo = size = ""
+    head = ("| demo | file | figure | with float32 | with float16 |", "|---|---|---|---|---|")
+    return "\n".join([*head, *rows, "", f"Together {total / 1e6:.1f} MB."])
+
+
+def table_link(stem: str) -> str:
+    return f"[{stem}](../{stem}.py)"
+
+
 def table_row(*cells: str) -> str:
     """A row of a Markdown table; a bar within a cell is escaped."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -584,6 +609,7 @@ PAGES: dict[str, tuple[Callable[[], str], ...]] = {
     "tinycv/README.md": (reading,),
     "tinycv/gpu/README.md": (gpu,),
     "demos/README.md": (families, sections),
+    "demos/weights/README.md": (shipped_weights,),
     "benchmarks/README.md": (speed, parallel, ops, bounds, kernels),
 }
 

@@ -12,7 +12,7 @@ from runpy import run_path
 import numpy as np
 import pytest
 
-from tinycv.show.demo import WITH_HALF
+from tinycv.show.demo import WITH_HALF, WITH_PRETRAINED
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # demos is no part of the installed package
@@ -117,6 +117,25 @@ def test_a_demo_runs_on_the_double_of_cupy(demo, here, tmp_path, double, monkeyp
     record = record_in(tmp_path / "out", demo.stem)
     assert record["device"] == "gpu:0" and record["half"] == half
     assert painted[-1] == Path("out", f"{demo.stem}.png")
+
+
+@pytest.mark.parametrize("name", sorted({"06_vit", "17_diffusion_digits"} & set(WITH_PRETRAINED)))
+def test_with_pretrained_a_demo_trains_nothing_and_draws_all(name, here, tmp_path, capsys):
+    here(ROOT / f"demos/{name}.py", "--quick", "--pretrained")
+    record = check_what_it_left(tmp_path / "out", name)
+    assert record["pretrained"] == f"{name}.safetensors"
+    assert "epoch" not in capsys.readouterr().out.replace("epochs", "")
+    committed = {row["metric"]: row["value"] for row in committed_rows(name)}
+    found = {row["metric"]: row["value"] for row in record["rows"]}
+    seconds = next(metric for metric in found if metric.startswith("seconds"))
+    assert found[seconds] == committed[seconds]
+    if name == "06_vit":
+        accuracy = "accuracy on 1,000 unseen digits"
+        assert abs(found[accuracy] - committed[accuracy]) < 0.0011  # one digit
+
+
+def committed_rows(name: str) -> list[dict]:
+    return json.loads((ROOT / f"demos/gallery/{name}.json").read_text(encoding="utf-8"))["rows"]
 
 
 def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path, here):

@@ -1,6 +1,7 @@
 """The frame of every demo: its flags, its recorded figures, and errors without a traceback."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -9,9 +10,17 @@ import numpy as np
 import pytest
 
 import tinycv
+from tinycv import nn
 from tinycv.engine import backend
 from tinycv.optim import SGD
-from tinycv.show.demo import WITH_HALF, WITH_PARALLEL, Demo, ascii_only, script_hash
+from tinycv.show.demo import (
+    WITH_HALF,
+    WITH_PARALLEL,
+    WITH_PRETRAINED,
+    Demo,
+    ascii_only,
+    script_hash,
+)
 
 
 def test_the_record_holds_the_figures_and_everything_they_depend_on(tmp_path, capsys):
@@ -250,6 +259,108 @@ def test_without_mpi4py_the_flag_says_what_to_install(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         Demo("06_vit", "A story.", ["--parallel", "mpi"], parallel=True)
     assert ended.value.code == 2 and "pip install mpi4py mpich" in capsys.readouterr().err
+
+
+def trained_layer(show, training=lambda: {"seconds": 1.5}):
+    """A layer that this demo trains, and what its training returned."""
+    layer = nn.Linear(2, 1)
+    notes = show.trained(training, {"layer": layer}, {"layer": {"in_features": 2}})
+    return layer, notes
+
+
+def test_a_run_writes_its_weights_with_its_figures_and_pretrained_reads_them(tmp_path, capsys):
+    story = "00_none", "A story."
+    show = Demo(*story, ["--out", str(tmp_path), "--seed", "3"], pretrained=True)
+    layer, notes = trained_layer(show)
+    show.measured("share", 0.5)
+    show.finish()
+    file = tmp_path / "00_none.safetensors"
+    flags = ["--pretrained", str(file), "--out", str(tmp_path / "again")]
+    again = Demo(*story, flags, pretrained=True)
+    refuse = pytest.fail  # it must not be called
+    same, same_notes = trained_layer(again, refuse)
+    assert (same.weight.numpy() == layer.weight.numpy()).all() and same_notes == notes
+    assert again.seed == 3 and again.pretrained.value("share") == 0.5
+    assert again.pretrained.config == {"layer": {"in_features": 2}}
+    record = again.finish()
+    assert record["pretrained"] == file.name and not list(tmp_path.glob("again/*.safetensors"))
+    assert "nothing was trained" in capsys.readouterr().out
+
+
+def test_what_a_demo_measures_is_what_its_file_holds(tmp_path, capsys):
+    show = Demo("00_none", "A story.", ["--out", str(tmp_path)], pretrained=True)
+    layer, _ = trained_layer(show)
+    weight = layer.weight.numpy()
+    assert (weight == weight.astype(np.float16)).all()
+    # a run that is stopped while it measures has kept its weights
+    assert (tmp_path / "00_none.safetensors").is_file()
+
+
+def test_noise_after_the_weights_is_the_same_whether_they_were_trained_or_read(tmp_path, capsys):
+    show = Demo("00_none", "A story.", ["--out", str(tmp_path)], pretrained=True)
+    trained_layer(show, lambda: tinycv.randn(5).numpy().tolist())
+    first = tinycv.randn(3).numpy()
+    flags = ["--pretrained", str(tmp_path / "00_none.safetensors"), "--out", str(tmp_path)]
+    trained_layer(Demo("00_none", "A story.", flags, pretrained=True))
+    assert (tinycv.randn(3).numpy() == first).all()
+
+
+def test_what_belongs_to_the_weights_keeps_its_size_in_a_quick_run_with_pretrained(tmp_path):
+    show = Demo("00_none", "A story.", ["--out", str(tmp_path)], pretrained=True)
+    trained_layer(show)
+    file = str(tmp_path / "00_none.safetensors")
+    quick = Demo("00_none", "A story.", ["--quick"], pretrained=True)
+    both = Demo("00_none", "A story.", ["--quick", "--pretrained", file], pretrained=True)
+    read = Demo("00_none", "A story.", ["--pretrained", file], pretrained=True)
+    assert [s.as_trained(1, 32) for s in (quick, both, read)] == [1, 32, 32]
+    assert [s.choose(1, 500, pretrained=100) for s in (quick, both, read)] == [1, 1, 100]
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--seed", "4"], "--seed 4: the weights of .* are of seed 3"),
+        (["--half"], "does not go with --full, --half or --parallel"),
+        (["--parallel", "threads"], "does not go with --full, --half or --parallel"),
+    ],
+)
+def test_flags_of_a_training_are_refused_beside_pretrained(flags, said, tmp_path, capsys):
+    out = ["--out", str(tmp_path)]
+    trained_layer(Demo("00_none", "A story.", [*out, "--seed", "3"], pretrained=True))
+    file = str(tmp_path / "00_none.safetensors")
+    with pytest.raises(SystemExit) as ended:
+        Demo("00_none", "A story.", ["--pretrained", file, *flags], half=True, pretrained=True)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and re.search(said, error) and error.count("\n") == 1
+
+
+def test_weights_that_cannot_be_used_end_the_run_with_one_line(tmp_path, capsys):
+    trained_layer(Demo("00_none", "A story.", ["--out", str(tmp_path)], pretrained=True))
+    file = str(tmp_path / "00_none.safetensors")
+    for name, given, said in (
+        ("98_missing", "", "there are no weights called '98_missing' here"),
+        ("98_missing", file, "is of the demo 00_none"),
+        ("00_none", str(tmp_path / "no.safetensors"), "cannot be read"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            Demo(name, "A story.", ["--pretrained", given], pretrained=True)
+        error = capsys.readouterr().err
+        assert ended.value.code == 2 and said in error and error.count("\n") == 1
+    show = Demo("00_none", "A story.", ["--pretrained", file], pretrained=True)
+    with pytest.raises(SystemExit) as ended:
+        show.trained(pytest.fail, {"layer": nn.Linear(3, 1)})
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith(f"--pretrained {file}: ")
+
+
+def test_a_demo_without_weights_refuses_pretrained_and_names_the_demos_that_have_them(capsys):
+    with pytest.raises(SystemExit) as ended:
+        Demo("01_autograd", "A story.", ["--pretrained"])
+    assert ended.value.code == 2
+    assert f"--pretrained is a flag of {', '.join(WITH_PRETRAINED)}" in capsys.readouterr().err
+    demos = Path(__file__).parent.parent.parent / "demos"
+    assert [
+        d.stem for d in sorted(demos.glob("*.py")) if "pretrained=True" in d.read_text("utf-8")
+    ] == list(WITH_PRETRAINED)
 
 
 def test_every_demo_makes_a_demo_and_uses_its_device():

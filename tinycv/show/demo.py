@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 
 WITH_HALF = "06_vit", "17_diffusion_digits"
 WITH_PARALLEL = ("06_vit",)
-WITH_PRETRAINED = "06_vit", "17_diffusion_digits"
+WITH_PRETRAINED = ("06_vit",)
 
 
 class Demo:

@@ -1,0 +1,144 @@
+"""The weights in demos/weights belong to the code and to the figures beside them. Nothing is
+trained: names, shapes and records are compared, and some figures are computed again."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv.adversarial import DCGANGenerator, images_of
+from tinycv.data import dates, mnist_5k
+from tinycv.diffusion import UNet
+from tinycv.diffusion.denoising import diffusion_loss
+from tinycv.diffusion.schedule import cosine_schedule
+from tinycv.sequence import GPT, Transformer, exact_match
+from tinycv.show.demo import WITH_PRETRAINED, script_hash
+from tinycv.show.judge import Judge
+from tinycv.show.metrics import squared_distances
+from tinycv.training import pretrained
+from tinycv.vision import ConvNet, ViT, accuracy
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "demos/weights"
+FILES = sorted(FOLDER.glob("*.safetensors"))
+MOST_BYTES = 8_000_000  # of all files together
+MODELS = {  # what builds each model of each file
+    "05_transformer": {"sorter": Transformer, "gpt": GPT, "dates": Transformer},
+    "06_vit": {"vit": ViT},
+    "09_gan_digits": {"generator": DCGANGenerator, "judge": ConvNet},
+    "17_diffusion_digits": {"unet": UNet, "judge": ConvNet},
+}
+
+
+def test_the_files_are_those_of_the_demos_that_have_the_flag():
+    assert [path.stem for path in FILES] == sorted(WITH_PRETRAINED)
+    assert set(WITH_PRETRAINED) <= set(MODELS)
+    assert sum(path.stat().st_size for path in FILES) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_code_builds_the_models_of_a_file_and_no_array_is_left_over(path):
+    weights = pretrained.read(path)
+    kinds = MODELS[path.stem]
+    assert {name.split("/")[0] for name in weights.arrays} == set(kinds) == set(weights.config)
+    for name, kind in kinds.items():
+        assert weights.build(name, kind).num_parameters() > 1000
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_was_written_by_the_run_whose_record_is_committed(path):
+    weights = pretrained.read(path).record
+    record = json.loads((ROOT / f"demos/gallery/{path.stem}.json").read_text(encoding="utf-8"))
+    assert weights["script"] == script_hash(ROOT / f"demos/{path.stem}.py")
+    for key in ("demo", "script", "size", "title", "rows", "seed", "seconds", "versions", "cpu"):
+        assert weights[key] == record[key], key
+
+
+# ── Figures, computed again from the weights ──────────────────────────────────────────────────────
+def wrong_of_transformer(weights):
+    """The share of 60 unseen dates that it translates without a mistake."""
+    _, unseen = dates(weights.record["seed"], "english")
+    right = exact_match(weights.build("dates", Transformer), unseen[:60]).mean()
+    return right < 0.95
+
+
+def wrong_of_vit(weights):
+    """Its accuracy, of 1,000 test digits. Another BLAS may take one digit for another."""
+    _, _, test, labels = mnist_5k(seed=weights.record["seed"])
+    found = accuracy(weights.build("vit", ViT), test, labels)
+    return abs(found - weights.value("accuracy on 1,000 unseen digits")) > 0.0011
+
+
+def wrong_of_dcgan(weights):
+    """How far its digits are from the training digits: in the demo, the median of 1,000."""
+    x, _, _, _ = mnist_5k(seed=weights.record["seed"])
+    noise = np.random.default_rng(weights.record["seed"])
+    noise.normal(size=(40, 64))  # the demo draws these first
+    vectors = noise.normal(size=(len(x), 64)).astype(np.float32)[:1000]
+    made = images_of(weights.build("generator", DCGANGenerator), vectors)
+    squared = squared_distances(made.reshape(1000, 784), x.reshape(-1, 784))
+    found = np.median(squared.min(axis=1)) ** 0.5
+    metric = (
+        "median distance of generated digits to the nearest training digit, in pixel brightness"
+    )
+    return abs(found - weights.value(metric)) > 0.01
+
+
+def wrong_of_unet(weights):
+    """Its loss on test digits, and the judge's mean probability of its answers on them, as in the
+    record."""
+    _, _, test, labels = mnist_5k()
+    unet = weights.build("unet", UNet)
+    tinycv.manual_seed(0)
+    with tinycv.no_grad():
+        loss = diffusion_loss(
+            unet,
+            tinycv.Tensor(2 * test[:200] - 1),
+            labels[:200],
+            schedule=cosine_schedule(1000),
+            predicts="v",
+        ).item()
+    judge = Judge(weights.build("judge", ConvNet))
+    sure = judge.probabilities(test).max(axis=1).mean()
+    recorded = weights.value(
+        "real digits, unseen: mean probability that the judge gives to its answer"
+    )
+    return not 0.05 < loss < 0.16 or abs(sure - recorded) > 1e-4
+
+
+WRONG = {
+    "05_transformer": wrong_of_transformer,
+    "06_vit": wrong_of_vit,
+    "09_gan_digits": wrong_of_dcgan,
+    "17_diffusion_digits": wrong_of_unet,
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(WRONG) & set(WITH_PRETRAINED)))
+def test_a_figure_of_the_record_is_computed_again_from_the_weights(name):
+    assert not WRONG[name](pretrained.read(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(WRONG) & set(WITH_PRETRAINED)))
+def test_weights_with_one_matrix_upside_down_would_be_found(name):
+    """The largest matrix of the model that is measured, in reverse order: names, shapes and all
+    statistics are right."""
+    weights = pretrained.read(name)
+    first = next(iter(weights.arrays)).split("/")[0]
+    of_model = {"05_transformer": "dates"}.get(name, first) + "/"
+    matrices = [key for key, a in weights.arrays.items() if key.startswith(of_model) and a.ndim > 1]
+    largest = max(matrices, key=lambda key: weights.arrays[key].size)
+    flipped = weights.arrays | {largest: weights.arrays[largest][::-1].copy()}
+    assert WRONG[name](dataclasses.replace(weights, arrays=flipped))
+
+
+def test_the_vit_of_another_seed_would_be_found():
+    """Its initial weights stand for those of another training."""
+    weights = pretrained.read("06_vit")
+    tinycv.manual_seed(1)
+    other = ViT(**weights.config["vit"])
+    arrays = pretrained.arrays_of({"vit": other})
+    assert WRONG["06_vit"](dataclasses.replace(weights, arrays=arrays))
