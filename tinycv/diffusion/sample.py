@@ -68,7 +68,7 @@ def digits(
     w, device = number(w, "digits: w", 0, 100), inputs.text(device, "digits: device")
     schedule = cosine_schedule(MOST)
     predicted = denoiser(model, schedule, "v")
-    made = [np.zeros((0, 1, SIDE, SIDE), np.float32)]
+    made: list[np.ndarray] = [np.zeros((0, 1, SIDE, SIDE), np.float32)]
     for start in range(0, len(labels), TOGETHER):
         some = Tensor(labels[start : start + TOGETHER], device=device)  # (B,)
         step = partial(ddim_step, clipped(guided(predicted, some, NO_LABEL, w), -1, 1), schedule)
