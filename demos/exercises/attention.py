@@ -107,6 +107,24 @@ EXERCISE = Exercise(
                     "over the keys, which are the last axis.",
                 ),
                 Wrong(
+                    "the mask after the exponential",
+                    '    score = where(mask, score, -float("inf"))\n'
+                    "    weight = exp(score - score.max(axis=-1, keepdims=True))\n",
+                    "    weight = exp(score - score.max(axis=-1, keepdims=True))\n"
+                    "    weight = where(mask, weight, 0.0)\n",
+                    "That is right for small scores. But the largest score may be a hidden one; "
+                    "if it is far above the others, they all become exp(-large) = 0, and the "
+                    "division is 0 / 0. Hide scores before you take the largest.",
+                ),
+                Wrong(
+                    "one largest score for all queries",
+                    "score.max(axis=-1, keepdims=True)",
+                    "score.max()",
+                    "You subtract the largest score of all queries. A query whose scores are far "
+                    "below it gets exp(-large) = 0 for every key. Each query needs its own: "
+                    "axis=-1, keepdims=True.",
+                ),
+                Wrong(
                     "an overflow",
                     "exp(score - score.max(axis=-1, keepdims=True))",
                     "exp(score)",

@@ -120,6 +120,13 @@ EXERCISE = Exercise(
                     "prediction without it.",
                 ),
                 Wrong(
+                    "a mixture",
+                    "(1 + w) * with_label - w * without",
+                    "(1 - w) * with_label + w * without",
+                    "You go from the prediction with a label towards the one without. Go the "
+                    "other way, further from it: + w (with - without).",
+                ),
+                Wrong(
                     "the sign",
                     "- w * without",
                     "+ w * without",

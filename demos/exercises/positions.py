@@ -83,6 +83,13 @@ EXERCISE = Exercise(
                     "that they fall by a constant factor.",
                 ),
                 Wrong(
+                    "an angle for each column",
+                    "cos(angle)",
+                    "cos(positions / 10000 ** ((2 * i + 1) / width))",
+                    "Column 2i + 1 has the angle of column 2i: the sine and the cosine of a pair "
+                    "share one angle. You divide by 10000^((2i + 1)/d) there.",
+                ),
+                Wrong(
                     "a transposed table",
                     "axis=1",
                     "axis=0",

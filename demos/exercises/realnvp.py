@@ -157,6 +157,12 @@ EXERCISE = Exercise(
                     "You multiply by the scale again. The inverse divides by it: exp(-s).",
                 ),
                 Wrong(
+                    "nothing is undone",
+                    "where(b, y, (y - t) * exp(-s))",
+                    "y + 0 * s",
+                    "You return y itself. Where b is False, subtract t and divide by exp(s).",
+                ),
+                Wrong(
                     "the sign of t",
                     "(y - t)",
                     "(y + t)",

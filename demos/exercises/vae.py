@@ -66,6 +66,13 @@ EXERCISE = Exercise(
                     "log_var is a logarithm, and can be negative. sigma = exp(log_var / 2).",
                 ),
                 Wrong(
+                    "the square root of the logarithm",
+                    "exp(log_var / 2)",
+                    "log_var**0.5",
+                    "sigma is the square root of the variance, not of its logarithm, which can be "
+                    "negative. sigma = exp(log_var / 2).",
+                ),
+                Wrong(
                     "log sigma in place of sigma",
                     "exp(log_var / 2)",
                     "log_var / 2",
