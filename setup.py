@@ -42,6 +42,7 @@ demos = ["matplotlib", "tqdm", "scikit-learn", "scikit-image", "mlxtend", "Babel
 download = ["pooch>=1.8", "urllib3>=2.1", "tqdm"]  # pooch brings requests, and that urllib3
 site = ["sphinx>=8", "myst-parser>=4", "sphinx-gallery>=0.19", "furo", "sphinx-mathjax-offline"]
 notebooks = ["nbclient", "ipykernel"]
+browser = ["playwright"]  # drives an installed Chromium in tests/site/test_browser.py
 setup(
     name="tinycv-from-scratch",
     version=version,
@@ -88,6 +89,6 @@ setup(
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
         "mpi": ["mpi4py", "mpich"],
         "download": download,
-        "site": [*site, *notebooks, *demos],
+        "site": [*site, *notebooks, *browser, *demos],
     },
 )

@@ -179,7 +179,10 @@ def formula_table(lines: list[Line]) -> str:
         else:
             row.append(remark(line.words))
         rows.append([*row, remark(line.remark)])
-    return _list_table("formulas sides" if in_sides else "formulas", rows)
+    kind = "formulas sides" if in_sides else "formulas"
+    kind += " labelled" if any(line.label for line in lines) else ""
+    kind += " remarked" if any(line.remark for line in lines) else ""
+    return _list_table(kind, rows)
 
 
 def _list_table(kind: str, rows: list[list[str]], header: bool = False) -> str:

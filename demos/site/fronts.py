@@ -85,7 +85,8 @@ def slide_block(slide: Slide, here: str) -> str:
         ("Test", chapters.anchor_to(here, slide.test, chapters.test_name(slide.test))),
     ]
     return (
-        f'<div class="slide"><a href="{places.link(here, demo)}"><img src="{picture}" alt="" '
-        f'loading="lazy"></a><div><p lang="zh" class="chinese">{escape(slide.chinese)}</p>'
+        f'<div class="slide"><a href="{places.link(here, demo)}"><img src="{picture}" '
+        f'alt="the picture of demo {stem}" loading="lazy"></a>'
+        f'<div><p lang="zh" class="chinese">{escape(slide.chinese)}</p>'
         f"<p>{finding}</p>{chapters.definition_list(rows)}</div></div>"
     )

@@ -165,5 +165,9 @@ def _parses_loosely(token: str) -> bool:
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>$|~])")
 
 
+EMPHASIS = re.compile(r"(?<!\w)\\\*([a-z]+)\\\*(?!\w)")
+
+
 def escape(text: str) -> str:
-    return SPECIAL.sub(r"\\\1", text)
+    """Text as Markdown that shows it as it is, except *word*, which stays emphasis."""
+    return EMPHASIS.sub(r"*\1*", SPECIAL.sub(r"\\\1", text))

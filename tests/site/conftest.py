@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -34,6 +35,27 @@ if MISSING:
             "pip install -e '.[site]'"
         )
     collect_ignore_glob = ["test_*.py"]
+
+# test_browser.py also needs a browser; Playwright's own downloads are not used
+BROWSERS = [
+    found
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    for found in [shutil.which(name)]
+    if found is not None
+]
+if not BROWSERS or find_spec("playwright") is None:
+    if os.environ.get("TINYCV_REQUIRE_SITE") == "1":
+        raise RuntimeError(
+            "TINYCV_REQUIRE_SITE=1 requires playwright, and Chromium or Google Chrome on the PATH: "
+            "pip install -e '.[site]' && apt-get install chromium"
+        )
+    collect_ignore = ["test_browser.py"]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the browser."""
+    return BROWSERS[0]
 
 
 @pytest.fixture(scope="session")
