@@ -43,6 +43,7 @@ download = ["pooch>=1.8", "urllib3>=2.1", "tqdm"]  # pooch brings requests, and 
 site = ["sphinx>=8", "myst-parser>=4", "sphinx-gallery>=0.19", "furo", "sphinx-mathjax-offline"]
 notebooks = ["nbclient", "ipykernel"]
 browser = ["playwright"]  # drives an installed Chromium in tests/site/test_browser.py
+log = ["tensorboardX"]
 setup(
     name="tinycv-from-scratch",
     version=version,
@@ -83,11 +84,13 @@ setup(
             "setuptools>=70.1",
             *demos,
             *download,
+            *log,
         ],
         "parity": ["torch"],
         "bench": ["torch", "autograd", "mygrad", "matplotlib", "scipy>=1.15"],
         "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
+        "log": log,
         "mpi": ["mpi4py", "mpich"],
         "download": download,
         "site": [*site, *notebooks, *browser, *demos],

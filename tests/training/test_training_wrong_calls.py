@@ -259,6 +259,7 @@ def calls(tmp_path):
                 "seed": 0,
                 "device": "cpu",
                 "log_every": 1,
+                "on_step": print,
                 "threads": 1,
             },
             ("fit", "schedule(", "evaluate must"),

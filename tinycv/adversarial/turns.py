@@ -57,6 +57,7 @@ from tinycv.optim.averaged import EMA
 from tinycv.optim.optimizer import Optimizer
 from tinycv.training.groups import Group
 from tinycv.training.half import Half
+from tinycv.training.hooks import Hook, checked_hooks
 from tinycv.training.inputs import checkpoint_path, device_name
 from tinycv.training.loop import History, Run, set_learning_rates
 from tinycv.training.parallel import opened
@@ -93,6 +94,7 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
     device: str | None = None,
     progress: bool = True,
     log_every: int = 10,
+    on_step: Hook | Sequence[Hook] | None = None,
     parallel: str | Group | None = None,
 ) -> History:
     """Train both networks for ``epochs`` passes through ``loader``. Returns the history;
@@ -124,6 +126,7 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
     check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
     check_extras(loader, penalty, schedule, evaluate)
     check_ema(ema, generator)
+    hooks = checked_hooks("fit_gan", on_step)
     device_name("fit_gan", device)  # raises its errors before a group is opened
     if unroll and parallel is not None:
         raise ValueError(
@@ -149,6 +152,7 @@ def fit_gan(  # noqa: PLR0913  as many arguments as training.fit
             checkpoint_every=checkpoint_every,
             progress=progress,
             log_every=log_every,
+            on_step=hooks,
         )
 
 

@@ -1,6 +1,8 @@
 """Training: the training loop, checkpoints, half precision, data parallelism.
 
 loop.py         fit, the training loop, and Run, the loop that fit and the GANs share
+hooks.py        functions that fit calls after every step, and the Step that they receive
+writers.py      hooks that write logs: CSV, TensorBoard
 progress.py     steps, for a training loop of your own; the progress bar; Ctrl-C
 parallel.py     data parallelism: all cores compute the gradient of one batch
 groups.py       what all its carriers do: cut the batch, add up the gradients of the shards
@@ -41,6 +43,16 @@ Words and symbols:
 """
 
 from tinycv.training import checkpoint, parallel
+from tinycv.training.hooks import Step
 from tinycv.training.loop import History, fit
+from tinycv.training.writers import CSVWriter, TensorBoardWriter
 
-__all__ = ["History", "checkpoint", "fit", "parallel"]
+__all__ = [
+    "CSVWriter",
+    "History",
+    "Step",
+    "TensorBoardWriter",
+    "checkpoint",
+    "fit",
+    "parallel",
+]

@@ -9,6 +9,7 @@ the loop around the steps, and does not depend on what a step does. ``Run.throug
     for each batch:  take the step
                      every log_every steps: read the losses, and stop at a NaN
                      at the end of an epoch: evaluate, and print a line
+                     call the hooks
                      every checkpoint_every steps, and at Ctrl-C: save a checkpoint
 
 (GANs alternate two losses. They take different steps in the same loop: adversarial/turns.py.)
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -39,6 +40,7 @@ from tinycv.nn.module import Module
 from tinycv.optim import EMA, Optimizer, Schedule, clip_grad_norm_
 from tinycv.training.groups import Alone, Group
 from tinycv.training.half import Half
+from tinycv.training.hooks import Hook, Hooks, checked_hooks
 from tinycv.training.inputs import (
     Pace,
     arrays_of,
@@ -82,6 +84,7 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     device: str | None = None,
     progress: bool = True,
     log_every: int = 10,
+    on_step: Hook | Sequence[Hook] | None = None,
     parallel: str | Group | None = None,
 ) -> History:
     """Train ``model`` for ``epochs`` passes through ``loader``. Returns the history.
@@ -97,6 +100,8 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     the file. CheckpointError if the file belongs to another training.
     log_every: how often, in steps, the losses are read; on a GPU, nothing else waits for the
     device. FloatingPointError if a loss, or a weight to be saved, is not finite.
+    on_step: a function, or a list of them, that is called after every step with a Step (hooks.py),
+    such as CSVWriter("log.csv").
     parallel: None, or "threads" or "processes" to split each batch among the cores, or "mpi" if
     mpiexec runs this program (each rank then loads its rows of each batch alone), or an open group,
     such as parallel.threads(2) (parallel.py); the loss must then be the mean over the examples.
@@ -108,6 +113,7 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
     refuse_closure("fit", optimizer)
     check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
     checked_pace("fit", epochs, evaluate_every, checkpoint_every, log_every)
+    hooks = checked_hooks("fit", on_step)
     seed, path = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
     device_name("fit", device)  # raises its errors before a group is opened
     progress = flag(progress, "fit: progress")
@@ -131,6 +137,7 @@ def fit(  # noqa: PLR0913  all but the first five have names and defaults
             checkpoint_every=checkpoint_every,
             progress=progress,
             log_every=log_every,
+            on_step=hooks,
         )
 
 
@@ -252,12 +259,14 @@ class Run:
         checkpoint_every: int | None = None,
         progress: bool = True,
         log_every: int = 10,
+        on_step: Hook | Sequence[Hook] | None = None,
     ) -> History:
         """Take all remaining steps. learn(batch) takes one, and returns its losses, an array on the
         device. Resumes from the checkpoint if there is one. The other arguments are those of
         ``fit``."""
         check_functions("Run.through", {"learn": learn}, {"evaluate": evaluate})
         pace = checked_pace("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
+        functions = checked_hooks("Run.through", on_step)
         total = pace.epochs * len(self.loader)
         has_resumed = resume_run(self)
         facts = {**identity(self), "steps in all": total, "steps done": self.step}
@@ -266,6 +275,7 @@ class Run:
         with (
             Progress(total, self.step, progress and self.group.rank == 0) as display,
             CtrlC(self.path is not None) as ctrl_c,
+            Hooks(self, functions, total) as hooks,
         ):
             if has_resumed:
                 display.line(f"resumed at step {self.step} of {total} from {self.path}")
@@ -278,7 +288,9 @@ class Run:
                 if rest == 0:
                     display.line(self.end_epoch(epoch, pace, evaluate))
                 pressed = self.path is not None and self.group.agree(ctrl_c.pressed)
-                if self.path and (self.is_due(pace, total) or pressed):
+                saves = self.path is not None and (self.is_due(pace, total) or pressed)
+                hooks.call(self.examples or len(batch[0]), saves)
+                if self.path and saves:
                     self.group.first(partial(save_run, self, self.path))
                 if pressed:
                     raise KeyboardInterrupt(
