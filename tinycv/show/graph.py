@@ -1,20 +1,18 @@
 """Draw the computation graph that autograd recorded for a Tensor, without Graphviz. Used as
-draw.graph and draw.levels."""
+draw.graph and draw.levels. As text or SVG, and for large graphs: graph_text.py."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.axes import Axes
 
-from tinycv.engine.arguments import shown
-from tinycv.engine.tensor import LEAF, Node, Tensor
+from tinycv.engine.tensor import Node, Tensor
 from tinycv.show import inputs
 from tinycv.show.colours import INK
-
-LEAF_FILL, OP_FILL = "#fde0b0", "#d1e5f0"  # pale ORANGE and pale BLUE
+from tinycv.show.graph_text import LEAF_FILL, OP_FILL, levels_of
+from tinycv.show.graph_text import levels as levels
 
 
 def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -> None:
@@ -23,7 +21,7 @@ def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -
 
     Draw before ``backward``, which releases the graph. It is legible up to about thirty Nodes.
     """
-    ax, level = inputs.axes(ax, "graph"), _levels(result, "graph")
+    ax, level = inputs.axes(ax, "graph"), levels_of(result, "graph")
     called: dict[int, str] = {}
     is_empty = names is None or (isinstance(names, dict) and not names)
     if not is_empty:
@@ -69,30 +67,3 @@ def _places(level: dict[Node | Tensor, int]) -> dict[Node | Tensor, tuple[int, f
         place[node] = (x, (heights[x] - 1) / 2 - used[x])
         used[x] += 1
     return place
-
-
-def levels(result: Tensor) -> dict[Node | Tensor, int]:
-    """The level of each Node: the length of the longest path to it from a leaf."""
-    return _levels(result, "levels")
-
-
-def _levels(result: Any, who: str) -> dict[Node | Tensor, int]:
-    if not isinstance(result, Tensor):
-        raise TypeError(
-            f"{who}: result is {shown(result)}; it must be a Tensor that an op computed"
-        )
-    if result._node is None or result._node is LEAF:
-        raise ValueError(
-            f"{who}: this tensor was not computed by a recorded op: there is no graph to draw"
-        )
-    reached, stack = set(), [result._node]
-    while stack:
-        node = stack.pop()
-        if node not in reached:
-            reached.add(node)
-            stack.extend(p for p in node.parents if p is not None)
-    level: dict[Node | Tensor, int] = {}
-    # Parents are older than their children, so in the order of ``seq`` their level is known.
-    for node in sorted(reached, key=lambda n: n.seq):
-        level[node] = 1 + max((level[p] for p in node.parents if p is not None), default=-1)
-    return level
