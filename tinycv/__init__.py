@@ -83,8 +83,10 @@ from tinycv.engine.products import hvp, vjp
 from tinycv.engine.backward import grad
 from tinycv import adversarial, data, diffusion, nn, optim, sequence, training, vision
 from tinycv.training import checkpoint, parallel
+from tinycv.show import notebook
 from tinycv.show.summary import summary
 
+notebook.register()
 blas.clear()  # NumPy is loaded now, and has read it
 
 __version__ = "0.1.0"  # setup.py reads it here
