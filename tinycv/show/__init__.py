@@ -5,6 +5,7 @@ colours.py   the palette of every picture
 draw.py      figures and their files, curves, notes; and under this one name the drawing functions
              of images.py (one image, rows, tiles, patches, heat maps), fields.py (densities and
              arrows in the plane), graph.py (the recorded graph), words.py (attention weights)
+live.py      LivePlot: the loss curve of a training, drawn while it runs
 notebook.py  how Tensors and Modules look in a notebook
 graph_text.py  the recorded graph as DOT, as Mermaid and as SVG
 graph_layout.py  where its boxes and arrows are in the SVG
