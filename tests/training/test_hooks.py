@@ -100,6 +100,13 @@ def test_a_loss_is_known_where_the_loop_reads_it_and_before_a_checkpoint(tmp_pat
     assert [i for i, yes in enumerate(known) if yes] == [3, 4, 5, 7, 9, 11]
 
 
+def test_several_threads_call_a_hook_once_per_step():
+    seen = []
+    train(seen.append, epochs=1, parallel="threads")
+    assert [step.step for step in seen] == list(range(BATCHES))
+    assert [step.examples for step in seen] == [4, 4, 4, 4, 4, 2]
+
+
 def test_a_training_with_a_hook_ends_with_the_same_losses():
     assert train(lambda step: step.loss).losses == train().losses
 
@@ -192,7 +199,7 @@ def test_only_rank_0_calls_hooks_and_closes_them():
 
     called = Closing()
     with hooks.Hooks(Training(), [called], 1) as under_test:
-        under_test.call(1, False)
+        under_test.call((X,), False)
     assert called == []
 
 

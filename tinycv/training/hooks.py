@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tinycv.engine.arguments import shown
 
 if TYPE_CHECKING:
+    from tinycv.data.loader import Batch
     from tinycv.training.loop import Run
 
 
@@ -93,16 +94,17 @@ class Hooks:
                 if callable(close):
                     close()
 
-    def call(self, examples: int, saves: bool) -> None:
-        """Call the hooks after a step. saves: a checkpoint of this step will be saved next."""
+    def call(self, batch: Batch, saves: bool) -> None:
+        """Call the hooks after the step on this batch. saves: a checkpoint of this step will be
+        saved next."""
         if not self.hooks:
             return
         if saves:  # the losses are saved too; the writers write what the checkpoint counts as done
             self.run.read_losses()
         # an error in a hook reaches all ranks, which would otherwise wait for this one
-        self.run.group.first(lambda: self._call_all(self._step(examples)))
+        self.run.group.first(lambda: self._call_all(self._step(batch)))
 
-    def _step(self, examples: int) -> Step:
+    def _step(self, batch: Batch) -> Step:
         run = self.run
         step = run.step - 1
         epoch, rest = divmod(step, len(run.loader))
@@ -116,7 +118,7 @@ class Hooks:
             epoch=epoch + 1,
             lr=float(next(iter(run.optimizers.values())).param_groups[0]["lr"]),
             seconds=run.history.seconds + time.perf_counter() - run.started,
-            examples=examples,
+            examples=run.examples or len(batch[0]),
             metrics={name: value for name, value in found.items() if name != "epoch"},
             run=run,
         )

@@ -289,7 +289,7 @@ class Run:
                     display.line(self.end_epoch(epoch, pace, evaluate))
                 pressed = self.path is not None and self.group.agree(ctrl_c.pressed)
                 saves = self.path is not None and (self.is_due(pace, total) or pressed)
-                hooks.call(self.examples or len(batch[0]), saves)
+                hooks.call(batch, saves)
                 if self.path and saves:
                     self.group.first(partial(save_run, self, self.path))
                 if pressed:
