@@ -207,6 +207,26 @@ def rows(folder):
             save(folder, group, name, [np.array(computed), np.array(taken)])
 
 
+def hooks(folder):
+    """The steps at which hooks run in each rank; a hook of rank 0 then raises an error."""
+    called, error = [], ""
+
+    def hook(step):
+        called.append((step.step, step.examples))
+        if step.step == 2:
+            raise ZeroDivisionError("in a hook")
+
+    with parallel.mpi() as group:
+        model, loader = net(), DataLoader(IMAGES, LABELS, batch_size=8)
+        optimizer = AdamW(model.named_parameters())
+        options = {"progress": False, "parallel": group, "on_step": hook}
+        try:
+            fit(model, optimizer, entropy, loader, 2, **options)
+        except ZeroDivisionError as found:
+            error = str(found)
+        save(folder, group, "hooks", [np.array(called), np.array(error)])
+
+
 def sentences(folder):
     """The errors that all ranks raise when one of them does something else; the group works on."""
     texts = []

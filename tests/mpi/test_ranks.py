@@ -120,6 +120,15 @@ def test_evaluation_notes_the_metrics_of_rank_0_and_map_returns_all_rows(tmp_pat
         assert ranks.tolist() == [0, 0, 0] and all(len(s) == 22 for s in scores)
 
 
+def test_hooks_run_in_rank_0_alone_and_their_error_reaches_all_ranks(tmp_path):
+    run_well(2, "hooks", tmp_path)
+    called, error = mpi_script.load(tmp_path, "hooks", 0)
+    # batches of 8, 8 and 6 examples
+    assert called.tolist() == [[0, 8], [1, 8], [2, 6]] and "in a hook" in str(error)
+    not_called, error = mpi_script.load(tmp_path, "hooks", 1)
+    assert not not_called.size and "in a hook" in str(error)
+
+
 def test_a_rank_loads_and_computes_its_own_rows_alone(tmp_path):
     run_well(3, "rows", tmp_path)
     computed, loaded = zip(*(mpi_script.load(tmp_path, "own", r) for r in range(3)), strict=True)

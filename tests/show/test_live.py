@@ -41,6 +41,7 @@ class Notebook(ModuleType):
 
     def __init__(self, has_kernel=True):
         super().__init__("IPython")
+        self.version_info = (9, 0)  # matplotlib looks at it
         self.shown = []
         shell = SimpleNamespace(kernel=1) if has_kernel else SimpleNamespace()
         self.get_ipython = lambda: shell
@@ -71,7 +72,7 @@ def test_in_a_notebook_one_picture_is_shown_and_then_replaced(notebook):
     # at steps 3, 5 (end of the epoch), 7 and 11, and at the end
     assert [how for how, _ in notebook.shown] == ["display"] + ["update"] * 4
     with Image.open(io.BytesIO(notebook.shown[-1][1])) as picture:
-        assert picture.width > 400 and len(set(picture.convert("L").getdata())) > 10
+        assert picture.width > 400 and len(np.unique(np.asarray(picture))) > 10
 
 
 def test_pictures_come_at_most_once_in_the_given_time_and_at_the_end(notebook, clock):
@@ -104,7 +105,7 @@ def test_with_a_path_the_picture_is_written_to_the_file(tmp_path, monkeypatch, c
     path = tmp_path / "out" / "loss.png"
     train(live.LivePlot(path), evaluate=lambda model: {"accuracy": 0.5})
     with Image.open(path) as picture:
-        assert len(set(picture.convert("L").getdata())) > 10
+        assert len(np.unique(np.asarray(picture))) > 10
     assert capsys.readouterr().out == ""
 
 
