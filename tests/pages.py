@@ -69,13 +69,16 @@ def blocks(page: Path) -> list[Block]:
 
 def check_python_blocks(page: Path) -> int:
     """Run every Python block of a page in a process and a folder of its own. What it prints must
-    stand in the prose after it, as `code`. Returns how many blocks there are."""
-    programs = [block for block in blocks(page) if block.language == "python"]
-    for block in programs:
+    stand in the prose after it, as `code`, or be the next block, in the language "text". Returns
+    how many blocks there are."""
+    found = blocks(page)
+    programs = [(i, block) for i, block in enumerate(found) if block.language == "python"]
+    for i, block in programs:
         compile(block.code, str(page), "exec")
         if block.runs:
             printed = output_of(block.code)
-            assert not printed or f"`{printed}`" in block.prose, (
+            is_next = [b.code.strip() for b in found[i + 1 : i + 2] if b.language == "text"]
+            assert not printed or f"`{printed}`" in block.prose or printed in is_next, (
                 f"{page}: this block prints {printed!r}, and the prose after it does not say so:\n"
                 f"{block.code}"
             )

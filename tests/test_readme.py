@@ -50,15 +50,6 @@ def test_the_small_network_prints_exclusive_or(printed_by):
     assert printed_by(code) == said
 
 
-def test_the_summary_of_a_model_is_the_one_that_it_shows(printed_by):
-    code, said = re.search(
-        r"lists its layers:\s+```python\n(.*?)```\s+prints\s+```text\n(.*?)```",
-        page("tinycv/README.md"),
-        re.DOTALL,
-    ).groups()
-    assert printed_by(code) == said.strip()
-
-
 def test_the_example_for_all_cores_prints_what_it_says(printed_by):
     code, said = re.search(
         r"All cores\s.*?```python\n(.*?)```\s+prints `(.*?)`",
