@@ -35,7 +35,7 @@ def forbidden_use(tree: ast.Module, exercise) -> str:
 
 def problem_of(node: ast.AST, own: set[str], exercise) -> str:
     """What is wrong with one piece of the source, or ""."""
-    tools = ", ".join(exercise.names) or "no name of tinycv, only operators and methods"
+    tools = ", ".join(exercise.names) or "operators and methods only"
     if isinstance(node, ast.Import):
         return (
             f"`import {node.names[0].name}` is not allowed here, so that you write the answer "
@@ -56,8 +56,8 @@ def problem_of(node: ast.AST, own: set[str], exercise) -> str:
         if node.id in exercise.names:
             return f"`{node.id}` is used but not imported; keep the line `from tinycv import ...`"
         return (
-            f"`{node.id}` is not a name of this file; it may use its own names, and from tinycv: "
-            f"{tools}"
+            f"`{node.id}` is not a name of this file, and not one of the names of Python that an "
+            f"answer may use; this exercise needs: {tools}"
         )
     if isinstance(node, (ast.Global, ast.Nonlocal, ast.ClassDef, ast.AsyncFunctionDef)):
         return "an answer consists of plain functions, without classes, global or async"

@@ -18,7 +18,9 @@ import io
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from inspect import CO_VARARGS, CO_VARKEYWORDS
 from itertools import combinations
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -152,9 +154,14 @@ def problem_with_signature(function: Any, part: Definition) -> str:
     if not callable(function) or not hasattr(function, "__code__"):
         return f"The file has no function {part.name}: keep the line `{head}:`."
     code = function.__code__
-    if list(code.co_varnames[: code.co_argcount]) != part.parameters or code.co_flags & 0x0C:
+    if list(code.co_varnames[: code.co_argcount]) != part.parameters or has_more(code):
         return f"The arguments of {part.name} are not the given ones: keep the line `{head}:`."
     return ""
+
+
+def has_more(code: CodeType) -> bool:
+    """Does a function take *args, **kwargs or arguments by name only?"""
+    return bool(code.co_flags & (CO_VARARGS | CO_VARKEYWORDS)) or code.co_kwonlyargcount > 0
 
 
 def known_mistakes(exercise: Exercise, part: Definition, outcomes: list[Outcome]) -> list[Wrong]:

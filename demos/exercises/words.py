@@ -93,7 +93,7 @@ def difference_in_words(part: Definition, cases: list, pairs: list) -> str:
     fits = [close(y, e) for y, e in pairs]
     if any(fits):
         good = part.describe(cases[fits.index(True)])
-        return f"it is right in {sum(fits)} of {len(fits)} cases, such as {good}."
+        return f"some cases. It is right in {sum(fits)} of {len(fits)}, such as {good}."
     return "the values. It is none of the mistakes that this exercise knows."
 
 
@@ -113,6 +113,8 @@ def shapes_in_words(pairs: list) -> str:
         return "a transposed result. Swap its last two axes."
     if y.size == e.size and close(y.reshape(e.shape), e):
         return "the shape only. The numbers are right: reshape them, or use keepdims."
+    if y.size == e.size:
+        return "the shape, and the numbers in it."
     if y.size > e.size:
         return (
             "the shape. Your result has too many entries: a sum over an axis is missing, which "

@@ -43,6 +43,16 @@ REFUSED = {
         "def tanh_pull(*g, y):\n    return g\n",
         "keep the line `def tanh_pull",
     ),
+    "takes more by name": (
+        "def tanh_pull(g, y, *, k=1):\n    return g * (1 - y * y)\n",
+        "keep the line `def tanh_pull",
+    ),
+    "has the wrong shape": (tanh("return g.reshape(-1)"), "the shape, and the numbers in it"),
+    "is right for some shapes": (
+        tanh("return g * (1 - y * y) if g.size != 5 else 0 * g"),
+        "some cases. It is right in 3 of 4",
+    ),
+    "fills the memory": (tanh("return [0] * 10**15"), "line 2 raises MemoryError"),
     "returns nothing": (tanh("r = g * (1 - y * y)"), "a line with `return` miss"),
     "returns a number": (tanh("return 1.0"), "it returns a float, not a Tensor"),
     "returns a list": (tanh("return [g * (1 - y * y)]"), "it returns a list of 1, not a Tensor"),
