@@ -250,6 +250,11 @@ def test_the_first_cell_of_a_notebook_makes_the_kernel_look_like_a_run_of_the_de
     assert variables["__doc__"] == '10 · GAN: what is "man with glasses - man + woman"?'
 
 
+def test_a_notebook_mentions_the_weights_that_ship_where_its_demo_reads_some():
+    assert '# "--pretrained"' in notebooks.first_cell("demos/06_vit.py")
+    assert "--pretrained" not in notebooks.first_cell("demos/01_autograd.py")
+
+
 def test_a_notebook_outside_of_a_clone_uses_the_installed_package_or_says_what_to_install(
     started, tmp_path, monkeypatch
 ):

@@ -22,7 +22,7 @@ from demos.site import names, places
 
 FIRST_CELL = """\
 # This cell and the last one are all that the notebook adds to {file}.
-# "--quick" takes seconds, and its figures mean nothing. Without it: {minutes}.
+# "--quick" takes seconds, and its figures mean nothing. Without it: {minutes}.{pretrained}
 flags = ["--quick"]
 
 import sys
@@ -42,6 +42,9 @@ except ImportError:
 __file__ = str((clones[0] if clones else here) / "{file}")
 __doc__ = "{question}"
 sys.argv = [__file__, *flags]"""
+
+PRETRAINED = """
+# "--pretrained" trains nothing: it uses the weights that ship, so pictures and figures are real."""
 
 LAST_CELL = """\
 # The picture and the film that this run wrote
@@ -143,6 +146,7 @@ def first_cell(demo: str) -> str:
     return FIRST_CELL.format(
         file=demo,
         minutes=command.partition("   ")[2].strip(),
+        pretrained=PRETRAINED if "pretrained=True" in names.text(demo) else "",
         question=question.replace("\\", "\\\\").replace('"', '\\"'),
     )
 
