@@ -14,10 +14,15 @@ notebooks.py    a demo's cells, cut by sphinx-gallery; the notebook that sphinx-
 markdown.py     what is done to Markdown and to docstrings: links, headings, escapes
 places.py       where everything is: the page of a file, relative links from page to page
 names.py        what a name in a source file means: the line that defines it
-formulas.py     a docstring as Markdown, its formulas as LaTeX; with blocks.py, prose.py, latex.py
-mathjax.py      puts MathJax into the site
+formulas.py     a docstring as Markdown: its blocks of formulas and tables, typeset
+blocks.py       which blocks of a docstring are formulas, tables, code or commands
+prose.py        prose of a docstring: the formulas inside its sentences
+latex.py        LaTeX of a formula that is written as plain text
+notation.py     the signs and names of these formulas, and how a text is cut into tokens
+pieces.py       pieces of LaTeX: scripts, brackets, fractions, the room between them
+mathjax.py      puts MathJax and its fonts into the site
 crossings.py    which slides, demos and tests belong to a file, in both directions
 source.py       highlighted source with line numbers, in which names are links
 extension.py    the directive that shows source, and the pages that show nothing else
-static/         the style sheet
+static/         the style sheets
 """

@@ -19,127 +19,35 @@ formula at all is decided in blocks.py.
 from __future__ import annotations
 
 import re
-import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-GREEK = {}
-for _letters, _names in (
-    ("αβγδεζηθ", "alpha beta gamma delta varepsilon zeta eta theta"),
-    ("ικλμνξ", "iota kappa lambda mu nu xi"),
-    ("πρστυφχψω", "pi rho sigma tau upsilon varphi chi psi omega"),
-    ("ΓΔΘΛΞΦΨΩ", "Gamma Delta Theta Lambda Xi Phi Psi Omega"),
-):
-    GREEK |= dict(zip(_letters, _names.split(" "), strict=True))
-ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar", "~": "tilde"}
-HIGH = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᴼᵗ", "0123456789+-TOt", strict=True))
-LOW = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-PARTS = {"½": r"\tfrac{1}{2}", "¼": r"\tfrac{1}{4}"}
-LARGE = {"Σ": r"\sum", "∏": r"\prod", "Π": r"\prod", "∫": r"\int"}
-OPERATORS = {
-    "·": r"\cdot", "⊙": r"\odot", "∘": r"\circ", "*": "*", "×": r"\times", "±": r"\pm",
-    "+": "+", "-": "-", "/": "/",
-}  # fmt: skip
-RELATIONS = {
-    "=": "=", "<": "<", ">": ">", "<=": r"\le", ">=": r"\ge", "≤": r"\le", "≥": r"\ge",
-    "->": r"\to", "<-": r"\leftarrow", "~": r"\sim", "!=": r"\ne", "≈": r"\approx",
-    "||": r"\,\|\,", "|": r"\mid",
-}  # fmt: skip
-SEPARATORS = {",": ",", ";": ";", ".": ".", ":": r"\colon"}
-SYMBOLS = {"∇": r"\nabla", "∂": r"\partial", "∞": r"\infty", "...": r"\ldots", "%": r"\%"}
-OPEN = {"(": "(", "[": "[", "{": r"\{", "⟨": r"\langle", "⌊": r"\lfloor"}
-CLOSE = {")": ")", "]": "]", "}": r"\}", "⟩": r"\rangle", "⌋": r"\rfloor"}
-MATCH = {"(": ")", "[": "]", "{": "}", "⟨": "⟩", "⌊": "⌋"}
-# Operators of LaTeX, and others that take an argument without brackets
-KNOWN = {"log", "ln", "exp", "sin", "cos", "tanh", "max", "min", "det"}
-FUNCTIONS = {"softmax", "argmax", "argmin", "sigmoid", "softplus", "tr", "diag", "erf", "sqrt"}
-# Symbols of several letters, which multiply like others
-NAMES = {"lr": r"\mathrm{lr}", "eps": r"\mathrm{eps}", "pi": r"\pi", "inf": r"\infty"}
-TWO_LETTER_WORDS = {
-    *(
-        "an",
-        "as",
-        "at",
-        "be",
-        "by",
-        "if",
-        "in",
-        "is",
-        "it",
-        "no",
-        "of",
-        "on",
-        "or",
-        "so",
-        "to",
-        "we",
-    ),
-    *("CE", "GN", "IN", "JS", "KL", "LN", "PE", "id", "ln", "sg", "tr", "up"),
-}
-
-TOKEN = re.compile(
-    r"""(?P<size>\d+x\d+)|(?P<number>\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?(?![\d]))
-    |(?P<dots>\.\.\.)
-    |(?P<relation><=|>=|->|<-|!=|\|\||[=<>≤≥≈~|])
-    |(?P<name>[A-Za-z]{2,}'s\b|[A-Za-z]{3,}'(?=\ [a-z])|[A-Za-z]+(?:-[A-Za-z]{2,})*)
-    |(?P<greek>[αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΦΨΩ])
-    |(?P<accent>[\u0302\u0303\u0304])
-    |(?P<high>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᴼᵗ]+)|(?P<low>[₀₁₂₃₄₅₆₇₈₉]+)
-    |(?P<part>[½¼])|(?P<large>[ΣΠ∏∫])|(?P<root>√)
-    |(?P<prime>'+)|(?P<script>[_^])
-    |(?P<operator>[·⊙∘*×±+\-/−])|(?P<symbol>[∇∂∞%])|(?P<separator>[,;.:])
-    |(?P<open>[(\[{⟨⌊])|(?P<close>[)\]}⟩⌋])""",
-    re.VERBOSE,
+from demos.site.notation import (
+    ACCENTS,
+    CLOSE,
+    FUNCTIONS,
+    GREEK,
+    HIGH,
+    KNOWN,
+    LARGE,
+    LOW,
+    MATCH,
+    NAMES,
+    OPEN,
+    OPERATORS,
+    PARTS,
+    RELATIONS,
+    SEPARATORS,
+    SYMBOLS,
+    TWO_LETTER_WORDS,
+    Token,
+    tokens_of,
 )
-
-
-@dataclass
-class Token:
-    kind: str
-    text: str
-    space: int  # how many spaces stand before it
-
-
-@dataclass
-class Item:
-    """A piece of LaTeX. kind: factor, function, large, word, operator, relation or separator."""
-
-    kind: str
-    latex: str
-    space: int
-    bare: str = ""  # of a group in brackets: the LaTeX inside them
-    upright: bool = False
-    differential: bool = False  # dx, which gets some room in front
-
-
-def tokens_of(text: str) -> list[Token]:
-    text = "".join(unicodedata.normalize("NFD", c) if c.isalpha() else c for c in text)
-    found, at = [], 0
-    while at < len(text):
-        start = at
-        while at < len(text) and text[at] == " ":
-            at += 1
-        if at == len(text):
-            break
-        match = TOKEN.match(text, at)
-        if match is None:
-            raise ValueError(f"formula: {text[at]!r} in {text!r} is not in the notation")
-        kind, space = match.lastgroup or "", at - start
-        glued = space == 0 and bool(found) and found[-1].kind in ("name", "greek", "accent")
-        if match[0] == "~" and glued:
-            kind = "accent"
-        found.append(Token(kind, match[0], space))
-        at = match.end()
-    for left, middle, right in zip(found, found[1:], found[2:], strict=False):
-        same = left.kind == right.kind == "number"
-        same |= left.kind == "name" and left.text == right.text
-        if middle.text == "x" and middle.space and right.space and same:
-            middle.kind, middle.text = "operator", "×"  # 3 x 3, P x P
-    return found
+from demos.site.pieces import Item, fenced, fractions, join, with_scripts
 
 
 def formula(text: str, inline: bool = False) -> str:
     """LaTeX of a formula in plain text. inline: fractions stay on one line, as a / b."""
-    return _join(items_of(text, inline))
+    return join(items_of(text, inline))
 
 
 def sides(text: str) -> tuple[str, str]:
@@ -147,10 +55,10 @@ def sides(text: str) -> tuple[str, str]:
     items = items_of(text)
     for at, item in enumerate(items):
         if item.kind == "relation" and item.latex not in (r"\mid", r"\,\|\,"):
-            return _join(items[:at]), _join(items[at:])
+            return join(items[:at]), join(items[at:])
         if item.kind == "separator":
             break
-    return _join(items), ""
+    return join(items), ""
 
 
 def items_of(text: str, inline: bool = False) -> list[Item]:
@@ -194,7 +102,7 @@ class _Parser:
             found.append(self.item(found))
         if self.inline or self.in_script:
             return found
-        return _fractions(found)
+        return fractions(found)
 
     def item(self, before: list[Item]) -> Item:
         token = self.peek()
@@ -228,11 +136,11 @@ class _Parser:
 
     def norm(self) -> Item:
         bar = self.take()
-        inner = _join(self.items(stop=(bar.text,)))
+        inner = join(self.items(stop=(bar.text,)))
         if self.take().text != bar.text:
             raise ValueError(f"formula: {bar.text!r} is not closed")
         name = "vert" if bar.text == "|" else "Vert"
-        return Item("factor", _fenced(rf"\l{name}", inner, rf"\r{name}"), bar.space)
+        return Item("factor", fenced(rf"\l{name}", inner, rf"\r{name}"), bar.space)
 
     def group(self, half_open: bool = False) -> Item:
         opening = self.take()
@@ -240,11 +148,11 @@ class _Parser:
         size = [self.peek(ahead).text for ahead in range(4)]
         if size[1] == "x" and size[3] == ")" and self.peek(1).space:  # (m x n)
             self.tokens[self.at + 1] = Token("operator", "×", 1)
-        inner = _join(self.items(stop))
+        inner = join(self.items(stop))
         closing = self.take()
         if closing.text not in stop:
             raise ValueError(f"formula: {opening.text!r} is not closed")
-        latex = _fenced(OPEN[opening.text], inner, CLOSE[closing.text])
+        latex = fenced(OPEN[opening.text], inner, CLOSE[closing.text])
         return Item("factor", latex, opening.space, bare=inner)
 
     # one factor, with its scripts and arguments
@@ -388,7 +296,7 @@ class _Parser:
                     self.take()
                     high += f"_{{{self.script()}}}"  # f^β_t: the index belongs to β
             elif token.text in ("(", "[") and callable_:
-                called = _with_scripts(item.latex, low, high, prime) + self.group().latex
+                called = with_scripts(item.latex, low, high, prime) + self.group().latex
                 item = Item("factor", called, item.space, upright=item.upright)
                 low = high = prime = ""
             else:
@@ -398,7 +306,7 @@ class _Parser:
         if low == "i n" and item.latex not in ("W", "b"):
             low = r"\mathrm{in}"  # c_in; but W_in of a GRU has two indices
         high = re.sub(r"^(-?)T$", r"\1\\top", high)
-        latex = _with_scripts(item.latex, low, high, prime)
+        latex = with_scripts(item.latex, low, high, prime)
         return replace(item, latex=latex, bare="")
 
     def script(self) -> str:
@@ -469,150 +377,3 @@ def _number(text: str) -> str:
     if not exponent:
         return mantissa
     return rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
-
-
-def _with_scripts(latex: str, low: str, high: str, prime: str) -> str:
-    if prime and high:
-        high = r"\prime" * len(prime) + " " + high
-        prime = ""
-    result = latex + prime
-    if low:
-        result += f"_{{{low}}}"
-    if high:
-        result += f"^{{{high}}}"
-    return result
-
-
-TALL = re.compile(r"\\(?:frac|sum|prod|int|tfrac|sqrt)\b")
-
-
-def _fenced(left: str, inner: str, right: str) -> str:
-    if re.search(r"\\(?:frac|sum|prod|int)(?![a-z])", inner):
-        return rf"\left{left} {inner} \right{right}"
-    gap = " " if left.startswith("\\") else ""
-    return f"{left}{gap}{inner}{gap}{right}"
-
-
-# Fractions
-
-
-def _fractions(items: list[Item]) -> list[Item]:
-    """a b / c d as (a b / c) d. Where the numerator is a function without brackets, as in
-    log p / q, the stroke stays, since its reach is not certain."""
-    done: list[Item] = []
-    at = 0
-    while at < len(items):
-        item = items[at]
-        if item.latex != "/" or item.kind != "operator":
-            done.append(item)
-            at += 1
-            continue
-        above = _derivative(done, items, at) or _numerator(done, tight=item.space == 0)
-        below = _denominator(items, at + 1)
-        if not above or not below:
-            done.append(item)
-            at += 1
-            continue
-        del done[len(done) - len(above) :]
-        top, bottom = _bare_or_joined(above), _bare_or_joined(below)
-        small = top.isdigit() and bottom.isdigit()
-        latex = rf"\{'tfrac' if small else 'frac'}{{{top}}}{{{bottom}}}"
-        done.append(Item("factor", latex, above[0].space))
-        at += 1 + len(below)
-    return done
-
-
-def _bare_or_joined(items: list[Item]) -> str:
-    return items[0].bare if len(items) == 1 and items[0].bare else _join(items).strip()
-
-
-def _derivative(done: list[Item], items: list[Item], at: int) -> list[Item]:
-    """d log p(x) of d log p(x) / dt."""
-    if at + 1 == len(items) or not items[at + 1].differential:
-        return []
-    start = len(done)
-    while start > 0 and done[start - 1].kind in ("factor", "function"):
-        start -= 1
-        if done[start].latex == "d":
-            return done[start:]
-    return []
-
-
-def _numerator(done: list[Item], tight: bool) -> list[Item]:
-    start = len(done)
-    while start > 0 and done[start - 1].kind == "factor":
-        start -= 1
-        if tight and done[start].space or done[start].space > 2:
-            break
-    if start == len(done):
-        return []
-    before = done[start - 1] if start else Item("operator", "", 0)
-    applied = before.kind in ("function", "word", "large")
-    # Σ and E are linear, so it makes no difference whether they act on a or on a / b
-    linear = (r"\sum", r"\int", r"\mathbb{E}", r"\text{or}", r"\text{and}")
-    applied &= not before.latex.startswith(linear)
-    if applied and not (tight and done[start].space):
-        return []
-    if done[start].latex in PARTS.values() and start + 1 < len(done):
-        start += 1  # ½ a / b is half of a / b
-    return done[start:]
-
-
-def _denominator(items: list[Item], at: int) -> list[Item]:
-    end = at
-    if end < len(items) and items[end].kind in ("large", "function"):
-        whole_term = items[end].kind == "large"
-        end += 1
-        while end < len(items) and items[end].kind in ("function", "factor"):
-            if items[end].space > 2:
-                break
-            end += 1
-            if not whole_term:
-                break
-        return items[at:end]
-    while end < len(items) and items[end].kind == "factor":
-        end += 1
-        if end < len(items) and items[end].space:
-            break
-    return items[at:end]
-
-
-# Putting the pieces together
-
-
-def _join(items: list[Item]) -> str:
-    pieces: list[str] = []
-    last: Item | None = None
-    for item in items:
-        if last is not None:
-            pieces.append(_gap(last, item))
-        pieces.append(item.latex)
-        last = item
-    latex = re.sub(" +", " ", "".join(pieces)).strip()
-    while True:  # words next to each other are one piece of text
-        joined = re.sub(r"(\\text\{[^{}]*)\}\\ \\text\{", r"\1 ", latex)
-        if joined == latex:
-            return latex
-        latex = joined
-
-
-ENDS_A_FORMULA = ("operator", "relation", "separator")
-
-
-def _gap(left: Item, right: Item) -> str:
-    if left.kind == "separator":
-        return r"\quad " if right.space > 1 else " "
-    open_sides = (left.kind in ("operator", "relation"), right.kind in ENDS_A_FORMULA)
-    if right.space > 2 and not any(open_sides):
-        return r"\qquad "
-    if right.kind == "separator":
-        return ""
-    if "word" in (left.kind, right.kind) and right.space:
-        other = right.kind if left.kind == "word" else left.kind
-        return " " if other in ("operator", "relation") else r"\ "
-    if right.differential and right.space and left.kind == "factor":
-        return r"\, "
-    upright = left.upright or right.upright
-    if upright and left.kind == right.kind == "factor":
-        return r"\, "
-    return " "

@@ -11,7 +11,8 @@ import pytest
 
 from demos.site.blocks import EXCEPTIONS, Block, kind_of, rows_of, split
 from demos.site.formulas import docstring_to_markdown
-from demos.site.latex import GREEK, HIGH, LOW, formula
+from demos.site.latex import formula
+from demos.site.notation import GREEK, HIGH, LOW
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = ("sequence", "vision", "adversarial", "likelihood", "diffusion")
