@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tinycv"
 # Each list is a floor, from the lowest to the highest. A file may import from its own floor and
 # from those before it. A name may be that of a folder, with all its files.
 FLOORS = [
-    ["engine.arguments", "engine.signatures", "engine.wrong_shapes"],
+    ["engine.arguments", "engine.signatures", "engine.torch_names", "engine.wrong_shapes"],
     [
         "engine.capturing",
         "engine.blas",

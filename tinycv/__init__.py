@@ -79,6 +79,7 @@ from tinycv.engine.ops import (
     where,
 )
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
+from tinycv.engine.torch_names import give_hints
 from tinycv.engine.products import hvp, vjp
 from tinycv.engine.backward import grad
 from tinycv import adversarial, data, diffusion, nn, optim, sequence, training, vision
@@ -91,3 +92,4 @@ blas.clear()  # NumPy is loaded now, and has read it
 
 __version__ = "0.1.0"  # setup.py reads it here
 float32, float64, int64 = "float32", "float64", "int64"
+give_hints(__name__)  # what to type instead of a name of PyTorch

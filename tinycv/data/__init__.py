@@ -115,6 +115,9 @@ from tinycv.data.split import split_by_class
 from tinycv.data.surfaces import moebius, swiss_roll
 from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary, padded
 from tinycv.data.tokenizer import WordTokenizer
+from tinycv.engine.torch_names import give_hints
+
+give_hints(__name__)  # what to type instead of a name of PyTorch
 
 __all__ = [
     "EOS",

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinycv.data import inputs
 from tinycv.engine.arguments import NOT_PLAIN, listed, number_kind, shown, size, whole
+from tinycv.engine.torch_names import with_hints
 
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -72,6 +73,7 @@ class DataLoader:
     then epoch 1, and so on.
     """
 
+    @with_hints
     def __init__(
         self,
         *arrays: np.ndarray,

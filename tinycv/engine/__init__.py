@@ -29,6 +29,7 @@ Checks of what users pass:
     operands.py         type promotion: inputs of different dtypes
     errors.py           error messages of ops
     wrong_shapes.py     error messages about shapes
+    torch_names.py      what to type instead of a name of PyTorch that tinycv does not have
     watch.py            version counter: was a saved array changed in place?
     state.py            the state of layers, such as running statistics
 

@@ -18,6 +18,7 @@ from tinycv.engine import watch
 from tinycv.engine.arguments import is_array, shown
 from tinycv.engine.backend import Array, device_of
 from tinycv.engine.tensor import Node, Tensor
+from tinycv.engine.torch_names import renamed
 from tinycv.engine.wrong_shapes import (
     MEANT,
     broadcast_clash,
@@ -276,7 +277,10 @@ def wrong_option(op: str, name: str, value: Any, x: Any) -> str:
 def unknown_arguments(unknown: Any, name: str, known: list) -> str:
     """The message for arguments that a function does not have. NumPy adds some: np.sum(x) calls
     x.sum with ``out``."""
-    message = f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}"
+    message = (
+        f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}"
+        f"{renamed(unknown)}"
+    )
     if {"out", "dtype"}.isdisjoint(unknown):
         return message
     return f"{message}. If NumPy passed it, as np.{name}(x) does, write x.{name}()"

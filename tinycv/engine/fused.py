@@ -72,6 +72,7 @@ from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
 from tinycv.engine.record import is_float16, module_of
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Gradient, Node, Tensor, mode, wrap
+from tinycv.engine.torch_names import renamed
 from tinycv.engine.walk import Parts
 
 PAIRS: dict[str, Fused] = {}  # every pair by its name
@@ -189,7 +190,9 @@ class Fused:
             for name in sorted(unknown):
                 twice = name in self.names
                 problems.append(f"{name} was given twice" if twice else f"unexpected {name}")
-            raise TypeError(f"{self.name}({', '.join(self.names)}): {'; '.join(problems)}")
+            raise TypeError(
+                f"{self.name}({', '.join(self.names)}): {'; '.join(problems)}{renamed(unknown)}"
+            )
         return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
 
     def in_one_dtype(self, args: tuple) -> tuple[tuple, list]:

@@ -35,6 +35,7 @@ from tinycv.engine.functions import std
 from tinycv.engine.in_place import set_item, update
 from tinycv.engine.operands import FLOAT32, common, operand
 from tinycv.engine.tensor import ArrayLike, Tensor, bare, kind_of
+from tinycv.engine.torch_names import with_hints
 from tinycv.engine.wrong_shapes import unmultipliable
 
 
@@ -80,11 +81,13 @@ def divmod_of(a: ArrayLike, b: ArrayLike) -> tuple:
     return ops.floor_divide(a, b), ops.remainder(a, b)
 
 
+@with_hints
 def concatenate(tensors: Sequence[ArrayLike], axis: int = 0) -> Any:
     """Join along an existing axis."""
     return ops.concatenate(*_several("concatenate", tensors), axis=axis)
 
 
+@with_hints
 def stack(tensors: Sequence[ArrayLike], axis: int = 0) -> Any:
     """Join along a new axis."""
     return ops.stack(*_several("stack", tensors), axis=axis)
@@ -117,6 +120,7 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
     return members
 
 
+@with_hints
 def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list:
     """Cut x along an axis: into equal sections if ``sections`` is a number, or before the given
     positions if it is a list, as NumPy's split.

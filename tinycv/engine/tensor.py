@@ -19,7 +19,7 @@ Demo: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Derivatives",
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -30,6 +30,7 @@ from tinycv.engine.as_number import AsNumber
 from tinycv.engine.backend import Array
 from tinycv.engine.door import as_array, bare, kind_of
 from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
+from tinycv.engine.torch_names import Count, of_object
 from tinycv.engine.watch import tick
 
 __all__ = [
@@ -172,7 +173,7 @@ class Tensor(AsNumber):
 
     shape = property(lambda self: self._data.shape)
     ndim = property(lambda self: self._data.ndim)
-    size = property(lambda self: self._data.size)
+    size = property(lambda self: Count(self._data.size))
     dtype = property(lambda self: self._data.dtype)
     device = property(lambda self: backend.device_of(self._data))
 
@@ -202,6 +203,12 @@ class Tensor(AsNumber):
             origin = "" if self.is_leaf else f", op={self._node.row.name}"
         device = "" if self.device == "cpu" else f", device='{self.device}'"
         return f"tensor({text}{dtype}{origin}{device})"
+
+    if not TYPE_CHECKING:  # or type checkers would accept any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for names that do not exist: those of PyTorch get a hint (torch_names.py)."""
+            return of_object(self, "Tensor", name)
 
     # -- leaving the graph ------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ Symbols:
 
 from tinycv.engine.recompute import checkpoint
 from tinycv.engine.tensor import Parameter
+from tinycv.engine.torch_names import give_hints
 from tinycv.nn import functional, init
 from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
@@ -88,6 +89,8 @@ from tinycv.nn.softmax import Softmax
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.nn.upsample import Upsample
 from tinycv.nn.vector_quantizer import VectorQuantizer
+
+give_hints(__name__)  # what to type instead of a name of PyTorch
 
 __all__ = [
     "AvgPool2d",

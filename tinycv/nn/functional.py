@@ -9,6 +9,7 @@ of a single function are stated in its docstring.
 """
 
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh
+from tinycv.engine.torch_names import give_hints
 from tinycv.nn.activation import gelu, leaky_relu, silu
 from tinycv.nn.batch_norm import batch_norm
 from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
@@ -25,6 +26,8 @@ from tinycv.nn.pool import avg_pool2d, max_pool2d
 from tinycv.nn.shuffle import pixel_shuffle, pixel_unshuffle
 from tinycv.nn.softmax import log_softmax, softmax
 from tinycv.nn.upsample import interpolate
+
+give_hints(__name__)  # what to type instead of a name of PyTorch
 
 __all__ = [
     "adaptive_instance_norm",

@@ -22,6 +22,7 @@ import numpy as np
 from tinycv.engine.arguments import allocated, number, shown, sizes
 from tinycv.engine.backend import host_generator
 from tinycv.engine.tensor import Parameter
+from tinycv.engine.torch_names import give_hints
 
 MOST = 2**40  # numbers in a Parameter. In float32 these are 4 TiB, so a larger shape is a mistake.
 
@@ -147,3 +148,6 @@ def kaiming_normal(shape: tuple, a: float = 0.0) -> Parameter:
     a = _number(a, "kaiming_normal: a")
     std = math.sqrt(2 / ((1 + a * a) * max(_fans(shape, "kaiming_normal")[0], 1)))
     return _normal(shape, std, 0.0, "kaiming_normal")
+
+
+give_hints(__name__)  # what to type instead of a name of PyTorch

@@ -16,7 +16,7 @@ from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from reprlib import recursive_repr
 from types import FunctionType, MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from tinycv.engine.arguments import flag, shown
 from tinycv.engine.arguments import function as taken_function
 from tinycv.engine.door import device_named
 from tinycv.engine.tensor import ArrayLike, Parameter, Tensor
+from tinycv.engine.torch_names import of_object, renamed
 from tinycv.nn.loading import float_type, load_by_name
 
 # The types of most attributes. They hold no parts, so they are skipped first.
@@ -61,6 +62,20 @@ class Module:
                         f"{cls.__name__}: {name} has Parameters but is defined in the body "
                         "of the class, where it is not found; set it in __init__"
                     )
+
+    def __init__(self, *args: Any, **options: Any):
+        """For layers that take no arguments and so have no ``__init__`` of their own."""
+        if args or options:
+            given = ", ".join([*map(shown, args), *options])
+            raise TypeError(
+                f"{type(self).__name__}: it takes no arguments, but got {given}{renamed(options)}"
+            )
+
+    if not TYPE_CHECKING:  # or type checkers would accept any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for names that do not exist: those of PyTorch get a hint."""
+            return of_object(self, "Module", name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes. A subclass without it has other methods, and a call is a

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.tensor import Tensor, as_array
+from tinycv.engine.torch_names import of_object
 from tinycv.nn.checks import index_of
 from tinycv.nn.module import PLAIN, Module, parts_in
 
@@ -41,7 +42,7 @@ class Sequential(Module):
                 f"{type(self).__name__}: a subclass of Sequential calls "
                 "super().__init__() before its layers are used"
             )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return of_object(self, "Module", name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Passes x through all layers in order. Returns the result of the last."""

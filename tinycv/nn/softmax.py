@@ -17,6 +17,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import exp, log
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, sum_last
 from tinycv.engine.tensor import Tensor
+from tinycv.engine.torch_names import with_hints
 from tinycv.nn.checks import array, axis_of
 from tinycv.nn.module import Module
 
@@ -53,6 +54,7 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 class Softmax(Module):
     """``softmax`` along one axis, as a layer. differs: the default is the last axis."""
 
+    @with_hints
     def __init__(self, axis: int = -1):
         # NumPy's arrays have at most 64 axes
         self.axis = size(axis, "Softmax: axis", -64)

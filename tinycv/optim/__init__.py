@@ -25,6 +25,7 @@ Symbols, in every rule. All arrays have the shape of p:
     eps   a number: keeps Adam from dividing by 0
 """
 
+from tinycv.engine.torch_names import give_hints
 from tinycv.optim.adam import Adam, AdamW
 from tinycv.optim.averaged import EMA
 from tinycv.optim.clipping import clip_grad_norm_, clip_grad_value_
@@ -38,6 +39,8 @@ from tinycv.optim.schedules import (
     warmup_linear,
 )
 from tinycv.optim.sgd import SGD
+
+give_hints(__name__)  # what to type instead of a name of PyTorch
 
 __all__ = [
     "SGD",
