@@ -142,6 +142,17 @@ def test_a_layer_without_arguments_refuses_them_by_name():
         nn.ReLU(3)
 
 
+def test_another_base_class_gets_its_arguments():
+    class Named:
+        def __init__(self, name):
+            self.name = name
+
+    class Layer(nn.Module, Named):
+        pass
+
+    assert Layer("a").name == Layer(name="a").name == "a"
+
+
 @pytest.mark.parametrize("axis, words", [((), r"type x\.shape$"), ((0,), r"type x\.shape\[0\]$")])
 def test_calling_size_says_what_to_type(axis, words):
     with pytest.raises(TypeError, match=words):

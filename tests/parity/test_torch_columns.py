@@ -1,4 +1,4 @@
-"""The page "Coming from PyTorch": both columns give the same, and the idioms are those of PyTorch."""
+"""The page "Coming from PyTorch": both columns give the same, and the idioms are of PyTorch."""
 
 import contextlib
 import io

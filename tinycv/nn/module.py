@@ -64,8 +64,12 @@ class Module:
                     )
 
     def __init__(self, *args: Any, **options: Any):
-        """For layers that take no arguments and so have no ``__init__`` of their own."""
-        if args or options:
+        """For layers that take no arguments and so have no ``__init__`` of their own. If another
+        base class comes after Module, the arguments are for that class."""
+        following = super().__init__
+        if getattr(following, "__objclass__", None) is not object:
+            following(*args, **options)
+        elif args or options:
             given = ", ".join([*map(shown, args), *options])
             raise TypeError(
                 f"{type(self).__name__}: it takes no arguments, but got {given}{renamed(options)}"
