@@ -470,7 +470,7 @@ def test_the_sign_of_bools_is_refused_with_a_clear_error():
         ],
         (
             lambda: square().std(dim=0),
-            "std: there is no argument dim; it takes x, axis, ddof, keepdims$",
+            "std: there is no argument dim; it takes x, axis, ddof, keepdims: type axis= instead",
         ),
     ],
 )
