@@ -285,7 +285,11 @@ def test_figures_in_the_prose_of_demos_are_those_of_the_records():
         for name in ("GAN", "diffusion")
     ]
     pacgan = figures("08_gan_2d_full")["PacGAN's networks, grid, Pac4: share within 3 sigma"]
+    tested = json.loads((ROOT / "demos/records/06_vit_validation.json").read_text("utf-8"))
+    tested = tested["all trainings of the chosen setting that were tested"]
+    shares = [100 * tested[key] for key in ("lowest", "highest", "mean")]
     said = {
+        "06_vit": "had {:.1f} to {:.1f} %, and {:.1f} % on average".format(*shares),
         "07_vit_maps": f"(chance of the right digit: {rollout:.4f}, {ink:.4f})",
         "08_gan_2d": f"a share of {pacgan:.3f} within",
         "17_diffusion_digits": "{:.1f} in one run, {:.1f} in another".format(*ddpm),
