@@ -11,8 +11,8 @@ positions are added, so that it has a position too. --full trains from three see
 on the 8 x 8 digits beside an SVM, and compares how many digits ViTs of both kinds and a conv net
 need; a stopped run continues where it was (out/06_vit). --data FOLDER learns your (Fashion-)MNIST.
 --pretrained trains nothing: it uses the weights that ship.
-The accuracy of one training is partly luck: five of them, from three seeds and with other roundings,
-had 97.6 to 98.7 %, and 98.2 % on average (demos/records/06_vit_validation.json).
+The accuracy of one training is partly luck: five of them, from three seeds and with other
+roundings, had 97.6 to 98.7 %, and 98.2 % on average (demos/records/06_vit_validation.json).
 Read first: tinycv/vision/vit.py, stem.py, recipe.py.
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
 """
