@@ -22,7 +22,8 @@ def shown_and_printed(tmp_path_factory):
     pairs = []
     with Prepared("import numpy, tinycv, tinycv.show.draw", folder) as process:
         for block, following in zip(found, [*found[1:], None], strict=True):
-            if block.language == "python":
+            # the last program needs a network
+            if block.language == "python" and "download(" not in block.code:
                 status, said = process.run(f"os.chdir({str(folder)!r})\n{block.code}")
                 assert status == 0, said
                 shows = following is not None and following.language == "text"
