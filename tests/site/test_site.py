@@ -67,16 +67,18 @@ def test_every_document_became_a_page(site):
 
 
 def test_every_link_leads_to_a_file_and_an_anchor(site):
-    known = {page.resolve(): anchors(page) for page in pages(site)}
+    files = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    known = {page.relative_to(site).as_posix(): anchors(page) for page in pages(site)}
     broken = []
-    for page in pages(site):
-        for target in targets(page):
+    for name in known:
+        for target in set(targets(site / name)):
             path, _, anchor = unquote(target).partition("#")
-            file = (page.parent / path.partition("?")[0]).resolve() if path else page.resolve()
-            exists = file.is_file() and file.is_relative_to(site.resolve())
-            if not exists or (anchor and file in known and anchor not in known[file]):
-                broken.append(f"{page.relative_to(site)}: {target}")
-    assert not broken
+            path = path.partition("?")[0]
+            file = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+            file = file if path else name
+            if file not in files or (anchor and file in known and anchor not in known[file]):
+                broken.append(f"{name}: {target}")
+    assert len(known) > 600 and not broken
 
 
 def test_no_page_loads_anything_from_elsewhere(site):
