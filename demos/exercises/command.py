@@ -76,12 +76,16 @@ def write(name: str, folder: Path) -> int:
     """Write the blank, unless the learner has a file already."""
     from demos.exercises.exercise import load
 
-    path = path_of(name, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path, blank = path_of(name, folder), load(name).blank()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"--out {folder.as_posix()}: no folder can be made there ({error.strerror})")
+        return 1
     try:
         # "x": never overwrite
         with path.open("x", encoding="ascii", newline="\n") as file:
-            file.write(load(name).blank())
+            file.write(blank)
     except FileExistsError:
         print(
             f"{path.as_posix()} exists already and was left as it is, since it may hold your work. "
@@ -95,14 +99,18 @@ def write(name: str, folder: Path) -> int:
 
 def elsewhere(folder: Path) -> str:
     """The option that a command needs for another folder than the usual one."""
-    return "" if folder == Path("out/exercises") else f" --out {folder.as_posix()}"
+    if folder == Path("out/exercises"):
+        return ""
+    text = folder.as_posix()
+    return f' --out "{text}"' if " " in text else f" --out {text}"
 
 
 def check_file(name: str, folder: Path, seconds: float = SECONDS) -> int:
     """Check the learner's file in a process of its own, which is stopped if it hangs."""
     path = path_of(name, folder)
     if not path.is_file():
-        print(f"there is no {path.as_posix()} yet; write it with: python -m demos exercise {name}")
+        command = f"python -m demos exercise {name}{elsewhere(folder)}"
+        print(f"there is no {path.as_posix()} yet; write it with: {command}")
         return 1
     child = [sys.executable, "-m", "demos.exercises.command", name, str(path)]
     try:
@@ -111,7 +119,8 @@ def check_file(name: str, folder: Path, seconds: float = SECONDS) -> int:
     except subprocess.TimeoutExpired:
         print(
             f"Not yet: {name}.\nThe check did not end within {seconds:g} seconds, so it was "
-            "stopped: look for a loop that never ends."
+            "stopped: look for a loop that never ends. If there is none, this computer is busy "
+            "with other work: check again later."
         )
         return 1
     if done.returncode not in (0, 1):

@@ -53,6 +53,8 @@ EXTREMES = [
     # exp(1000) is infinite; exp(-780), the probability of the right class in row 0, is rounded to 0
     (large + 1000, right),
     (np.array([[-390.0, 390.0, 0.0], [390.0, 0.0, -390.0]]), np.eye(3, dtype=np.int64)[:2]),
+    # the scores of row 0 are far below those of row 1
+    (np.array([[0.0, 1.0, 2.0], [1001.0, 1002.0, 1000.0]]), np.eye(3, dtype=np.int64)[:2]),
 ]
 
 EXERCISE = Exercise(
@@ -75,6 +77,14 @@ EXERCISE = Exercise(
                     "shifted = x",
                     "It is right for small scores, but exp of large scores is infinite. Subtract "
                     "the largest score of each row first.",
+                ),
+                Wrong(
+                    "one largest score for all rows",
+                    "x.max(axis=-1, keepdims=True)",
+                    "x.max()",
+                    "You subtract the largest score of all rows. A row whose scores are far below "
+                    "it gets exp(-large) = 0 for every class. Each row needs its own: axis=-1, "
+                    "keepdims=True.",
                 ),
                 Wrong(
                     "the logarithm of a probability that was rounded to 0",
@@ -117,6 +127,14 @@ EXERCISE = Exercise(
             extremes=EXTREMES,
             inputs=("x", "q"),
             wrong=[
+                Wrong(
+                    "one largest score for all rows",
+                    "x.max(axis=-1, keepdims=True)",
+                    "x.max()",
+                    "You subtract the largest score of all rows. A row whose scores are far below "
+                    "it gets exp(-large) = 0 for every class. Each row needs its own: axis=-1, "
+                    "keepdims=True.",
+                ),
                 Wrong(
                     "the sign",
                     "p - q",

@@ -33,7 +33,11 @@ EXERCISE = Exercise(
                 (normal((5, 2)), normal(2), normal(2), 0.01),
                 (normal((2, 3, 4)), normal(4), normal(4), 0.5),
             ],
-            extremes=[(np.ones((2, 3)), normal(3), normal(3), 1e-5)],
+            extremes=[
+                (np.ones((2, 3)), normal(3), normal(3), 1e-5),
+                # features that differ little, far from 0
+                (normal((2, 3)) + 1e5, normal(3), normal(3), 1e-5),
+            ],
             wrong=[
                 Wrong(
                     "eps outside the root",
@@ -95,6 +99,14 @@ EXERCISE = Exercise(
                     "(centred * centred)",
                     "(x * x)",
                     "The variance is the mean of (x - E[x])^2. You take the mean of x^2.",
+                ),
+                Wrong(
+                    "the difference of two large numbers",
+                    "(centred * centred).mean(axis=-1, keepdims=True)",
+                    "(x * x).mean(axis=-1, keepdims=True) - (x - centred) ** 2",
+                    "E[x^2] - E[x]^2 is the variance on paper. But if x is large, both numbers are "
+                    "large and almost equal, and their difference is rounding. Subtract E[x] "
+                    "before you square.",
                 ),
                 Wrong("the weight", "weight * centred", "centred", "The weight is missing."),
                 Wrong("the bias", " + bias", " + 0 * bias", "The bias is missing."),

@@ -35,10 +35,11 @@ def package(x, h, c, weight_ih, weight_hh, bias):
 normal = np.random.default_rng(9).standard_normal
 
 
-def case(b, i, h):
-    """Arguments of these sizes."""
+def case(b, i, h, size=1.0):
+    """Arguments of these sizes. size: how large x, h and c are."""
     shapes = (b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,)
-    return tuple(normal(shape) for shape in shapes)
+    x, h, c, *others = [normal(shape) for shape in shapes]
+    return size * x, size * h, size * c, *others
 
 
 EXERCISE = Exercise(
@@ -47,6 +48,7 @@ EXERCISE = Exercise(
             lstm_cell,
             reference=package,
             cases=[case(2, 3, 4), case(1, 2, 1), case(3, 1, 2)],
+            extremes=[case(3, 2, 2, size=1000.0)],
             wrong=[
                 Wrong(
                     "the order of the gates",

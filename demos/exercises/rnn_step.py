@@ -24,10 +24,11 @@ def rnn_step(x, h, weight_ih, weight_hh, bias_ih, bias_hh):
 normal = np.random.default_rng(8).standard_normal
 
 
-def case(b, i, h):
-    """Arguments of these sizes."""
+def case(b, i, h, size=1.0):
+    """Arguments of these sizes. size: how large x and h are."""
     shapes = (b, i), (b, h), (h, i), (h, h), (h,), (h,)
-    return tuple(normal(shape) for shape in shapes)
+    x, h, *others = [normal(shape) for shape in shapes]
+    return size * x, size * h, *others
 
 
 EXERCISE = Exercise(
@@ -36,6 +37,7 @@ EXERCISE = Exercise(
             rnn_step,
             reference=package,
             cases=[case(3, 3, 3), case(2, 4, 3), case(1, 2, 5), case(4, 1, 1)],
+            extremes=[case(3, 2, 2, size=1000.0)],
             wrong=[
                 Wrong(
                     "a transposed matrix: weight_ih",

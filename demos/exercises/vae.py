@@ -44,12 +44,15 @@ PAIRS = [
     (normal((2, 2)), normal((2, 2))),
     (normal((1, 4)), normal((1, 4))),
 ]
+# exp(-800) is rounded to 0; exp(800) would be infinite, exp(600) is not
+EXTREME = normal((2, 2)), np.array([[-800.0, 1.0], [0.0, 600.0]])
 EXERCISE = Exercise(
     parts=[
         Definition(
             reparametrise,
             reference=normal_sample,
             cases=[(*pair, normal(pair[0].shape)) for pair in PAIRS],
+            extremes=[(*EXTREME, normal((2, 2)))],
             order=1,
             wrong=[
                 Wrong(
@@ -96,8 +99,16 @@ EXERCISE = Exercise(
             kl,
             reference=kl_of_package,
             cases=PAIRS,
+            extremes=[EXTREME],
             order=1,
             wrong=[
+                Wrong(
+                    "the logarithm of a variance that was rounded to 0",
+                    "exp(log_var) - log_var",
+                    "exp(log_var) - exp(log_var).log()",
+                    "It is right for ordinary variances. But exp(-800) is rounded to 0, whose "
+                    "logarithm is infinite. log sigma^2 is given: it is log_var.",
+                ),
                 Wrong(
                     "a missing half",
                     "0.5 * ",

@@ -10,7 +10,7 @@ import pytest
 
 from demos.exercises import ORDER, command
 from demos.exercises.diagnose import check
-from demos.exercises.exercise import load
+from demos.exercises.exercise import Exercise, load
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -285,10 +285,32 @@ def test_checking_a_file_that_was_not_written_says_how_to_write_it(tmp_path, cap
     assert "python -m demos exercise tanh" in capsys.readouterr().out
 
 
+def test_a_command_that_names_another_folder_can_be_copied(tmp_path, capsys):
+    folder = tmp_path / "my answers"
+    assert command.main(["check", "tanh", "--out", str(folder)]) == 1
+    assert command.main(["tanh", "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert said.count(f'--out "{folder.as_posix()}"') == 2
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    assert command.main(["tanh", "--out", str(tmp_path / "taken")]) == 1
+    assert "no folder can be made there" in capsys.readouterr().out
+
+
+def test_an_error_while_the_blank_is_made_leaves_no_empty_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(Exercise, "blank", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command.main(["tanh", "--out", str(tmp_path)])
+    assert not (tmp_path / "tanh.py").exists()
+
+
 def test_a_file_that_hangs_is_stopped(tmp_path, capsys):
     (tmp_path / "tanh.py").write_text(tanh("while True: pass"))
     assert command.check_file("tanh", tmp_path, seconds=3) == 1
-    assert "did not end within 3 seconds" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "did not end within 3 seconds" in said and "computer is busy" in said
 
 
 def test_the_exit_status_of_a_wrong_answer_is_1(tmp_path, capsys):

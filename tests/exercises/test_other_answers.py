@@ -171,3 +171,33 @@ def test_the_package_draws_its_own_noise_again_after_an_error():
         assert langevin._normal(np.zeros(2)) == 3.0
         raise ZeroDivisionError
     assert langevin._normal is draw
+
+
+# right for ordinary numbers: (exercise, a function that overflows at large ones)
+OVERFLOWS = {
+    "rnn_step": """
+        def rnn_step(x, h, weight_ih, weight_hh, bias_ih, bias_hh):
+            e = (2 * (x @ weight_ih.T + bias_ih + h @ weight_hh.T + bias_hh)).exp()
+            return (e - 1) / (e + 1)
+        """,
+    "lstm_cell": """
+        def lstm_cell(x, h, c, weight_ih, weight_hh, bias):
+            def gate(y):
+                return y.exp() / (1 + y.exp())
+
+            i, f, g, o = split(x @ weight_ih.T + h @ weight_hh.T + bias, 4, axis=-1)
+            c = gate(f) * c + gate(i) * tanh(g)
+            return gate(o) * tanh(c), c
+        """,
+    "vae": """
+        def reparametrise(mu, log_var, eps):
+            return mu + exp(log_var + 200) ** 0.5 / exp(100 + 0 * mu) * eps
+        """,
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWS)
+def test_an_answer_that_overflows_is_refused(name):
+    verdict = check(load(name), answer_with(name, OVERFLOWS[name]))
+    assert not verdict.solved
+    assert "NaN or infinity where the right result is finite" in " ".join(verdict.text.split())
