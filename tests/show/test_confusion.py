@@ -14,6 +14,14 @@ def test_the_matrix_is_that_of_scikit_learn():
     np.testing.assert_array_equal(confusion_matrix(labels, predicted, 7), expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64"])
+def test_small_and_unsigned_integers_do_not_wrap_around(dtype):
+    labels, predicted = RNG.integers(0, 100, (2, 500))
+    expected = confusion_matrix(labels, predicted, 100)
+    found = confusion_matrix(labels.astype(dtype), predicted.astype(dtype), 100)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_rows_are_true_classes_and_columns_are_answers():
     assert confusion_matrix(np.array([0]), np.array([1]), 2).tolist() == [[0, 1], [0, 0]]
 

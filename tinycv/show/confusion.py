@@ -30,7 +30,9 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
     predicted = given.class_numbers(
         predicted, "confusion_matrix: predicted", classes, count=len(labels)
     )
-    pairs = np.bincount(labels * classes + predicted, minlength=classes**2)
+    # int64, since a product of small integers, such as uint8, would wrap around
+    cells = labels.astype(np.int64) * classes + predicted.astype(np.int64)
+    pairs = np.bincount(cells, minlength=classes**2)
     return pairs.reshape(classes, classes)
 
 
