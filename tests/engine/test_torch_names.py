@@ -11,7 +11,7 @@ from torch_idioms import IDIOMS, names
 
 import tinycv
 from tinycv import data, nn, optim
-from tinycv.engine.torch_names import HINTS, LEFT_OUT, RENAMED, hint, renamed
+from tinycv.engine.torch_names import HINTS, LEFT_OUT, RENAMED, hint, renamed, with_hints
 from tinycv.nn import functional
 from tinycv.training import checkpoint
 
@@ -99,6 +99,16 @@ def test_an_attribute_error_inside_a_property_is_not_hidden():
         _ = Broken().width
 
 
+def test_a_hint_does_not_hide_an_error_in_a_property_of_the_same_name():
+    class Halves(nn.Module):
+        @property
+        def half(self):
+            return self.width // 2
+
+    with pytest.raises(AttributeError, match="no attribute 'width'$"):
+        _ = Halves().half
+
+
 def test_the_layers_of_a_sequential_have_hints_too():
     with pytest.raises(AttributeError, match=r'cuda.: type model\.to\("gpu"\)'):
         _ = nn.Sequential(nn.ReLU()).cuda
@@ -130,6 +140,15 @@ def test_the_layers_of_a_sequential_have_hints_too():
 def test_an_argument_of_pytorch_has_a_hint(line, words, typed):
     with pytest.raises(TypeError, match=words):
         eval(line, typed)
+
+
+def test_only_the_unknown_arguments_are_called_unknown():
+    with pytest.raises(TypeError, match="^DataLoader: there is no argument num_workers: type"):
+        tinycv.data.DataLoader([0, 1], batch_size=2, num_workers=2)  # type: ignore[call-arg]
+
+
+def test_a_function_may_really_have_an_argument_that_is_called_as_in_pytorch():
+    assert with_hints(lambda x, dim: (x, dim))(1, dim=2) == (1, 2)
 
 
 def test_arguments_are_renamed_or_left_out_and_others_have_no_hint():

@@ -22,6 +22,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -325,7 +326,7 @@ def of_object(self: Any, place: str, name: str) -> Any:
     """What ``__getattr__`` of Tensor and Module does: an AttributeError, with a hint if there is
     one. Without one, the error is Python's own, also if a property has raised it."""
     advice = hint(place, name)
-    if not advice:
+    if not advice or hasattr(type(self), name):  # a property of a subclass
         return object.__getattribute__(self, name)
     raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{advice}")
 
@@ -341,13 +342,15 @@ def renamed(unknown: Iterable[str]) -> str:
 def with_hints(function: Callable[P, R]) -> Callable[P, R]:
     """The function, with a TypeError that says what to type instead of an argument of PyTorch. For
     functions that are not ops (errors.py does this for ops)."""
+    takes = set(signature(function).parameters)
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
-        advice = renamed(options) if options else ""
+        unknown = [name for name in options if name not in takes] if options else []
+        advice = renamed(unknown)
         if advice:
             name = function.__qualname__.removesuffix(".__init__")
-            raise TypeError(f"{name}: there is no argument {', '.join(options)}{advice}")
+            raise TypeError(f"{name}: there is no argument {', '.join(unknown)}{advice}")
         return function(*args, **options)
 
     return call
