@@ -105,6 +105,9 @@ SAME = {
     ),
     "dark ink on a transparent picture": in_rgba((0, 0, 0)),
     "light ink on a transparent picture": in_rgba((255, 255, 255)),
+    "a marker whose ink is half transparent": seven(
+        ink_colour=(0, 0, 0, 100), paper_colour=(0, 0, 0, 0), mode="RGBA"
+    ),
     "four times as large": seven(800, (240, 120, 560, 680), 48),
     "larger than 512 pixels": seven(1600, (480, 240, 1120, 1360), 96),
     "in a corner": seven(box=(115, 55, 195, 195)),

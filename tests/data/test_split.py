@@ -75,6 +75,16 @@ def test_an_image_with_two_labels_is_learned_and_never_tested():
     assert all(0.0 not in test[0].ravel() for _, test in parts)
 
 
+@pytest.mark.filterwarnings("ignore:split_by_class")
+def test_a_class_whose_images_all_have_two_labels_is_not_said_to_have_one_image():
+    images, labels = numbered([0] * 3 + [1] * 6)
+    images[3:6] = images[:3]
+    with pytest.warns(
+        RuntimeWarning, match=r"classes \[0\], .* only images that other classes have"
+    ):
+        split_by_class(images, labels)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [

@@ -311,9 +311,11 @@ def _on_paper(photo: Image) -> Image:
     light."""
     image = import_extra("PIL.Image", "Pillow")
     grey, alpha = np.asarray(photo.convert("L")), np.asarray(photo.getchannel("A"))
-    opaque = alpha > 127
-    if not opaque.any():
+    if not alpha.any():
         raise NoDigit("all of it is transparent")
+    opaque = (
+        alpha > int(alpha.max()) // 2
+    )  # in comparison, since a marker's ink is half transparent
     is_light = np.median(grey[opaque]) > 127
     # If most of it is opaque, that is the paper, not the ink.
     if opaque.mean() > 0.5:

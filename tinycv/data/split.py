@@ -27,9 +27,9 @@ def split_by_class(
 
     images (N, ...), labels (N,) class numbers. held_out: the share of each class that is tested,
     rounded to whole images, but at least one is tested and one is learned.
-    A warning says how many images have copies, which classes cannot be tested because all their
-    images are one (it is learned), and how many copies have different labels (these are learned,
-    since no answer to them would be right).
+    A warning says how many images have copies, how many copies have different labels (these are
+    learned, since no answer to them would be right), and which classes cannot be tested, because
+    all their other images are one (it is learned) or there are none.
     """
     images = inputs.array(images, "split_by_class: images", "images (N, C, H, W)")
     if not images.ndim or not len(images):
@@ -97,8 +97,8 @@ def _report(copies: int, contradictory: int, untested: list[int]) -> None:
         )
     if untested:
         reports.append(
-            f"nothing is tested of classes {untested}, which have only one image (or copies of "
-            "one); it is in the training part"
+            f"nothing is tested of classes {untested}, which have only one image, copies of one, "
+            "or only images that other classes have too; they are in the training part"
         )
     for report in reports:
         warnings.warn(f"split_by_class: {report}", RuntimeWarning, stacklevel=3)
