@@ -1,11 +1,12 @@
 """09 · Can a DCGAN, a GAN of convolutions, learn to write digits?
-python demos/09_gan_digits.py      10 min on one core
+python demos/09_gan_digits.py      9 min on one core
 
 The generator learns from 4,000 real digits. The picture shows what it makes of the same ten noise
 vectors during training, walks from one noise vector to another, and the nearest training digits of
 ten samples, which tell whether it copies. A judge (a classifier trained on the real digits)
 measures how far the samples are from real digits: Frechet distance, precision and recall.
 --full stacks three digits as one colour image: how many of the 1,000 kinds are found?
+--pretrained trains nothing: it uses the weights that ship.
 Read first: tinycv/adversarial/networks.py, recipe.py.
 Radford et al. 2016 (DCGAN); Goodfellow et al. 2014.
 """
@@ -17,11 +18,12 @@ from tinycv.adversarial import DCGANDiscriminator, DCGANGenerator, images_of, tr
 from tinycv.data import DataLoader, mnist_5k
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.show.judge import judge_of
+from tinycv.show.judge import Judge, judge_of
 from tinycv.show.metrics import kernel_distance, precision_recall, squared_distances
 from tinycv.show.motion import captioned, ink_sheet, save_gif
+from tinycv.vision import ConvNet
 
-show = Demo("09_gan_digits", __doc__)
+show = Demo("09_gan_digits", __doc__, pretrained=True)
 EPOCHS = show.choose(quick=2, default=60)
 LOOKS = show.choose(quick=2, default=6)
 LATENT = 64  # length of a noise vector
@@ -33,14 +35,17 @@ x, y, test = x[:count], y[:count], test[:count]  # (N, 1, 28, 28), (N,)
 loader = DataLoader(x, batch_size=64, drop_last=True, seed=show.seed)
 
 # %% A judge: its features measure how far generated digits are from real ones
-judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))  # half a minute the first time
-held_out = judge.features(test)
-learned = judge.features(x[: len(test)])
+JUDGE = {"num_classes": 10, "image_size": 28}
+if show.pretrained:
+    judge = Judge(ConvNet(**JUDGE))
+else:
+    judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))  # half a minute the first time
 
 # %% Models: the generator turns noise into an image, the discriminator rates how real an image is
-width = show.choose(quick=4, default=32)
+width = show.as_trained(quick=4, default=32)
+SIZES = {"side": 28, "latent": LATENT, "channels": 1, "width": width}
 tinycv.manual_seed(show.seed)
-generator = DCGANGenerator(28, LATENT, channels=1, width=width)
+generator = DCGANGenerator(**SIZES).to(show.device)
 discriminator = DCGANDiscriminator(28, channels=1, width=width)
 
 # %% Training: they take turns, as in demo 08, and are evaluated six times
@@ -50,32 +55,55 @@ many_vectors = rng.normal(size=(len(x), LATENT)).astype(np.float32)
 snapshots = []  # at each look, what is made of the same noise: (40, 1, 28, 28)
 
 
-def look(generator):
-    """The figures by name, which the history keeps."""
-    generated = images_of(generator, many_vectors)
-    snapshots.append(images_of(generator, same_noise))
+def figures_of(generated):
+    """The figures by name, of digits (N, 1, 28, 28)."""
+    held_out = judge.features(test)
     precision, recall = precision_recall(held_out, judge.features(generated[: len(test)]))
     return {
-        "frechet multiple": judge.frechet_multiple(generated, x, test),
-        "precision": precision,
-        "recall": recall,
+        "frechet multiple": float(judge.frechet_multiple(generated, x, test)),
+        "precision": float(precision),
+        "recall": float(recall),
     }
 
 
-history = train_dcgan(
-    generator,
-    discriminator,
-    loader,
-    EPOCHS,
-    seed=show.seed,
-    evaluate=look,
-    evaluate_every=max(1, EPOCHS // LOOKS),
-    device=show.device,
+def look(generator):
+    """The figures, which the history keeps."""
+    snapshots.append(images_of(generator, same_noise))
+    return figures_of(images_of(generator, many_vectors))
+
+
+def train():
+    """Returns the seconds, and the figures at each look."""
+    history = train_dcgan(
+        generator,
+        discriminator,
+        loader,
+        EPOCHS,
+        seed=show.seed,
+        evaluate=look,
+        evaluate_every=max(1, EPOCHS // LOOKS),
+        device=show.device,
+    )
+    names = "epoch", "frechet multiple", "precision", "recall"
+    return {
+        "seconds": history.seconds,
+        "looks": {name: [looked[name] for looked in history.metrics] for name in names},
+    }
+
+
+# train(), or with --pretrained the weights that an earlier run of this page has written
+notes = show.trained(
+    train,
+    {"generator": generator, "judge": judge.model},
+    {"generator": SIZES, "judge": JUDGE},
 )
+looks = notes["looks"]
 
 # %% Measure: how far are generated digits from real ones?
 generated = images_of(generator, many_vectors)
-end = history.metrics[-1]
+end = figures_of(generated)
+held_out = judge.features(test)
+learned = judge.features(x[: len(test)])
 real_precision, real_recall = precision_recall(held_out, learned)
 show.measured(
     "Frechet distance to held-out digits, as a multiple of the training digits'",
@@ -102,7 +130,7 @@ show.measured(
     f"training digits: {real_kernel:.3g}; unbiased, so about 0 for equal distributions",
 )
 show.measured("kernel distance of training to held-out digits", real_kernel)
-show.measured("seconds to train, evaluations included", history.seconds)
+show.measured("seconds to train, evaluations included", notes["seconds"])
 
 
 # %% Measure: does it copy? The distance to the nearest training digit, beside that of held-out
@@ -136,18 +164,24 @@ for start, end_noise in zip(same_noise[:3], same_noise[3:6], strict=True):
 
 # %% Draw: training, walks and the nearest real digits; below, the figures over the epochs
 figure = draw.figure(
-    f"A DCGAN learns to write digits: after {history.seconds:.0f} s, their Frechet distance\n"
+    f"A DCGAN learns to write digits: after {notes['seconds']:.0f} s, their Frechet distance\n"
     f"(a squared one) to held-out digits is {end['frechet multiple']:.1f} times that of real ones",
     7.6,
     11,
 )
 upper, lower = figure.subfigures(2, 1, height_ratios=(3, 1))
 over_time, on_walks, beside = upper.subplots(3, 1, height_ratios=(4, 3, 2.4))
-epochs = [looked["epoch"] for looked in history.metrics]
-four = np.linspace(0, len(snapshots) - 1, min(4, len(snapshots))).round().astype(int)
-rows = {f"epoch {epochs[i]}": np.clip(snapshots[i][:10], 0, 1) for i in four}
+epochs = looks["epoch"]
+if show.pretrained:
+    digits = np.clip(images_of(generator, same_noise), 0, 1)
+    rows = {f"noise {10 * i + 1} to {10 * i + 10}": digits[10 * i :][:10] for i in range(4)}
+    about_rows = "Forty noise vectors after training (without --pretrained: on the way)"
+else:
+    four = np.linspace(0, len(snapshots) - 1, min(4, len(snapshots))).round().astype(int)
+    rows = {f"epoch {epochs[i]}": np.clip(snapshots[i][:10], 0, 1) for i in four}
+    about_rows = "Each column: the same noise vector during training"
 draw.image_rows(over_time, rows)
-over_time.set_title("Each column: the same noise vector during training", fontsize=11)
+over_time.set_title(about_rows, fontsize=11)
 
 rows = {f"walk {i}": np.clip(walk, 0, 1) for i, walk in enumerate(walks, 1)}
 draw.image_rows(on_walks, rows)
@@ -168,7 +202,7 @@ distance, precision_axes, recall_axes = lower.subplots(1, 3)
 
 
 def over_epochs(name):
-    return epochs, [looked[name] for looked in history.metrics]
+    return epochs, looks[name]
 
 
 def draw_beside_real(ax, name, y, real, log=False):
@@ -189,10 +223,11 @@ for ax in (distance, precision_axes, recall_axes):
     draw.label_lines(ax, gap=0.1)
 show.finish(figure)
 
-# %% Draw: forty digits during training
-frames = []
-for epoch, digits in zip(epochs, snapshots, strict=True):
-    text = f"A DCGAN writes digits: {epoch} epochs of {EPOCHS}"
-    frames.append(captioned(ink_sheet(digits, columns=10), text, 18))
-path = save_gif(frames, show.out / "09_gan_digits.gif", 0.8, last=3, colours=32)
-print(f"  moving picture: {path}")
+# %% Draw: forty digits during training. With --pretrained there was none
+if not show.pretrained:
+    frames = []
+    for epoch, digits in zip(epochs, snapshots, strict=True):
+        text = f"A DCGAN writes digits: {epoch} epochs of {EPOCHS}"
+        frames.append(captioned(ink_sheet(digits, columns=10), text, 18))
+    path = save_gif(frames, show.out / "09_gan_digits.gif", 0.8, last=3, colours=32)
+    print(f"  moving picture: {path}")

@@ -9,7 +9,7 @@ from labels, finds vectors whose faces show a concept, and checks the answer. Fo
 are a random vector of equal length, three ways to find one vector that puts glasses on any face,
 and the same sum of pixels, which the judge accepts too, although it lies farther from any face.
 --faces FOLDER takes your own faces: photos, and attributes.csv with the columns file,glasses,woman
-and, if you like, smile,blond,beard,hat.
+and, if you like, smile,blond,beard,hat. --pretrained trains nothing: it uses the weights that ship.
 Read first: tinycv/adversarial/arithmetic.py, tinycv/data/faces.py.
 Radford et al. 2016 (DCGAN), section 6.3.2.
 """
@@ -49,15 +49,19 @@ from tinycv.vision import ConvNet, attribute_probabilities, train_attributes
 show = Demo(
     "10_face_arithmetic",
     __doc__,
+    pretrained=True,
     faces="folder with at least 100 photos of faces, and attributes.csv (file,glasses,woman,...)",
 )
+if show.faces and show.pretrained:
+    show.refuse("faces", "the weights that ship know drawn faces only; leave --pretrained out")
 LATENT = 16  # length of a noise vector
 TRIPLES = show.choose(quick=6, default=500)
 CONFIDENT = show.choose(quick=0.0, default=0.95)  # the judge's probability of every attribute
 rng = np.random.default_rng(show.seed)
 
 # %% Data: faces to learn from, and held-out ones
-count, held_out = show.choose(quick=64, default=20_000), show.choose(quick=32, default=2000)
+count = show.choose(quick=64, default=20_000, pretrained=64)  # --pretrained learns from none
+held_out = show.choose(quick=32, default=2000)
 if show.faces:
     with show.reading("faces"):
         x, attributes = faces_from_folder(show.faces, columns=("glasses", "woman"))
@@ -93,33 +97,27 @@ def noisy(images, rng):
 
 
 tinycv.manual_seed(show.seed)
-judge = ConvNet(targets(attributes).shape[1], 32, 3, width=8)
-part = slice(show.choose(quick=64, default=6000))  # enough for it
-train_attributes(
-    judge,
-    x[part],
-    targets(attributes)[part],
-    show.choose(quick=1, default=3),
-    seed=show.seed,
-    transform=noisy,
-    device=show.device,
-)
+JUDGE = {"num_classes": targets(attributes).shape[1], "image_size": 32, "in_channels": 3}
+JUDGE |= {"width": 8}
+judge = ConvNet(**JUDGE).to(show.device)
+
+
+def train_judge():
+    part = slice(show.choose(quick=64, default=6000))  # enough for it
+    train_attributes(
+        judge,
+        x[part],
+        targets(attributes)[part],
+        show.choose(quick=1, default=3),
+        seed=show.seed,
+        transform=noisy,
+        device=show.device,
+    )
 
 
 def judged(images):
     """The probability of each attribute with two values: (N, A)."""
     return attribute_probabilities(judge, images)[:, : len(names)]
-
-
-accuracy = ((judged(x_test) > 0.5) == (targets(test_attributes)[:, : len(names)] > 0.5)).mean(
-    axis=0
-)
-show.measured(
-    f"accuracy of the judge on held-out faces: {', '.join(names)}",
-    accuracy.tolist(),
-    f"{kind}; chance: 0.5",
-    ">= 0.99",
-)
 
 
 # %% The GAN: it learns the same faces, without labels
@@ -132,31 +130,56 @@ class Centred(nn.Module):
 
 # With the recipe of demo 09 the discriminator won in trials, and the faces stayed noisy. Spectral
 # norm bounds its slope, so it may even learn twice as fast as the generator.
-width = show.choose(quick=2, default=32)
+width = show.as_trained(quick=2, default=32)
 tinycv.manual_seed(show.seed)
-generator = DCGANGenerator(32, LATENT, channels=3, width=width)
+SIZES = {"side": 32, "latent": LATENT, "channels": 3, "width": width}
+generator = DCGANGenerator(**SIZES).to(show.device)
 discriminator = nn.Sequential(
     Centred(), DCGANDiscriminator(32, channels=3, width=width, batch_norm=False)
 )
 discriminator = spectral_norm(discriminator)
-loader = DataLoader(x, batch_size=32, drop_last=True, seed=show.seed)
 epochs = show.choose(quick=1, default=3)
-ema = EMA(generator, decay=0.99)
-history = fit_gan(
-    generator,
-    discriminator,
-    Adam(generator.parameters(), lr=1e-3, betas=(0.0, 0.9)),
-    Adam(discriminator.parameters(), lr=2e-3, betas=(0.0, 0.9)),
-    loader,
-    epochs,
-    game=HINGE,
-    ema=ema,
-    seed=show.seed,
-    schedule=warmup_linear(epochs * len(loader)),
-    device=show.device,
+
+
+def train():
+    """Train the judge, then the GAN, whose generator ends with its averaged weights. Returns the
+    seconds of the GAN."""
+    train_judge()
+    loader = DataLoader(x, batch_size=32, drop_last=True, seed=show.seed)
+    ema = EMA(generator, decay=0.99)
+    history = fit_gan(
+        generator,
+        discriminator,
+        Adam(generator.parameters(), lr=1e-3, betas=(0.0, 0.9)),
+        Adam(discriminator.parameters(), lr=2e-3, betas=(0.0, 0.9)),
+        loader,
+        epochs,
+        game=HINGE,
+        ema=ema,
+        seed=show.seed,
+        schedule=warmup_linear(epochs * len(loader)),
+        device=show.device,
+    )
+    generator.load_state_dict(ema.state_dict())
+    return history.seconds
+
+
+# train(), or with --pretrained the weights that an earlier run of this page has written
+seconds = show.trained(
+    train, {"generator": generator, "judge": judge}, {"generator": SIZES, "judge": JUDGE}
 )
-generator.eval().load_state_dict(ema.state_dict())
-show.measured("seconds to train the GAN", history.seconds)
+
+# %% Measure: the judge itself
+accuracy = ((judged(x_test) > 0.5) == (targets(test_attributes)[:, : len(names)] > 0.5)).mean(
+    axis=0
+)
+show.measured(
+    f"accuracy of the judge on held-out faces: {', '.join(names)}",
+    accuracy.tolist(),
+    f"{kind}; chance: 0.5",
+    ">= 0.99",
+)
+show.measured("seconds to train the GAN", seconds)
 
 # %% Noise vectors for the equation. The judge says what their faces show
 z = rng.normal(size=(show.choose(quick=64, default=15_000), LATENT)).astype(np.float32)

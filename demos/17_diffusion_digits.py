@@ -1,5 +1,5 @@
 """17 · How does a diffusion model (DDPM, DDIM) turn noise into digits?
-python demos/17_diffusion_digits.py      20 min on two cores
+python demos/17_diffusion_digits.py      21 min on one core
 
 The forward process adds noise to 4,000 digits, and a small U-Net learns to remove it. Sampling then
 starts from pure noise, and classifier-free guidance steers it to the label that was asked for. (The
@@ -7,8 +7,8 @@ lecture samples images by Langevin dynamics; this demo runs the diffusion proces
 picture shows one digit on its way to noise and another one on its way back, new digits beside the
 nearest training digits, lower halves painted by inpainting, and how many steps each sampler needs
 (Frechet multiple: Frechet distance to unseen digits, divided by that of the training digits; DDPM
-after 20 steps has 5.5 in one run, 4.8 in another training from the same seed).
---full samples with up to 1,000 steps.
+after 20 steps has 4.9 in one run, 4.8 in another training from the same seed).
+--full samples with up to 1,000 steps. --pretrained trains nothing: it uses the weights that ship.
 Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
 Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Ho & Salimans 2022 (guidance).
 """
@@ -31,18 +31,19 @@ from tinycv.engine.backend import Stopwatch
 from tinycv.optim import EMA, AdamW, clip_grad_norm_, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.show.judge import judge_of
+from tinycv.show.judge import Judge, judge_of
 from tinycv.show.metrics import frechet_distance, precision_recall, squared_distances
 from tinycv.show.motion import captioned, ink_sheet, save_gif
 from tinycv.training import parallel
 from tinycv.training.half import Half
 from tinycv.training.progress import read_loss, say, steps
+from tinycv.vision import ConvNet
 
-show = Demo("17_diffusion_digits", __doc__, half=True)
+show = Demo("17_diffusion_digits", __doc__, half=True, pretrained=True)
 EPOCHS = show.choose(quick=2, default=50)
 RATE = 2e-3
 NO_LABEL = 10  # the eleventh class: "no label given"
-WALK = show.choose(quick=5, default=50)  # sampling steps, unless stated otherwise
+WALK = show.choose(quick=5, default=50, pretrained=20)  # sampling steps, unless stated otherwise
 
 # %% Data: digits with pixels from -1 to 1
 count = show.choose(quick=64, default=4000)
@@ -52,8 +53,17 @@ loader = DataLoader(2 * x - 1, y, batch_size=64, drop_last=True, seed=show.seed)
 # %% Model: the schedule sets how much signal and how much noise there is at each time. The U-Net
 # predicts v = alpha * noise - sigma * image from the noisy image, the time and the label
 schedule = cosine_schedule(1000)
-widths = show.choose(quick=(8, 8), default=(32, 64))
-model = UNet(1, widths, patch_size=2, num_classes=10).to(show.device)
+widths = show.as_trained(quick=(8, 8), default=(32, 64))
+SIZES = {"channels": 1, "widths": widths, "patch_size": 2, "num_classes": 10}
+model = UNet(**SIZES).to(show.device)
+
+# A judge names the digits that are made, and its features compare them with unseen ones: a
+# classifier of the training digits
+JUDGE = {"num_classes": 10, "image_size": 28}
+if show.pretrained:
+    judge = Judge(ConvNet(**JUDGE))
+else:
+    judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))
 
 
 def loss_of(images, labels):
@@ -69,22 +79,33 @@ adam = partial(AdamW, lr=RATE, weight_decay=0.0)
 optimizer = Half(model, adam) if show.half else adam(model.parameters())
 rate = warmup_cosine(EPOCHS * len(loader), warmup=50)
 ema = EMA(model, decay=0.998)
-with Stopwatch(show.device) as watch:
-    for step, (images, labels) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
-        optimizer.param_groups[0]["lr"] = RATE * rate(step)
-        optimizer.zero_grad()
-        if all_cores:
-            loss = group.backward(loss_of, images, labels)
-        else:
-            loss = loss_of(images, labels)
-            optimizer.backward(loss)  # loss.backward(); in float16 the loss is scaled first
-        clip_grad_norm_(optimizer.parameters(), 1.0)
-        optimizer.step()
-        ema.update()
-        if (step + 1) % len(loader) == 0:
-            epoch = (step + 1) // len(loader)
-            say(f"epoch {epoch}/{EPOCHS}  loss {read_loss(loss, step):.4f}")
-model.load_state_dict(ema.state_dict())
+
+
+def train():
+    """The model ends with its averaged weights (EMA). Returns the seconds."""
+    with Stopwatch(show.device) as watch:
+        for step, (images, labels) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
+            optimizer.param_groups[0]["lr"] = RATE * rate(step)
+            optimizer.zero_grad()
+            if all_cores:
+                loss = group.backward(loss_of, images, labels)
+            else:
+                loss = loss_of(images, labels)
+                optimizer.backward(loss)  # loss.backward(); in float16 the loss is scaled first
+            clip_grad_norm_(optimizer.parameters(), 1.0)
+            optimizer.step()
+            ema.update()
+            if (step + 1) % len(loader) == 0:
+                epoch = (step + 1) // len(loader)
+                say(f"epoch {epoch}/{EPOCHS}  loss {read_loss(loss, step):.4f}")
+    model.load_state_dict(ema.state_dict())
+    return watch.seconds
+
+
+# train(), or with --pretrained the weights that an earlier run of this page has written
+seconds = show.trained(
+    train, {"unet": model, "judge": judge.model}, {"unet": SIZES, "judge": JUDGE}
+)
 
 
 # %% Sampling: from noise, step by step to earlier times, guided by the image the model predicts
@@ -120,7 +141,9 @@ def generated(labels, count, w=0.0, most=1.0, one_step=ddim_step):
     return np.concatenate(made)
 
 
-wanted = np.arange(show.choose(quick=20, default=500)) % 10
+if show.pretrained:
+    say("  new digits: 100 in 20 steps. (The run that wrote the weights made 500 in 50 steps.)")
+wanted = np.arange(show.choose(quick=20, default=500, pretrained=100)) % 10
 with tinycv.no_grad():
     digits = generated(wanted, WALK, w=1.0)
     unguided = generated(wanted, WALK)
@@ -131,14 +154,15 @@ SAMPLERS = {
     "DDIM, eta 1": partial(ddim_step, eta=1.0),
     "DDPM, larger variance": ddpm_step,
 }
-counts = show.choose(quick=(2, 3), default=(10, 20, 50), full=(10, 20, 50, 100, 1000))
+counts = show.as_trained(quick=(2, 3), default=(10, 20, 50), full=(10, 20, 50, 100, 1000))
 by_sampler = {}  # images after each count of steps
-with tinycv.no_grad():
-    for name, one_step in SAMPLERS.items():
-        by_sampler[name] = []
-        for count in counts:
-            images = generated(wanted, count, most=np.inf, one_step=one_step)
-            by_sampler[name].append(images)
+if not show.pretrained:  # it takes minutes
+    with tinycv.no_grad():
+        for name, one_step in SAMPLERS.items():
+            by_sampler[name] = []
+            for count in counts:
+                images = generated(wanted, count, most=np.inf, one_step=one_step)
+                by_sampler[name].append(images)
 
 
 # %% On the way: four digits of each label at every time, and for the first ten of them the image
@@ -173,9 +197,7 @@ with tinycv.no_grad():
 if all_cores:
     group.close()
 
-# %% Measure: a judge, a classifier trained on the training digits, names the new ones, and its
-# features compare them with unseen ones
-judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))
+# %% Measure: the judge names the new digits, and its features compare them with unseen ones
 n = len(wanted)
 unseen = judge.features(test)
 real_distance = frechet_distance(judge.features(x[:n]), unseen)
@@ -229,17 +251,23 @@ PAPER = {
 multiples = {}
 standard_errors = {}
 at_steps = f"at {', '.join(map(str, counts))} steps"
-for name, sets in by_sampler.items():
-    found = [frechet_multiple(images) for images in sets]
-    multiples[name] = [multiple for multiple, _ in found]
-    standard_errors[name] = [error for _, error in found]
+for name in SAMPLERS:
+    metric = f"{name}: Frechet multiple, {at_steps}"
+    of_error = f"standard error of {name}, {at_steps}"
+    if show.pretrained:  # as measured by the run that wrote the weights
+        multiples[name] = show.pretrained.value(metric)
+        standard_errors[name] = show.pretrained.value(of_error)
+    else:
+        found = [frechet_multiple(images) for images in by_sampler[name]]
+        multiples[name] = [multiple for multiple, _ in found]
+        standard_errors[name] = [error for _, error in found]
     show.measured(
-        f"{name}: Frechet multiple, {at_steps}",
+        metric,
         multiples[name],
         f"DDIM, table 1, FID on CIFAR-10 after 10, 20, 50, 100, 1000: {PAPER[name]}",
         "the same order",
     )
-    show.measured(f"standard error of {name}, {at_steps}", standard_errors[name])
+    show.measured(of_error, standard_errors[name])
 
 # %% Measure: does it copy? The distance to the nearest training digit, beside that of unseen digits
 both = np.concatenate([digits, test]).reshape(-1, 784)
@@ -253,7 +281,7 @@ show.measured(
     "a copy: 0",
     "not near 0",
 )
-show.measured("seconds of training", watch.seconds, target="<= 240")
+show.measured("seconds of training", seconds, target="<= 240")
 
 # %% Draw: there and back, new digits and the nearest real ones, halves, and the number of steps
 figure = draw.figure(

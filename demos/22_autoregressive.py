@@ -8,12 +8,10 @@ and with a Chow-Liu tree, the best model in which each pixel depends on one othe
 shows the blind spot of the plain PixelCNN, measured by gradients; what happens if its first mask
 lets each pixel see itself; completions of half digits; and two orders of the pixels. "MADE, 8
 orders" is an ensemble: one network that takes the mean of the probabilities in eight orders, and
-trains three times as long.
+trains three times as long. --pretrained trains nothing: it uses the weights that ship.
 Read first: tinycv/likelihood/pixel_by_pixel.py, autoregressive.py, pixelcnn.py, image_gpt.py.
 Germain et al. 2015 (MADE); van den Oord et al. 2016, 2016b (PixelCNN, gated); Chen et al. 2020.
 """
-
-from functools import partial
 
 import numpy as np
 from matplotlib.colors import ListedColormap
@@ -33,7 +31,7 @@ from tinycv.show.demo import Demo
 from tinycv.show.motion import captioned, ink_sheet, save_gif
 from tinycv.training.progress import read_loss, say, steps
 
-show = Demo("22_autoregressive", __doc__)
+show = Demo("22_autoregressive", __doc__, pretrained=True)
 BATCH = show.choose(quick=16, default=64)
 VALIDATION = 200  # the last of the training digits. They chose all settings below
 
@@ -79,41 +77,78 @@ def nats_of(model, x):
 # %% Models. The number of steps and the rate of each were chosen on validation digits
 ORDERS = 8  # of the MADE that is trained in many orders
 SHARE = show.choose(quick=0.002, default=1)  # of the steps
-width = show.choose(quick=8, default=500)
-channels = show.choose(quick=4, default=32)
-gated_channels = show.choose(quick=2, default=24)
-gpt = show.choose(
+width = show.as_trained(quick=8, default=500)
+channels = show.as_trained(quick=4, default=32)
+gated_channels = show.as_trained(quick=2, default=24)
+made = {"shape": 8, "hidden": (width,)}
+pixelcnn = {"shape": 8, "width": channels, "kernel_size": 3}
+gpt = show.as_trained(
     quick={"d_model": 8, "nhead": 2, "num_layers": 1},
     default={"d_model": 64, "nhead": 4, "num_layers": 2},
 )
-RECIPES = {  # name: (how it is made, steps, rate)
-    "PixelCNN": (partial(PixelCNN, 8, channels, 4, 3), 1200, 5e-3),
-    "gated PixelCNN": (partial(GatedPixelCNN, 8, gated_channels, 4), 600, 5e-3),
-    "MADE": (partial(MADE, 8, (width,)), 2000, 3e-3),
-    "MADE, spiral": (partial(MADE, 8, (width,), spiral_order(8)), 2000, 3e-3),
-    "MADE, 8 orders": (partial(MADE, 8, (width,), masks=ORDERS, agnostic=True), 6000, 3e-3),
-    "image GPT": (partial(ImageGPT, 8, 2, dropout=0.1, **gpt), 900, 3e-3),
+SIZES = {
+    "PixelCNN": pixelcnn | {"depth": 4},
+    "gated PixelCNN": {"shape": 8, "width": gated_channels, "depth": 4},
+    "MADE": made,
+    "MADE, spiral": made | {"order": spiral_order(8).tolist()},
+    "MADE, 8 orders": made | {"masks": ORDERS, "agnostic": True},
+    "image GPT": {"shape": 8, "patch": 2, "dropout": 0.1, **gpt},
+    "first mask B": pixelcnn | {"depth": 1, "first_mask": "B"},  # a mistake, see below
 }
-
-
-def trained(name, x):
-    """The model of this name, trained on x."""
-    make, total, rate = RECIPES[name]
+RECIPES = {  # name: (kind, steps, rate)
+    "PixelCNN": (PixelCNN, 1200, 5e-3),
+    "gated PixelCNN": (GatedPixelCNN, 600, 5e-3),
+    "MADE": (MADE, 2000, 3e-3),
+    "MADE, spiral": (MADE, 2000, 3e-3),
+    "MADE, 8 orders": (MADE, 6000, 3e-3),
+    "image GPT": (ImageGPT, 900, 3e-3),
+    "first mask B": (PixelCNN, 300, 5e-3),
+}
+models = {}
+for name, (kind, _, _) in RECIPES.items():
     tinycv.manual_seed(show.seed)
-    model = make()
+    models[name] = kind(**SIZES[name]).to(show.device)
+
+
+def learn_by_recipe(name):
+    """Train the model of this name. Returns the seconds."""
+    model = models[name]
+    _, total, rate = RECIPES[name]
 
     def in_turn(images, step):  # the sets of masks of MADE take turns
         return model.log_prob(images, which=step % model.masks)
 
     several = getattr(model, "masks", 1) > 1
-    return learn(model, x, max(4, int(SHARE * total)), rate, in_turn if several else None)
-
-
-models, seconds = {}, {}
-for name in RECIPES:
+    tinycv.manual_seed(show.seed)
     with Stopwatch(show.device) as watch:
-        models[name] = trained(name, train)
-    seconds[name] = watch.seconds
+        learn(model, train, max(4, int(SHARE * total)), rate, in_turn if several else None)
+    return watch.seconds
+
+
+def overfit():
+    """Without early stopping a MADE memorises the training digits. Returns (step, nats) by set."""
+    curve = {"training digits": [], "validation digits": []}
+    kept, left_out = train[:-VALIDATION], train[-VALIDATION:]
+    tinycv.manual_seed(show.seed)
+    overfitting = MADE(8, (width,))
+
+    def note_nats(step):
+        for name, digits in zip(curve, (kept, left_out), strict=True):
+            curve[name].append((step, nats_of(overfitting, digits)))
+
+    total = show.choose(quick=100, default=4000)
+    learn(overfitting, kept, total, 3e-3, look=note_nats, anneal=False)
+    return curve
+
+
+def train_all():
+    return {"seconds": {name: learn_by_recipe(name) for name in models}, "overfitting": overfit()}
+
+
+# train_all(), or with --pretrained the weights that an earlier run of this page has written
+notes = show.trained(train_all, models, SIZES)
+seconds = notes["seconds"]
+leaking = models.pop("first mask B")
 
 # %% Measure: nats of unseen digits, beside those of two models without a network
 FLOORS = {"independent pixels": IndependentPixels, "Chow-Liu tree": ChowLiuTree}
@@ -134,27 +169,11 @@ for name in models:
     show.measured(f"{name}: seconds to train", seconds[name])
 
 # %% Measure: without early stopping a MADE memorises the training digits
-curve = {"training digits": [], "validation digits": []}
-kept, left_out = train[:-VALIDATION], train[-VALIDATION:]
-tinycv.manual_seed(show.seed)
-overfitting = MADE(8, (width,))
-
-
-def note_nats(step):
-    for name, digits in zip(curve, (kept, left_out), strict=True):
-        curve[name].append((step, nats_of(overfitting, digits)))
-
-
-learn(overfitting, kept, show.choose(quick=100, default=4000), 3e-3, look=note_nats, anneal=False)
-curves = {name: tuple(np.array(points).T) for name, points in curve.items()}
+curves = {name: tuple(np.array(points).T) for name, points in notes["overfitting"].items()}
 steps_of_best = curves["validation digits"][0][curves["validation digits"][1].argmin()]
 show.measured("MADE at a constant rate: steps to its best validation nats", steps_of_best)
 
-# %% A mistake: a first mask of type B lets each pixel see itself
-tinycv.manual_seed(show.seed)
-leaking = learn(
-    PixelCNN(8, channels, 1, 3, first_mask="B"), train, show.choose(quick=4, default=300), 5e-3
-)
+# %% Measure: a first mask of type B lets each pixel see itself, which is a mistake
 leaked = nats_of(leaking, test)
 show.measured("first mask of type B: 'nats' of test digits", leaked, "no likelihood", "<= 0.1")
 

@@ -13,8 +13,9 @@ much as in real drawings; in the pictures of diffusion they vary less, even with
 that is trained here chooses the best of 16.
 The noise levels of training matter: place and colour are decided at strong noise, which EDM's
 default for photographs rarely trains. Attention maps show where in the picture each word is read.
---prompt "a small green triangle top left" draws what you type, by the network of an earlier run if
-there is one. --full: two objects with a relation, 32 x 32, editing by text, captions of pictures.
+--prompt "a small green triangle top left" draws what you type. For this, and with --pretrained,
+nothing is trained: the weights ship. --full: two objects with a relation, 32 x 32, editing by text,
+captions of pictures.
 Read first: tinycv/diffusion/cross_attention.py, text_to_image.py; tinycv/likelihood/dalle.py.
 Ramesh et al. 2021 (DALL-E); Rombach et al. 2022 (Stable Diffusion); Ho & Salimans 2022 (guidance).
 """
@@ -39,13 +40,14 @@ from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.motion import captioned, save_gif
 from tinycv.show.rule_judge import RuleJudge
-from tinycv.training import checkpoint, parallel
+from tinycv.training import parallel, pretrained
 from tinycv.training.progress import read_loss, say, steps
 from tinycv.vision.clip import CLIP, perfect_ranker, rerank
 
 show = Demo(
     "24_text_to_image",
     __doc__,
+    pretrained=True,
     prompt="draw one thing by its size, colour, shape and place, in English or Chinese, such as "
     '"a small green triangle top left"',
 )
@@ -67,6 +69,9 @@ if show.prompt is not None:
             "  unlike the captions of the training: these name size, colour, shape and place, as in"
         )
         say('  "a small green triangle top left". So the pictures may show nothing')
+    if not show.quick and not show.pretrained:  # a prompt needs no training
+        with show.reading("prompt"):
+            show.pretrained = pretrained.read(show.name)
 
 
 def ids_of(scenes, language="en"):
@@ -75,7 +80,7 @@ def ids_of(scenes, language="en"):
 
 
 # %% Data: every seen scene many times, each time drawn elsewhere, in English or in Chinese
-repeats = show.choose(quick=2, default=120)
+repeats = show.choose(quick=2, default=120, pretrained=2)
 scenes = seen * repeats
 pictures = 2 * draw_scenes(scenes, seed=show.seed) - 1  # (N, 3, 16, 16), from -1 to 1
 in_english, in_chinese = ids_of(scenes).numpy(), ids_of(scenes, "zh").numpy()
@@ -118,11 +123,15 @@ def train(module, loss_of, arrays, total, rate, batch_size, beta2=0.99, decay=No
 
 
 # %% Diffusion with text: a DiT whose patches of 4 x 4 pixels attend to the words
+dim, depth = show.as_trained(quick=(8, 1), default=(96, 4))
+SIZES = {"network": {"image_size": 16, "patch_size": 4, "channels": 3}}
+SIZES["network"] |= {"words": len(tokenizer), "length": LENGTH, "dim": dim, "depth": depth}
+
+
 def new_model(mean=0.3, std=1.5):
     """A text-to-image model before training. ln sigma ~ N(mean, std^2) are its noise levels."""
     tinycv.manual_seed(show.seed)
-    dim, depth = show.choose(quick=(8, 1), default=(96, 4))
-    network = TextDiT(16, 4, 3, len(tokenizer), LENGTH, dim, depth)
+    network = TextDiT(**SIZES["network"])
     model = TextToImage(network, tokenizer, mean=mean, std=std, sigma_max=20.0, centre=-1.0)
     model.to(show.device)
     return model
@@ -142,26 +151,88 @@ def train_diffusion(model, total):
     )
 
 
+model = new_model()
+
+# %% DALL-E 1: a discrete VAE turns each patch of 2 x 2 pixels into one of CODES codes, and a GPT
+# writes the 64 codes of a picture after the words of its caption
+CODES = show.as_trained(quick=8, default=128)
+features, dim, layers = show.as_trained(quick=(8, 8, 1), default=(48, 64, 3))
+SIZES["dvae"] = {"shape": (3, 16, 16), "codes": CODES, "patch_size": 2, "blocks": 0}
+SIZES["dvae"] |= {"features": features}
+dvae = DiscreteVAE(**SIZES["dvae"]).to(show.device)
+SIZES["gpt"] = {"words": len(tokenizer), "text_length": LENGTH, "codes": CODES}
+SIZES["gpt"] |= {"image_tokens": dvae.tokens, "dim": dim, "heads": 2, "layers": layers}
+gpt = DALLE(**SIZES["gpt"]).to(show.device)
+small_batch = show.choose(quick=8, default=32)
+dvae_steps = show.choose(quick=2, default=500)
+
+
+def dvae_loss(step, images):
+    """The temperature of the Gumbel-softmax falls from 1 to 1/16 in the first 80 % of the steps."""
+    return dvae.loss(images, falling_tau(step, max(1, int(0.8 * dvae_steps))), beta=0.3)
+
+
+def train_dvae():
+    start = np.random.default_rng(show.seed).permutation(len(pictures))[:300]
+    dvae.start_at_patches(Tensor(pictures[start], device=show.device))
+    return train(dvae, dvae_loss, [pictures], dvae_steps, 5e-3, small_batch)
+
+
+def codes_of_pictures():
+    """The codes of all pictures, (N, 64)."""
+    parts = np.array_split(pictures, -(-len(pictures) // 1000))
+    codes = [Tensor(dvae.codes_of(Tensor(part, device=show.device))).numpy() for part in parts]
+    return np.concatenate(codes)
+
+
+def train_gpt():
+    gpt.start_at_codebook(dvae.codebook())  # codes that look alike start alike
+    return train(
+        gpt,
+        lambda step, ids, codes: gpt.loss(ids, codes),
+        [ids, codes_of_pictures()],
+        show.choose(quick=2, default=3000),
+        3e-3,
+        show.choose(quick=8, default=16),
+    )
+
+
+# %% CLIP, trained on the same drawings: pictures of one scene share their captions
+SIZES["clip"] = {"image_size": 16, "channels": 3, "words": len(tokenizer), "length": LENGTH}
+SIZES["clip"] |= {"dim": show.as_trained(quick=8, default=64)}
+clip = CLIP(**SIZES["clip"]).to(show.device)
+
+
+def train_clip():
+    return train(
+        clip,
+        lambda step, images, ids, groups: clip.loss(images, ids, groups),
+        [pictures, ids, np.arange(len(scenes)) % len(seen)],
+        show.choose(quick=2, default=300),
+        1e-3,
+        show.choose(quick=8, default=64),
+    )
+
+
+# %% Train them, or with --pretrained read the weights that an earlier run of this page has written
 diffusion_steps = show.choose(quick=2, default=1300)
-model, seconds = new_model(), {}
-weights = show.out / f"{show.name}.safetensors"
-saved_by_this_script = False
-if show.prompt is not None:
-    if show.quick:
-        say("  a quick run trains for 2 steps only, so its pictures show nothing")
-    elif not weights.is_file():
-        say(f"  there is no network of an earlier run in {show.out}: training one, for minutes")
-    else:
-        arrays, note = checkpoint.load(weights)
-        saved_by_this_script = note == {"script": show.script}
-        if not saved_by_this_script:
-            say(f"  {weights} is of another version of this page: training again, for minutes")
-if saved_by_this_script:
-    model.load_state_dict(arrays)
-else:
-    seconds["diffusion"] = train_diffusion(model, diffusion_steps)
-    if not show.quick:
-        checkpoint.save(weights, model.state_dict(), {"script": show.script})
+
+
+def train_all():
+    """Returns the seconds by name."""
+    seconds = {"diffusion": train_diffusion(model, diffusion_steps)}
+    for name, training in {
+        "discrete VAE": train_dvae,
+        "GPT": train_gpt,
+        "CLIP": train_clip,
+    }.items():
+        tinycv.manual_seed(show.seed)
+        seconds[name] = training()
+    return seconds
+
+
+networks = {"network": model.network, "dvae": dvae, "gpt": gpt, "clip": clip}
+seconds = show.trained(train_all, networks, SIZES)
 
 
 # %% Sampling: all pictures start from the same noise, whatever draws them
@@ -197,8 +268,8 @@ if show.prompt is not None:
 
 # %% Measure: the judge's own error, on real drawings
 asked = {
-    "seen": seen * show.choose(quick=1, default=2),
-    "held out": held_out * show.choose(quick=1, default=4),
+    "seen": seen * show.choose(quick=1, default=2, pretrained=1),
+    "held out": held_out * show.choose(quick=1, default=4, pretrained=1),
 }
 EXAMPLES = {  # the pictures shown: each shape and each colour once
     "seen": (
@@ -267,21 +338,29 @@ for kind in asked:
     show.measured(f"diffusion, w = 2, Chinese captions: all right, {kind}", right)
 
 # %% Measure: the noise levels of training. The same network, trained equally long twice
-short_steps = show.choose(quick=2, default=300)
+short_steps = show.as_trained(quick=2, default=300)
 RUNS = {
-    "ours": (new_model(), "noise levels ln sigma ~ N(0.3, 1.5^2)"),
-    "EDM": (new_model(-1.2, 1.2), "noise levels of EDM's default, N(-1.2, 1.2^2)"),
+    "ours": ((0.3, 1.5), "noise levels ln sigma ~ N(0.3, 1.5^2)"),
+    "EDM": ((-1.2, 1.2), "noise levels of EDM's default, N(-1.2, 1.2^2)"),
 }
 by_run = {}  # the shares right of seen captions, by attribute and all
 unread = {}  # the share of pictures in which the judge reads nothing
-for run, (other, what) in RUNS.items():
+for run, (levels, what) in RUNS.items():
+    short_run = f"{short_steps} steps, {what}"
+    if show.pretrained:  # as measured by the run that wrote the weights
+        figure_of = show.pretrained.value
+        by_run[run] = list(figure_of(f"{short_run}: {', '.join(ATTRIBUTES)} right, seen"))
+        by_run[run].append(figure_of(f"{short_run}: all right, seen"))
+        unread[run] = figure_of(f"{short_run}: pictures in which nothing is read")
+        continue
+    other = new_model(*levels)
     seconds[f"{run}, {short_steps} steps"] = train_diffusion(other, short_steps)
     images = drawn_by(other)
-    measure(f"{short_steps} steps, {what}", images)
+    measure(short_run, images)
     right = judge.right(images["seen"], asked["seen"])
     by_run[run] = [right[attribute].mean() for attribute in (*ATTRIBUTES, "all")]
     unread[run] = np.mean([scene is None for scene in judge.read(images["seen"])])
-    show.measured(f"{short_steps} steps, {what}: pictures in which nothing is read", unread[run])
+    show.measured(f"{short_run}: pictures in which nothing is read", unread[run])
 
 # %% Control: the pictures of w = 2 judged by the captions of other pictures, which must be chance
 rng = np.random.default_rng(show.seed)
@@ -311,43 +390,8 @@ show.measured(
     "0.9 to 1.1",
 )
 
-# %% DALL-E 1: a discrete VAE turns each patch of 2 x 2 pixels into one of CODES codes
-CODES = show.choose(quick=8, default=128)
-dvae_steps = show.choose(quick=2, default=500)
-tinycv.manual_seed(show.seed)
-features = show.choose(quick=8, default=48)
-dvae = DiscreteVAE((3, 16, 16), CODES, patch_size=2, features=features, blocks=0).to(show.device)
-start = np.random.default_rng(show.seed).permutation(len(pictures))[:300]
-dvae.start_at_patches(Tensor(pictures[start], device=show.device))
 
-
-def dvae_loss(step, images):
-    """The temperature of the Gumbel-softmax falls from 1 to 1/16 in the first 80 % of the steps."""
-    return dvae.loss(images, falling_tau(step, max(1, int(0.8 * dvae_steps))), beta=0.3)
-
-
-small_batch = show.choose(quick=8, default=32)
-seconds["discrete VAE"] = train(dvae, dvae_loss, [pictures], dvae_steps, 5e-3, small_batch)
-
-# %% A GPT that writes the 64 codes of a picture after the words of its caption
-parts = np.array_split(pictures, -(-len(pictures) // 1000))
-codes = [Tensor(dvae.codes_of(Tensor(part, device=show.device))).numpy() for part in parts]
-codes = np.concatenate(codes)  # (N, 64)
-tinycv.manual_seed(show.seed)
-dim, layers = show.choose(quick=8, default=64), show.choose(quick=1, default=3)
-gpt = DALLE(len(tokenizer), LENGTH, CODES, dvae.tokens, dim=dim, heads=2, layers=layers)
-gpt.to(show.device)
-gpt.start_at_codebook(dvae.codebook())  # codes that look alike start alike
-seconds["GPT"] = train(
-    gpt,
-    lambda step, ids, codes: gpt.loss(ids, codes),
-    [ids, codes],
-    show.choose(quick=2, default=3000),
-    3e-3,
-    show.choose(quick=8, default=16),
-)
-
-
+# %% Measure: DALL-E 1, that is a GPT over the codes of the discrete VAE
 def drawn_by_gpt(ids):
     """A picture of each caption by the GPT, (N, 3, 16, 16) with pixels from 0 to 1."""
     with tinycv.no_grad():
@@ -362,27 +406,15 @@ def drawn_again(images):
         return np.clip(dvae.images_of(dvae.codes_of(x)).numpy() / 2 + 0.5, 0, 1)
 
 
-used, _ = codes_in_use(codes, CODES)
-show.measured("discrete VAE: codes in use", used, f"of {CODES}")
+if not show.pretrained:  # counted over all pictures of the training
+    used, _ = codes_in_use(codes_of_pictures(), CODES)
+    show.measured("discrete VAE: codes in use", used, f"of {CODES}")
 measure("discrete VAE, real drawings encoded and decoded", {k: drawn_again(real[k]) for k in real})
 tinycv.manual_seed(show.seed)
 gpt_images = {kind: drawn_by_gpt(ids_of(scenes)) for kind, scenes in asked.items()}
 gpt_shares = measure("GPT over codes", gpt_images, (">= 0.88", ">= 0.7"))
 
-# %% CLIP, trained on the same drawings, chooses the best of 16 pictures of the GPT
-tinycv.manual_seed(show.seed)
-clip = CLIP(16, 3, len(tokenizer), LENGTH, dim=show.choose(quick=8, default=64)).to(show.device)
-clip_steps = show.choose(quick=2, default=300)
-scene_numbers = np.arange(len(scenes)) % len(seen)  # pictures of one scene share their captions
-seconds["CLIP"] = train(
-    clip,
-    lambda step, images, ids, groups: clip.loss(images, ids, groups),
-    [pictures, ids, scene_numbers],
-    clip_steps,
-    1e-3,
-    show.choose(quick=8, default=64),
-)
-clip.eval()
+# %% Measure: CLIP chooses the best of 16 pictures of the GPT
 K = show.choose(quick=2, default=16)
 reranked = {}  # all right: a picture at random, the best by CLIP, by a perfect ranker
 prompts_of = {"seen": seen[::3], "held out": held_out}  # 32 scenes each, of all shapes and colours

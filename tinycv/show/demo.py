@@ -81,7 +81,15 @@ if TYPE_CHECKING:
 
 WITH_HALF = "06_vit", "17_diffusion_digits"
 WITH_PARALLEL = ("06_vit",)
-WITH_PRETRAINED = ("06_vit",)
+WITH_PRETRAINED = (
+    "05_transformer",
+    "06_vit",
+    "09_gan_digits",
+    "10_face_arithmetic",
+    "17_diffusion_digits",
+    "22_autoregressive",
+    "24_text_to_image",
+)
 
 
 class Demo:
