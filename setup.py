@@ -19,7 +19,7 @@ from setuptools.command.build_py import build_py
 here = Path(__file__).parent
 source = (here / "tinycv/__init__.py").read_text(encoding="utf-8")
 version = re.search(r'^__version__ = "(.+?)"', source, re.MULTILINE)[1]
-WEIGHTS = ("06_vit.safetensors",)
+WEIGHTS = "06_vit.safetensors", "17_diffusion_digits.safetensors"
 
 
 class BuildWithWeights(build_py):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What somebody does who has no clone: install a wheel into a new virtual environment, and read a drawn digit.
+# What somebody does who has no clone: install a wheel into a new virtual environment, read a drawn digit, draw another.
 # Needs a clean checkout. PYTHON=python3.13 .ci/wheel.sh takes another Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,4 +26,5 @@ paper.save("seven.png")
 END
 python -m tinycv.vision.classify seven.png --show seen.png | tee said
 grep -q "^seven.png: 7 " said
-ls -s seen.png ./*.whl
+python -m tinycv.diffusion.sample --label 7 --n 4 --out sevens.png
+ls -s seen.png sevens.png ./*.whl

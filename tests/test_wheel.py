@@ -1,5 +1,5 @@
-"""The wheel has the package, its type marker and the weights of its commands, and nothing else; the
-commands run from it, far from the clone. (.ci/wheel.sh installs it into a new environment.)"""
+"""The wheel has the package, its type marker and the weights of the two commands, and nothing else;
+both commands run from it, far from the clone. (.ci/wheel.sh installs it into a new environment.)"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parent.parent
 BUILT_FROM = "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"
-WEIGHTS = {"06_vit.safetensors"}
+WEIGHTS = {"06_vit.safetensors", "17_diffusion_digits.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_weights_in_the_wheel_are_those_of_the_clone(wheel):
             assert packed.read(f"tinycv/weights/{name}") == shipped
 
 
-def test_doctor_and_classify_run_from_the_wheel_alone(wheel, tmp_path):
+def test_doctor_classify_and_sample_run_from_the_wheel_alone(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     paper = Image.new("L", (150, 200), 255)
     ImageDraw.Draw(paper).line([(40, 40), (110, 40), (70, 160)], fill=0, width=10, joint="curve")
@@ -59,6 +59,7 @@ def test_doctor_and_classify_run_from_the_wheel_alone(wheel, tmp_path):
         "import tinycv; print(tinycv.__file__)\n"
         "from tinycv.show import doctor; doctor.main()\n"
         "from tinycv.vision import classify; classify.main(['seven.png', '--show', 'seen.png'])\n"
+        "from tinycv.diffusion import sample; sample.main('--n 1 --steps 2 --label 3'.split())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
@@ -66,7 +67,8 @@ def test_doctor_and_classify_run_from_the_wheel_alone(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path / "site" / "tinycv"))
-    assert "seven.png: 7" in done.stdout and (tmp_path / "seen.png").is_file()
+    assert "seven.png: 7" in done.stdout and "digits.png: 1 digit in 2 steps" in done.stdout
+    assert Image.open(tmp_path / "digits.png").size == (100, 100)
 
 
 def test_a_build_without_the_weights_ends_with_a_sentence(tmp_path):

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from seeds import SEED
 from wrong_calls import riddles
 
 import tinycv
 from tinycv.diffusion import UNet
 from tinycv.diffusion.sample import digits, main, save_sheet
 from tinycv.training import pretrained
-from tinycv.vision import ViT
+from tinycv.vision import ViT, probabilities
 
 SIZES = {"channels": 1, "widths": (8,), "patch_size": 4, "num_classes": 10}
 READER = {"image_size": 28, "patch_size": 14, "num_classes": 10, "dim": 8, "depth": 1, "heads": 1}
@@ -141,3 +142,13 @@ def test_neither_command_imports_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.statistical
+def test_the_weights_that_ship_draw_digits_that_the_classifier_reads_as_their_label():
+    model = pretrained.read("17_diffusion_digits").build("unet", UNet)
+    reader = pretrained.read("06_vit").build("vit", ViT)
+    labels = np.arange(20) % 10
+    tinycv.manual_seed(SEED)
+    found = probabilities(reader, digits(model, labels, steps=10)).argmax(axis=1)
+    assert (found == labels).sum() >= 15, found  # without the label, two would be right by chance
