@@ -27,8 +27,8 @@ def folder() -> Path:
     found = importlib.util.find_spec("sphinx-mathjax-offline")
     if found is None or found.origin is None:
         raise RuntimeError(
-            "the site needs sphinx-mathjax-offline for its formulas: run  "
-            'pip install -e ".[site]"  in the clone of tinycv'
+            "the formulas of the site need sphinx-mathjax-offline: run, in the clone,  "
+            'pip install -e ".[site]"'
         )
     return Path(found.origin).parent / "static/mathjax"
 
