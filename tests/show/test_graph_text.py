@@ -251,6 +251,18 @@ def test_anything_without_a_graph_is_refused_in_one_sentence(write):
         write(small()[0], {"x": 3})
 
 
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_graph_that_backward_has_released_is_not_drawn_as_a_part_of_itself(write):
+    y, _ = small()
+    loss = y.sum()
+    loss.backward(retain_graph=True)
+    before = write(loss)
+    assert "tanh" in before
+    loss.backward()
+    with pytest.raises(ValueError, match=f"{write.__name__}: backward has released this graph"):
+        write(loss)
+
+
 # ── the positions in a row ───────────────────────────────────────────────────────────────────────
 
 

@@ -113,6 +113,19 @@ def test_no_tensor_fails_and_all_tags_are_closed(values):
     assert read(Tensor(values)).text.startswith("tensor (")
 
 
+@pytest.mark.parametrize("value", [5.0, -60000.0, 1e308])
+def test_an_image_of_one_value_is_black_and_raises_no_warning(value):
+    with np.errstate(all="raise"):
+        assert not notebook.to_rgb(np.full((3, 4, 4), value)).any()
+
+
+def test_an_image_whose_range_is_larger_than_the_largest_float_has_black_and_white():
+    image = np.full((1, 4, 4), 1e308)
+    image[0, 0] = -1e308
+    with np.errstate(all="raise"):
+        assert np.unique(notebook.to_rgb(image)).tolist() == [0, 255]
+
+
 def test_a_large_tensor_is_sampled_and_says_so():
     x = Tensor(np.zeros((3000, 1000), np.float32))
     assert "values)" in read(x).text and "of 3,000,000 values" in read(x).text

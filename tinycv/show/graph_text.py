@@ -163,6 +163,11 @@ def levels_of(result: Any, who: str) -> dict[Node | Tensor, int]:
         if node not in reached:
             reached[node] = True
             to_visit.extend(p for p in reversed(node.parents) if p is not None)
+    if any(isinstance(node, Node) and node.saved is None for node in reached):
+        raise ValueError(
+            f"{who}: backward has released this graph, or a part of it: draw it before backward, "
+            "or call backward(retain_graph=True)"
+        )
     level: dict[Node | Tensor, int] = {}
     # Parents are older than their children, so in the order of ``seq`` their level is known.
     for node in sorted(reached, key=lambda n: n.seq):

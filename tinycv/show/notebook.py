@@ -148,8 +148,8 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
         low, high = 0.0, 255.0
     elif low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    scale = max(high - low, np.finfo(float).tiny)
-    grey = np.clip((pixels / scale - low / scale) * 255, 0, 255).astype(np.uint8)
+    half = high / 2 - low / 2 or 1.0  # half of the range, which may be too large for float64
+    grey = np.clip((pixels / 2 - low / 2) / half * 255, 0, 255).astype(np.uint8)
     return np.broadcast_to(np.moveaxis(grey, 0, -1), (*grey.shape[1:], 3))
 
 
