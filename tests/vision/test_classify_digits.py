@@ -162,6 +162,8 @@ def test_what_cannot_be_answered_is_refused_in_one_line(seven, tmp_path, monkeyp
         ((seven, "--labels", "a.txt"), "--labels describes a weight file of yours: pass --weights"),
         ((seven, "--image-size", 30), "--image-size describes a weight file"),
         ((seven, "--show", tmp_path), "is a folder"),
+        ((seven, "--show", seven), "this is your picture; choose another name"),
+        ((seven, "--show", tmp_path / "seen.jpg"), "the name must end in .png"),
         ((seven, "--weights", "a.pt", "--show", "b.png"), "--show shows a digit"),
         ((seven, "--device", "moon"), "moon"),
     ]:

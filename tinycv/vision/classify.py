@@ -144,6 +144,8 @@ def digit_report(options: argparse.Namespace) -> list[str]:
         flag = given[0].replace("_", "-")
         raise ValueError(f"--{flag} describes a weight file of yours: pass --weights FILE too")
     device = backend.resolve(options.device)
+    if options.show is not None:
+        refuse_show(Path(options.show), Path(options.photo))
     image = drawn_digit(options.photo)  # (1, 28, 28)
     if options.show is not None:
         save_enlarged(options.show, image)
@@ -158,6 +160,14 @@ def digit_report(options: argparse.Namespace) -> list[str]:
         "unseen MNIST digits right)"
     ]
     return lines + [f"{100 * probability:5.1f} %  {digit}" for digit, probability in found]
+
+
+def refuse_show(show: Path, photo: Path) -> None:
+    """ValueError if --show names no PNG, or the photo itself, which would be lost."""
+    if show.exists() and photo.exists() and show.samefile(photo):
+        raise ValueError(f"--show {show}: this is your picture; choose another name")
+    if show.suffix.lower() != ".png" and not show.is_dir():
+        raise ValueError(f"--show {show}: it writes a PNG, so the name must end in .png")
 
 
 def photo_report(options: argparse.Namespace) -> list[str]:
