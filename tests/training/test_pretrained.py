@@ -90,6 +90,11 @@ def test_a_demo_without_a_file_gets_the_command_that_makes_it():
         pretrained.read("00_none")
 
 
+def test_a_path_with_another_ending_is_not_taken_for_the_name_of_a_demo(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"my\.pt: the name of a file .* \.safetensors"):
+        pretrained.read(tmp_path / "my.pt")
+
+
 def test_the_installed_package_comes_before_the_clone(tmp_path, monkeypatch):
     folders = tmp_path / "installed", tmp_path / "clone"
     monkeypatch.setattr(pretrained, "FOLDERS", folders)

@@ -136,6 +136,10 @@ def read(name_or_path: str | os.PathLike) -> Weights:
     no demo wrote."""
     path = inputs.path(name_or_path, "pretrained.read: name_or_path")
     if path.suffix != ".safetensors":
+        if path.name != str(path):
+            raise FileNotFoundError(
+                f"pretrained.read: {path}: the name of a file of weights ends with .safetensors"
+            )
         path = find(str(path))
     arrays, record = checkpoint.load(path)
     missing = [key for key in KEYS if key not in record]
