@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tinycv.show.demo import ascii_only
+from tinycv.show.demo_flags import ascii_only
 
 DEMOS = sorted(Path(__file__).parent.glob("[0-9][0-9]_*.py"))
 

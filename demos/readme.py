@@ -17,7 +17,7 @@ from pathlib import Path
 
 from demos.lecture import LECTURE, Slide
 from demos.targets import duration, met, records, shown_value, took
-from tinycv.show.demo import ascii_only
+from tinycv.show.demo_flags import ascii_only
 
 ROOT = Path(__file__).parent.parent
 RESULTS = "benchmarks/results/{}.json"

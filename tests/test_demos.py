@@ -12,7 +12,7 @@ from runpy import run_path
 import numpy as np
 import pytest
 
-from tinycv.show.demo import WITH_HALF, WITH_PRETRAINED
+from tinycv.show.demo_flags import WITH_HALF, WITH_PRETRAINED
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # demos is no part of the installed package

@@ -24,7 +24,8 @@ from tinycv.likelihood.pixelcnn import GatedPixelCNN, PixelCNN
 from tinycv.likelihood.units import binarize
 from tinycv.likelihood.vq_vae import DiscreteVAE
 from tinycv.sequence import GPT, Transformer, next_symbol_loss
-from tinycv.show.demo import WITH_PRETRAINED, script_hash
+from tinycv.show.demo import script_hash
+from tinycv.show.demo_flags import WITH_PRETRAINED
 from tinycv.show.judge import Judge
 from tinycv.show.metrics import squared_distances
 from tinycv.show.rule_judge import RuleJudge

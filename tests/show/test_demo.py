@@ -13,14 +13,8 @@ import tinycv
 from tinycv import nn
 from tinycv.engine import backend
 from tinycv.optim import SGD
-from tinycv.show.demo import (
-    WITH_HALF,
-    WITH_PARALLEL,
-    WITH_PRETRAINED,
-    Demo,
-    ascii_only,
-    script_hash,
-)
+from tinycv.show.demo import Demo, script_hash
+from tinycv.show.demo_flags import WITH_HALF, WITH_PARALLEL, WITH_PRETRAINED, ascii_only
 
 
 def test_the_record_holds_the_figures_and_everything_they_depend_on(tmp_path, capsys):

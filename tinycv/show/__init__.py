@@ -1,6 +1,7 @@
 """Pictures, measured figures and the frame of every demo.
 
 demo.py      what all demos share: flags, the record of measured figures, where the picture goes
+demo_flags.py  the command line of a demo, and which flags it refuses
 colours.py   the palette of every picture
 draw.py      figures and their files, curves, notes; and under this one name the drawing functions
              of images.py (one image, rows, tiles, patches, heat maps), fields.py (densities and

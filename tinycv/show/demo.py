@@ -41,14 +41,12 @@ several seeds and to use its functions:
 
 from __future__ import annotations
 
-import argparse
 import ast
 import hashlib
 import importlib.util
 import io
 import json
 import os
-import re
 import runpy
 import sys
 import time
@@ -61,15 +59,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from tinycv.data import inputs
-from tinycv.data.atomic import obstacle
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn.module import Module
 from tinycv.show import doctor
+from tinycv.show.demo_flags import (
+    ascii_only,
+    flag_parser,
+    group_and_device,
+    read_flags,
+    refuse_what_this_demo_lacks,
+    weights_of,
+)
 from tinycv.training import pretrained as shipped
-from tinycv.training.groups import Group
-from tinycv.training.parallel import CARRIERS
 
 try:
     import resource
@@ -78,18 +81,6 @@ except ImportError:  # Windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-WITH_HALF = "06_vit", "17_diffusion_digits"
-WITH_PARALLEL = ("06_vit",)
-WITH_PRETRAINED = (
-    "05_transformer",
-    "06_vit",
-    "09_gan_digits",
-    "10_face_arithmetic",
-    "17_diffusion_digits",
-    "22_autoregressive",
-    "24_text_to_image",
-)
 
 
 class Demo:
@@ -120,39 +111,13 @@ class Demo:
         inputs.flag(pretrained, "Demo: pretrained")
         for flag, meaning in flags.items():
             inputs.text(meaning, f"Demo: {flag}")
-        parser = _parser(name, story, half, full, parallel, pretrained, flags)
-        given, unknown = parser.parse_known_args(arguments)
-        if unknown:
-            of_protocol = f"{name} --full: the whole protocol does not take"
-            parser.error(
-                f"{of_protocol if full else 'unrecognized arguments:'} {' '.join(unknown)}"
-            )
+        parser = flag_parser(name, story, half, full, parallel, pretrained, flags)
+        given = read_flags(parser, arguments, full)
         if given.full and not full and arguments is None:
             _hand_over(name)
-        self.pretrained = _weights_of(parser, given, pretrained)
-        if not 0 <= given.seed < 2**63:
-            parser.exit(
-                2, f"--seed {given.seed}: it must be a whole number, at least 0 and below 2^63\n"
-            )
-        if given.half and not half:
-            can = " and ".join(WITH_HALF)
-            parser.exit(2, f"demos/{name}.py trains in float32 alone; --half is a flag of {can}\n")
-        if given.parallel and (not parallel or given.half):
-            why = "with --half, one worker trains" if parallel else "one worker trains"
-            parser.exit(
-                2,
-                f"demos/{name}.py: {why}; --parallel is a flag of {' and '.join(WITH_PARALLEL)}, "
-                "in float32\n",
-            )
-        problem = obstacle(given.out / f"{name}.json")
-        if problem:
-            parser.exit(2, f"--out {given.out}: nothing can be written there: {problem}\n")
-        try:
-            group: Group | None = CARRIERS[given.parallel]() if given.parallel else None
-            device = given.device if group is None else group.place(given.device)
-            self.device = backend.resolve(device or "cpu")
-        except (backend.GpuUnavailable, ImportError, RuntimeError, ValueError) as error:
-            parser.exit(2, f"{error}\n")
+        self.pretrained = weights_of(parser, given, pretrained)
+        refuse_what_this_demo_lacks(parser, given, half, parallel)
+        group, self.device = group_and_device(parser, given)
         self.group = group
         if not self.is_first:
             sys.stdout = io.StringIO()  # what this rank prints is never shown
@@ -360,39 +325,6 @@ class Demo:
         }
 
 
-def _weights_of(
-    parser: argparse.ArgumentParser, given: argparse.Namespace, ships: bool
-) -> shipped.Weights | None:
-    """The weights that --pretrained names, or None without this flag. The run ends, with one line,
-    where they cannot be used. A seed that is not given becomes that of the weights, or 0."""
-    if given.pretrained is None:
-        given.seed = 0 if given.seed is None else given.seed
-        return None
-    name = Path(parser.prog).stem
-    if not ships:
-        can = ", ".join(WITH_PRETRAINED)
-        parser.exit(2, f"{parser.prog} trains all that it shows; --pretrained is a flag of {can}\n")
-    if given.full or given.half or given.parallel:
-        parser.exit(
-            2, "--pretrained trains nothing; it does not go with --full, --half or --parallel\n"
-        )
-    try:
-        weights = shipped.read(given.pretrained or name)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"--pretrained: {error}\n")
-    seed = weights.record["seed"]
-    if weights.record["demo"] != name:
-        parser.exit(2, f"--pretrained: {weights} is of the demo {weights.record['demo']}\n")
-    if given.seed not in (None, seed):
-        parser.exit(
-            2,
-            f"--seed {given.seed}: the weights of {weights} are of seed {seed}, and another seed "
-            "would test them on what they have learned from; leave --seed out\n",
-        )
-    given.seed = seed
-    return weights
-
-
 def _hand_over(name: str) -> None:
     """Run demos/full/NAME.py if it exists beside the demo that was called, then exit."""
     page = Path(sys.argv[0]).resolve().parent / "full" / f"{name}.py"
@@ -426,54 +358,24 @@ def _run_demo(page: Demo, seed: int) -> ModuleType:
     return run
 
 
-def _parser(
-    name: str,
-    story: str,
-    half: bool,
-    full: bool,
-    parallel: bool,
-    pretrained: bool,
-    flags: dict[str, str],
-) -> argparse.ArgumentParser:
-    """A parser of the flags that all demos have, and of those that this demo adds."""
-    parser = argparse.ArgumentParser(
-        prog=f"demos/full/{name}.py" if full else f"demos/{name}.py",
-        description=ascii_only(story),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--quick",
-        action="store_true",
-        help="seconds, to see that it works; the figures mean nothing",
-    )
-    size.add_argument(
-        "--full", action="store_true", help="the whole protocol: up to two hours on two cores"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, gpu, gpu:1 or auto (default: cpu)")
-    in_halves = "train in float16, with float32 master weights: for a GPU"
-    parser.add_argument(
-        "--half", action="store_true", help=in_halves if half else argparse.SUPPRESS
-    )
-    sharing = "how several workers share each batch (training/parallel.py)"
-    parser.add_argument(
-        "--parallel", choices=[*CARRIERS], help=sharing if parallel else argparse.SUPPRESS
-    )
-    reading = "train nothing: read the weights that ship, or those of FILE (training/pretrained.py)"
-    parser.add_argument(
-        "--pretrained",
-        nargs="?",
-        const="",
-        metavar="FILE",
-        help=reading if pretrained else argparse.SUPPRESS,
-    )
-    parser.add_argument("--seed", type=int, help="of all random numbers (default: 0)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("out"), help="folder for the picture and the figures"
-    )
-    for flag, meaning in flags.items():
-        parser.add_argument(f"--{flag}", help=meaning)
-    return parser
+def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any, full: Any) -> None:
+    """Raise an error for arguments that Demo does not take."""
+    inputs.text(name, "Demo: name")
+    inputs.text(story, "Demo: story")
+    inputs.flag(half, "Demo: half")
+    inputs.flag(full, "Demo: full")
+    if not story.strip() or not name or Path(name).name != name:
+        raise ValueError(
+            f"Demo: name is {shown(name)} and story {shown(story)}; they must be a file's name and "
+            "a story that begins with a line about it"
+        )
+    if arguments is not None and not (
+        isinstance(arguments, (list, tuple)) and all(isinstance(word, str) for word in arguments)
+    ):
+        raise TypeError(
+            f"Demo: arguments is {shown(arguments)}; it must be a list of texts, or None: the "
+            "command line"
+        )
 
 
 def _plain(value: Any) -> float | list[float]:
@@ -509,26 +411,6 @@ def _line(row: dict[str, Any]) -> str:
     return line
 
 
-def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any, full: Any) -> None:
-    """Raise an error for arguments that Demo does not take."""
-    inputs.text(name, "Demo: name")
-    inputs.text(story, "Demo: story")
-    inputs.flag(half, "Demo: half")
-    inputs.flag(full, "Demo: full")
-    if not story.strip() or not name or Path(name).name != name:
-        raise ValueError(
-            f"Demo: name is {shown(name)} and story {shown(story)}; they must be a file's name and "
-            "a story that begins with a line about it"
-        )
-    if arguments is not None and not (
-        isinstance(arguments, (list, tuple)) and all(isinstance(word, str) for word in arguments)
-    ):
-        raise TypeError(
-            f"Demo: arguments is {shown(arguments)}; it must be a list of texts, or None: the "
-            "command line"
-        )
-
-
 def script_hash(path: Path | str) -> str:
     """A short hash of what a script does: of its lines without docstrings, comment lines and empty
     lines. A test compares it with the record of each committed picture, so that no picture is older
@@ -559,11 +441,3 @@ def peak_memory_mib() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
-
-
-def ascii_only(text: str) -> str:
-    """The text for consoles that print only ASCII: other characters are replaced, and a word in
-    another script that stands in parentheses is left out."""
-    text = inputs.text(text, "ascii_only: text")
-    text = re.sub(r" \([^\x00-\x7f]+\)", "", text)
-    return text.replace("·", "-").encode("ascii", "replace").decode()
