@@ -242,8 +242,8 @@ def test_no_public_function_is_left_out():
             if inspect.isfunction(thing) or inspect.isclass(thing)
             if thing.__module__ == module.__name__ and not name.startswith("_")
         }
-    # of graph_text.py and live.py, whose other functions are called with checked arguments
-    in_other_files = {"levels", "to_dot", "to_mermaid", "to_svg", "LivePlot"}
+    # of graph_text.py, live.py and demo_flags.py, whose other functions get checked arguments
+    in_other_files = {"levels", "to_dot", "to_mermaid", "to_svg", "LivePlot", "ascii_only"}
     assert found - WITHOUT_ARGUMENTS == set(GOOD) - {"measured"} - in_other_files
 
 
