@@ -202,11 +202,15 @@ def symbols_table(block: Block) -> str:
     rows: list[list[str]] = []
     starts: list[int] = []
     for row in rows_of(block, parts=False):
-        cells = row.cells
+        cells = _with_whole_sentences(row.cells)
         if cells[0].start == 0 or not rows:
             texts = [cell.text for cell in cells]
             rows.append([texts[0], texts[1] if len(texts) > 1 else "", _remarks(texts[2:])])
             starts = [cell.start for cell in cells]
+            continue
+        if len(cells) > 1 and len(starts) > 1 and cells[0].start == starts[1]:
+            # another row of the same name: moments, normalise, ... of the forward pass
+            rows.append(["", cells[0].text, _remarks([cell.text for cell in cells[1:]])])
             continue
         for cell in cells:
             place = max((at for at, start in enumerate(starts) if start <= cell.start), default=0)
@@ -214,6 +218,18 @@ def symbols_table(block: Block) -> str:
             rows[-1][place] = f"{rows[-1][place]} {cell.text}".strip()
     shown = [[label(row[0]), prose(row[1]), prose(row[2])] for row in rows]
     return _list_table("symbols", shown)
+
+
+def _with_whole_sentences(cells: list[Cell]) -> list[Cell]:
+    """The two spaces after a full stop separate no cells."""
+    joined = cells[:1]
+    for cell in cells[1:]:
+        last = joined[-1]
+        if last.text.endswith(".") and cell.start == last.start + len(last.text) + 2:
+            joined[-1] = Cell(last.start, f"{last.text} {cell.text}")
+        else:
+            joined.append(cell)
+    return joined
 
 
 def columns_table(block: Block) -> str:

@@ -125,3 +125,46 @@ def signs_of_latex(latex: str) -> list[str]:
 @pytest.mark.parametrize("text", FORMULAS)
 def test_no_sign_of_a_formula_is_lost(text):
     assert sorted(signs_of_latex(formula(text))) == sorted(signs_of_plain(text))
+
+
+# ── tables ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def rows_of_table(text: str) -> list[list[str]]:
+    """The cells of the only table of a docstring."""
+    lines = docstring_to_markdown(text, "a.py").split(":::{list-table}")[1].splitlines()
+    rows: list[list[str]] = []
+    for line in lines:
+        if line.startswith("* -"):
+            rows.append([])
+        if line.startswith(("* -", "  -")):
+            rows[-1].append(line[3:].strip())
+    return rows
+
+
+def test_names_below_each_other_in_the_second_column_are_rows_of_their_own():
+    text = """Kernels.
+
+    forward     moments      the mean of every strip
+                             and the squares
+                normalise    the result
+    backward    sums         of all strips
+    """
+    assert rows_of_table(text) == [
+        ["forward", "moments", "the mean of every strip and the squares"],
+        ["", "normalise", "the result"],
+        ["backward", "sums", "of all strips"],
+    ]
+
+
+def test_two_spaces_after_a_full_stop_separate_no_cells():
+    text = """Ways.
+
+    columns     for few channels.  It copies
+                the windows.  Then it adds
+    direct      for many channels
+    """
+    assert rows_of_table(text) == [
+        ["columns", "for few channels. It copies the windows. Then it adds"],
+        ["direct", "for many channels"],
+    ]

@@ -9,7 +9,7 @@ tinycv. Sampling starts from noise and takes some steps of DDIM (Song, Meng & Er
 with classifier-free guidance towards the label (Ho & Salimans 2022, eq. 6):
 
     D(x_t) = clip((1 + w) D(x_t, label) - w D(x_t, no label), -1, 1)
-    x_s    = a_s D(x_t) + sigma_s (x_t - a_t D(x_t)) / sigma_t
+    x_s    = a_s D(x_t) + σ_s (x_t - a_t D(x_t)) / σ_t
 
 ``digits`` below is all of it. The command also tells how many of its digits the ViT of
 demos/06_vit.py, which never saw a generated digit, reads as their label.
