@@ -289,7 +289,13 @@ def test_the_losses_before_one_that_is_not_finite_are_written(tmp_path):
     assert [row["step"] for row in rows_of(path)] == ["0", "1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"step,epoch\nx,1\n", b"\xff\x00\n", b"hello"])
+OTHER_FILES = [
+    *(b"a,b\n1,2\n", b"step,epoch\nx,1\n", b"\xff\x00\n", b"hello"),
+    b"step,epoch,train_loss\n0,1,0.5\n",  # of another logger
+]
+
+
+@pytest.mark.parametrize("content", OTHER_FILES)
 def test_a_file_of_another_kind_is_not_touched(content, tmp_path):
     path = tmp_path / "log.csv"
     path.write_bytes(content)

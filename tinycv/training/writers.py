@@ -110,7 +110,8 @@ class CSVWriter(Writer):
         whole = text[: text.rfind("\n") + 1]
         columns, *rows = list(csv.reader(io.StringIO(whole, newline=""))) or [[]]
         same_length = all(len(row) == len(columns) and row[0].isdecimal() for row in rows)
-        if text and (columns[:2] != ["step", "epoch"] or not same_length):
+        is_ours = columns[:2] == ["step", "epoch"] and {"lr", "seconds", "examples"} <= {*columns}
+        if text and not (is_ours and same_length):
             raise ValueError(
                 f"CSVWriter: path is {self.path}, a file that no CSVWriter wrote: choose another "
                 "path, or remove the file"
