@@ -42,6 +42,9 @@ def case(
 
 
 PADDING = np.array([[1, 1, 1, 0], [1, 0, 0, 0]], bool)[:, None, None, :]  # (B, 1, 1, S)
+# All scores are far below 0: about -100,000.
+Q, K, V, _ = case(1, 2, 3, 3, 4, 2, PADDING)
+FAR_BELOW = 1e5 * (1 + abs(Q)), -1 - abs(K), V, np.tri(3, dtype=bool)
 EXERCISE = Exercise(
     parts=[
         Definition(
@@ -52,9 +55,17 @@ EXERCISE = Exercise(
                 case(2, 2, 3, 3, 4, 1, np.tri(3, dtype=bool)),
                 case(2, 1, 2, 4, 3, 2, PADDING),
             ],
-            extremes=[case(1, 2, 3, 3, 4, 2, np.tri(3, dtype=bool), size=1000)],
+            extremes=[case(1, 2, 3, 3, 4, 2, np.tri(3, dtype=bool), size=1000), FAR_BELOW],
             order=1,
             wrong=[
+                Wrong(
+                    "a hidden score that is not low enough",
+                    '-float("inf")',
+                    "-1e4",
+                    "It is right for ordinary scores. But if all scores of a query are lower than "
+                    "the number that you give to hidden keys, these get all the weight. Use "
+                    '-float("inf").',
+                ),
                 Wrong(
                     "the scale",
                     " / q.shape[-1] ** 0.5",

@@ -42,11 +42,12 @@ def score_case(b, t, s, a):
     return normal((b, t, a)), normal((b, s, a)), normal(a)
 
 
-def context_case(b, t, s, m, padding=0, scale=1.0):
-    """Arguments of bahdanau_context; the last sentence ends with this many steps of padding."""
+def context_case(b, t, s, m, padding=0, scale=1.0, shift=0.0):
+    """Arguments of bahdanau_context; the last sentence ends with this many steps of padding. shift:
+    what is added to all scores."""
     mask = np.ones((b, s), bool)
     mask[-1, s - padding :] = False
-    return scale * normal((b, t, s)), normal((b, s, m)), mask
+    return scale * normal((b, t, s)) + shift, normal((b, s, m)), mask
 
 
 EXERCISE = Exercise(
@@ -104,8 +105,19 @@ EXERCISE = Exercise(
                 context_case(2, 2, 4, 3, padding=2),
                 context_case(3, 4, 2, 1, padding=1),
             ],
-            extremes=[context_case(2, 3, 4, 2, padding=1, scale=1000.0)],
+            extremes=[
+                context_case(2, 3, 4, 2, padding=1, scale=1000.0),
+                context_case(2, 2, 3, 2, padding=1, shift=-1e5),
+            ],
             wrong=[
+                Wrong(
+                    "a score of padding that is not low enough",
+                    "-1e9",
+                    "-1e4",
+                    "It is right for ordinary scores. But if all scores of a step are lower than "
+                    "the number that you give to padding, it gets all the weight. Use -1e9, or "
+                    '-float("inf").',
+                ),
                 Wrong(
                     "the mask after the softmax",
                     "    score = where(mask[:, None], score, -1e9)\n"

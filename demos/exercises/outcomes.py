@@ -81,7 +81,7 @@ def of_right_types(result: Any, expected: Any) -> Outcome:
     results, right = (result, expected) if several else ([result], [expected])
     for y, e in zip(results, right, strict=True):
         if not isinstance(y, Tensor):
-            hint = "; is a line with `return` missing?" if y is None else ""
+            hint = "; a line with `return` may be missing" if y is None else ""
             return Outcome(failure=f"it returns {kind_of(y)}, not a Tensor{hint}", kind="type")
         if y.dtype != e.dtype:
             return Outcome(failure=f"its result is {y.dtype}; it must be {e.dtype}", kind="type")

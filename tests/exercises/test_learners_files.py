@@ -53,7 +53,7 @@ REFUSED = {
         "some cases. It is right in 3 of 4",
     ),
     "fills the memory": (tanh("return [0] * 10**15"), "line 2 raises MemoryError"),
-    "returns nothing": (tanh("r = g * (1 - y * y)"), "a line with `return` miss"),
+    "returns nothing": (tanh("r = g * (1 - y * y)"), "a line with `return` may be missing."),
     "returns a number": (tanh("return 1.0"), "it returns a float, not a Tensor"),
     "returns a list": (tanh("return [g * (1 - y * y)]"), "it returns a list of 1, not a Tensor"),
     "returns the wrong dtype": (
