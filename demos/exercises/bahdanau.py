@@ -4,10 +4,10 @@
     a_ts = exp(e_ts) / sum over s of exp(e_ts)              ibid., eq. 6
     c_t  = sum over s of a_ts h_s                           ibid., eq. 5
 
-q_t = W (decoder state t) asks, and k_s = U (encoder state s) answers. The score e_ts is computed by
-a small network with one hidden layer. The context c_t is an average of the encoder states h_s, with
-most weight where the score is highest. Padding must get the weight 0, and the other weights of the
-sentence must still sum to 1.
+q_t = W (decoder state t) is a query, and k_s = U (encoder state s) is a key. The score e_ts is
+computed by a small network with one hidden layer. The context c_t is an average of the encoder
+states h_s, with most weight where the score is highest. Padding must get the weight 0, and the
+other weights of the sentence must still sum to 1.
 
 Shapes: B sentences, T decoder steps, S encoder steps, A width of q and k, M width of h.
 """

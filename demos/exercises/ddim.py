@@ -1,4 +1,4 @@
-"""DDIM's step: from one noise level to a lower one, in big steps
+"""DDIM: one step from a noise level to a lower one
 
     x_s = sqrt(abar_s) x0^  +  sqrt(1 - abar_s - r^2) eps  +  r z
           "predicted x_0"      "direction to x_t"             fresh noise

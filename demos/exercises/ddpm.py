@@ -1,4 +1,4 @@
-"""DDPM: the jump forward, and the posterior of one step back
+"""DDPM: the forward process in one jump, and the posterior of one step back
 
     q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I)      Ho, Jain & Abbeel 2020, eq. 4
     abar_t = (1 - beta_1) (1 - beta_2) ... (1 - beta_t)

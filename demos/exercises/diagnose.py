@@ -40,7 +40,7 @@ from demos.exercises.outcomes import (
 from demos.exercises.words import difference, in_general, wrapped
 from tinycv.engine.check import CertificateError
 
-KEPT = 2000  # characters of what an answer prints
+MOST_PRINTED = 2000  # characters of what an answer prints that are shown
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Printed(io.StringIO):
     memory."""
 
     def write(self, text: str) -> int:
-        if self.tell() < KEPT:
+        if self.tell() < MOST_PRINTED:
             super().write(text)
         return len(text)
 
@@ -76,7 +76,7 @@ def check(exercise: Exercise, source: bytes | str, path: str = "your file") -> V
         verdict = check_quietly(exercise, source, path)
     if printed.getvalue():
         shown = [f"    {line}" for line in printed.getvalue().splitlines()[:8]]
-        verdict.lines += ["", "Your file prints. It printed, first of all:", *shown]
+        verdict.lines += ["", "Your file prints. The first lines that it printed:", *shown]
         verdict.lines.append("The check calls your code many times: remove the print at the end.")
         if verdict.solved:
             verdict.lines[0] = f"Almost: {exercise.name}. The answer is right, but it prints."
@@ -167,21 +167,33 @@ def has_more(code: CodeType) -> bool:
 def known_mistakes(exercise: Exercise, part: Definition, outcomes: list[Outcome]) -> list[Wrong]:
     """The known mistake, or the pair of known mistakes, that leads to these outcomes.
 
-    If none does, the same errors count as equal whatever their texts are, since a mistake may stop
-    at one line or at the next. And then the extreme cases are left out, where an answer may have a
-    second problem.
+    All cases are compared first, with the texts of errors. If no mistake fits, errors of the same
+    type count as equal, since a mistake may stop at one line or at the next. At last the extreme
+    cases are left out, because an answer may have a second problem there.
     """
-    numbers = range(len(part.wrong))
-    choices = [*((i,) for i in numbers), *combinations(numbers, 2)]
-    right = [Outcome(arrays_of(y)) for y in expected_results(exercise.name, part.name)]
     for count in (len(outcomes), len(part.cases)):
-        mine = outcomes[:count]
-        for texts in (True, False) if any(not outcome.kind for outcome in mine) else (True,):
-            for which in choices:
-                mutant = outcomes_of_mutant(exercise.name, part.name, which)[:count]
-                is_wrong = mutant and not same_outcomes(mutant, right[:count])
-                if is_wrong and same_outcomes(mine, mutant, texts):
-                    return [part.wrong[i] for i in which]
+        compared = outcomes[:count]
+        returns = any(not outcome.kind for outcome in compared)
+        for texts in (True, False) if returns else (True,):
+            mistakes = mistakes_with_outcomes(exercise, part, compared, texts)
+            if mistakes:
+                return mistakes
+    return []
+
+
+def mistakes_with_outcomes(
+    exercise: Exercise, part: Definition, outcomes: list[Outcome], texts: bool
+) -> list[Wrong]:
+    """The first known mistake, or pair of them, whose mutant has these outcomes in the first cases.
+    texts: errors must also have the same text."""
+    count = len(outcomes)
+    right = [Outcome(arrays_of(y)) for y in expected_results(exercise.name, part.name)[:count]]
+    numbers = range(len(part.wrong))
+    for which in [*((i,) for i in numbers), *combinations(numbers, 2)]:
+        mutant = outcomes_of_mutant(exercise.name, part.name, which)[:count]
+        is_wrong = mutant and not same_outcomes(mutant, right)
+        if is_wrong and same_outcomes(outcomes, mutant, texts):
+            return [part.wrong[i] for i in which]
     return []
 
 

@@ -130,13 +130,13 @@ class Definition:
         """The errors of the function's derivatives against finite differences, order by order."""
         if not self.order:
             return ()
-        given = dict(zip(self.parameters, case, strict=True))
+        by_name = dict(zip(self.parameters, case, strict=True))
         fixed = {
             name: as_tensor(value, "float64")
-            for name, value in given.items()
+            for name, value in by_name.items()
             if name in self.constant or callable(value)
         }
-        varying = {name: value for name, value in given.items() if name not in fixed}
+        varying = {name: value for name, value in by_name.items() if name not in fixed}
 
         def of_varying(*values):
             return function(**fixed, **dict(zip(varying, values, strict=True)))
@@ -203,9 +203,9 @@ class Pull(Definition):
 class Exercise:
     """One exercise: its parts, which the learner writes in this order, and what the page says.
 
-    names: what an answer may import from tinycv. hint: one sentence. read: where to read, before
-    and after. methods: further Tensor attributes that an answer may use (the usual ones are in
-    allowed.py). forbidden: usual ones that would be the answer.
+    names: what an answer may import from tinycv. hint: one sentence. read: where the package does
+    the same, to compare with afterwards. methods: further Tensor attributes that an answer may use
+    (the usual ones are in allowed.py). forbidden: usual ones that would be the answer.
     """
 
     parts: Sequence[Definition]
@@ -258,16 +258,25 @@ class Exercise:
     def page(self) -> str:
         """The top of the learner's file: what to write, from what, and how to check it."""
         head, _, body = self.text.partition("\n")
-        methods = ", ".join(tensor_methods(self))
-        tools = f"plain Python, + - * / ** @, indexing, and of a Tensor {methods}"
-        if self.names:
-            tools += "; from tinycv: " + ", ".join(self.names)
-        notes = [f"You may use: {tools}.", f"Read: {self.read}", f"Hint: {self.hint}"]
-        text = "\n".join(textwrap.fill(note, 90, subsequent_indent="    ") for note in notes)
+        names = f", the functions {', '.join(self.names)} of tinycv" if self.names else ""
+        tools = (
+            f"plain Python, + - * / ** @, indexing{names}, and these methods and attributes: "
+            f"{', '.join(tensor_methods(self))}. You will not need all of them."
+        )
+        notes = [f"Hint: {self.hint}", f"You may use {tools}"]
         command = f"Check your answer:    python -m demos exercise check {self.name}"
+        afterwards = f"When it is solved, compare it with the package: {self.read}"
+        text = "\n\n".join(filled(note) for note in (*notes, command, afterwards))
         title = f"Exercise {self.number} of {len(ORDER)}. {head}"
-        top = f'"""{title}\n{body}\n\n{text}\n\n{command}\n"""\n'
+        top = f'"""{title}\n{body}\n\n{text}\n"""\n'
         return top + (f"\nfrom tinycv import {', '.join(self.names)}\n" if self.names else "")
+
+
+def filled(note: str) -> str:
+    """A note of the page, in lines of at most 96 characters."""
+    return textwrap.fill(
+        note, 96, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def load(name: str) -> Exercise:
@@ -305,9 +314,9 @@ def on_tensors(pull: Callable) -> Callable:
 
 @contextmanager
 def drawing(module: Any, name: str, noise: Any) -> Iterator[None]:
-    """Within it ``module.name``, which draws random numbers, returns ``noise`` instead. So a
-    function of the package that draws its own noise can be compared with an answer that is given
-    the noise."""
+    """``with drawing(module, name, noise):`` lets ``module.name``, which draws random numbers,
+    return ``noise`` instead. So a function of the package that draws its own noise can be compared
+    with an answer that receives the noise as an argument."""
     draw = getattr(module, name)
     setattr(module, name, lambda *shape_and_dtype: noise)
     try:
@@ -317,7 +326,7 @@ def drawing(module: Any, name: str, noise: Any) -> Iterator[None]:
 
 
 def as_tensor(value: Any, dtype: str) -> Any:
-    """Arrays as Tensors, those of floats in this dtype; other values as they are."""
+    """An array as a Tensor, of this dtype if it holds floats; any other value as it is."""
     if not isinstance(value, np.ndarray):
         return value
     return Tensor(value.astype(dtype) if value.dtype.kind == "f" else value)

@@ -85,7 +85,7 @@ EXERCISE = Exercise(
                     "softplus: -log sigmoid(d) = softplus(-d).",
                 ),
                 Wrong(
-                    "a probability where a logit is due",
+                    "a probability in place of a logit",
                     "softplus(-real).mean() + softplus(fake).mean()",
                     "softplus(-1 / (1 + (-real).exp())).mean()"
                     " + softplus(1 / (1 + (-fake).exp())).mean()",

@@ -23,7 +23,8 @@ from tinycv.diffusion import guidance
 
 def drop_labels(labels, nobody, share, u):
     """labels (B,): whole numbers. u (B,): a random number for each, uniform in [0, 1). Returns the
-    labels (B,), with ``nobody`` where u is below ``share``, so that this share of them is lost."""
+    labels (B,), with ``nobody`` where u is below ``share``, so that this share of them is lost.
+    where(condition, a, b) takes a where the condition is true, and b elsewhere."""
     return where(u < share, nobody, labels)
 
 

@@ -1,4 +1,4 @@
-"""Langevin's step: climb the density, and add noise
+"""Langevin dynamics: one step up the density, and noise
 
     x <- x + delta grad log p(x) + sqrt(2 delta) z          Roberts & Tweedie 1996 (ULA)
     z ~ N(0, I)

@@ -5,8 +5,8 @@
     dL/db_jk = sum over i of a_ij g_ik
 
 Both are matrix products again. Write each sum as a product of two matrices, one of which has to be
-transposed. a and b may also be stacks of equally many matrices; all axes but the last two count
-them.
+transposed. a and b may also be stacks of matrices: the last two axes are those of a matrix, and
+the axes in front, which are the same for a and b, number the matrices.
 
 Shapes: a (..., M, K), b (..., K, N), y and g (..., M, N).
 """

@@ -106,8 +106,8 @@ EXERCISE = Exercise(
                     "the wrong axes",
                     "x.swapaxes(1, 2)",
                     "x.transpose((0, 2, 3, 1))",
-                    "You merge (B, T, D, H). The heads of a token follow one another whole, so "
-                    "merge (B, T, H, D).",
+                    "You merge (B, T, D, H). All D numbers of a head come before those of the next "
+                    "head, so merge (B, T, H, D).",
                 ),
                 Wrong(
                     "the order of the heads",

@@ -84,7 +84,7 @@ def of_right_types(result: Any, expected: Any) -> Outcome:
             hint = "; a line with `return` may be missing" if y is None else ""
             return Outcome(failure=f"it returns {kind_of(y)}, not a Tensor{hint}", kind="type")
         if y.dtype != e.dtype:
-            return Outcome(failure=f"its result is {y.dtype}; it must be {e.dtype}", kind="type")
+            return Outcome(failure=f"its result is {y.dtype}; it should be {e.dtype}", kind="type")
     return Outcome(arrays_of(result))
 
 
@@ -130,7 +130,7 @@ def outcomes_of_mutant(name: str, part_name: str, which: tuple[int, ...]) -> lis
 
 
 def answer(source: str, name: str) -> Callable:
-    """The function with this name in the source of an answer of ours."""
+    """The function with this name in the source of a solution or a mutant."""
     names: dict[str, Any] = {"__name__": "mutant"}
     exec(compile(source, "", "exec"), names)
     return names[name]

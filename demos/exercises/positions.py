@@ -52,7 +52,7 @@ EXERCISE = Exercise(
                     "    return stack(columns, axis=1)",
                     "    return stack(columns[0::2] + columns[1::2], axis=1)",
                     "The numbers are right, but all sines come first, then all cosines. They "
-                    "should alternate: sin, cos, sin, cos. (Some codes do use halves; the paper "
+                    "should alternate: sin, cos, sin, cos. (Some programs do use halves; the paper "
                     "does not.)",
                 ),
                 Wrong(

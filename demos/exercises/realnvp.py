@@ -1,4 +1,4 @@
-"""RealNVP's affine coupling: forward, log-determinant and inverse
+"""RealNVP: affine coupling, its log-determinant and its inverse
 
     y = b x + (1 - b) (x exp(s) + t)                        Dinh et al. 2017, sections 3.2, 3.4
     log |det dy/dx| = sum of (1 - b) s

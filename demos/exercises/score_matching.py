@@ -9,8 +9,9 @@ y = x + sigma z has the density N(y; x, sigma^2 I), and the score of this densit
 
     grad log N(y; x, sigma^2 I) = -(y - x) / sigma^2 = -z / sigma
 
-No model can predict z itself. The model with the smallest loss returns the mean of -z / sigma over
-all x that y may have come from, and this mean is the score of the noised data.
+The same y can come from many pairs of x and z, so no model can predict z without error. The model
+with the smallest loss returns the mean of -z / sigma over all x that y may have come from, and this
+mean is the score of the noised data.
 
 Return one number for each point; the mean E is taken later. |.|^2 is the sum of squares over the
 axes.

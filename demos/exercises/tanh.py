@@ -66,6 +66,6 @@ EXERCISE = Exercise(
         )
     ],
     names=(),
-    hint="the answer is one line, with g and y only.",
-    read="the top of tinycv/engine/record.py; the answer is in tinycv/engine/ops.py, row tanh.",
+    hint="the answer is one line that needs g and y only.",
+    read="tinycv/engine/ops.py, the row of tanh; pulls: the top of tinycv/engine/record.py.",
 )

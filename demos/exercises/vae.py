@@ -1,11 +1,11 @@
-"""VAE: the reparametrisation and the KL divergence
+"""VAE: the reparametrisation trick and the KL divergence
 
     z  = mu + sigma eps,   eps ~ N(0, I)                    Kingma & Welling 2014, section 2.4
     KL = 1/2 sum over j of (mu_j^2 + sigma_j^2 - log sigma_j^2 - 1)         ibid., appendix B
 
 The encoder of a variational autoencoder returns, for each image, a normal distribution of codes,
 N(mu, sigma^2). A code z is drawn from it. Written as above, z is a differentiable function of mu
-and sigma, so the gradient of the decoder reaches the encoder through the noise.
+and sigma, so the gradient of the decoder reaches the encoder although z is random.
 
 The KL divergence of this distribution from N(0, I), in nats, is what the code costs. It is 0 if
 mu = 0 and sigma = 1, and above 0 otherwise.

@@ -1,4 +1,4 @@
-"""The walk back: backpropagation through a graph
+"""Backpropagation: the walk back through a graph
 
 Every result of an op remembers a Node: the op, and the parents, which are the Nodes (or leaves)
 that the op's inputs came from. Backpropagation starts at the last Node with g = dL/dy and gives

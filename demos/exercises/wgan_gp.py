@@ -25,20 +25,20 @@ from tinycv import Tensor, grad, tanh
 from tinycv.adversarial import gan
 
 
-def gradient_penalty(critic, w, real, fake, share, weight):
+def gradient_penalty(critic, w, real, fake, share, penalty_weight):
     """critic(x, w): a function that returns one value (B,) for each row of x (B, D). w: its
-    weights. real and fake (B, D). share (B, 1). weight: lambda. Returns a Tensor of one number,
-    which can be differentiated by w."""
+    weights. real and fake (B, D). share (B, 1). penalty_weight: lambda. Returns a Tensor of one
+    number, which can be differentiated by w."""
     x = Tensor((share * real + (1 - share) * fake).detach(), requires_grad=True)  # (B, D)
     (slope,) = grad(critic(x, w).sum(), x, create_graph=True)  # (B, D)
     length = (slope * slope).sum(axis=-1) ** 0.5  # (B,)
-    return weight * ((length - 1) ** 2).mean()
+    return penalty_weight * ((length - 1) ** 2).mean()
 
 
-def penalty_of_package(critic, w, real, fake, share, weight):
+def penalty_of_package(critic, w, real, fake, share, penalty_weight):
     """The package's penalty, whose random share is the given one."""
     with drawing(gan, "rand_like", share):
-        return gan.GradientPenalty(weight)(critic, real, fake, w)
+        return gan.GradientPenalty(penalty_weight)(critic, real, fake, w)
 
 
 def small_critic(x, w):
@@ -130,9 +130,9 @@ EXERCISE = Exercise(
                 ),
                 Wrong(
                     "lambda is missing",
-                    "weight * ((",
+                    "penalty_weight * ((",
                     "1 * ((",
-                    "You do not multiply by lambda, the argument weight.",
+                    "You do not multiply by lambda, the argument penalty_weight.",
                 ),
                 Wrong(
                     "no square",
@@ -145,6 +145,6 @@ EXERCISE = Exercise(
     ],
     names=("Tensor", "grad", "norm"),
     methods=("detach", "requires_grad"),
-    hint="x = Tensor(between, requires_grad=True) is a new leaf, by which grad can differentiate.",
+    hint="x_hat = Tensor(..., requires_grad=True) is a new leaf: grad can differentiate by it.",
     read="tinycv/adversarial/gan.py: GradientPenalty and slopes; tinycv/engine/backward.py: grad.",
 )

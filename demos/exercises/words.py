@@ -69,6 +69,11 @@ def difference_in_words(part: Definition, cases: list, pairs: list) -> str:
         )
     if all(close(y, -e) for y, e in pairs):
         return "the sign. Your result is the right one times -1."
+    return factor_in_words(part, cases, pairs) or pattern_in_words(part, cases, pairs)
+
+
+def factor_in_words(part: Definition, cases: list, pairs: list) -> str:
+    """The number by which the right results are multiplied, or ""."""
     factors = [factor(y, e) for y, e in pairs]
     scaled = all(c is not None for c in factors)
     if scaled and np.ptp(factors) < 1e-6 * abs(factors[0]):
@@ -83,6 +88,11 @@ def difference_in_words(part: Definition, cases: list, pairs: list) -> str:
             "a factor that depends on the shapes. Your result is the right one times "
             f"{listed}. Is a division missing, or one too many?"
         )
+    return ""
+
+
+def pattern_in_words(part: Definition, cases: list, pairs: list) -> str:
+    """An added number, a transposed result, or which cases are right."""
     added = [y - e for y, e in pairs]
     numbers = np.concatenate([d.ravel() for d in added])
     if np.ptp(numbers) < 1e-6 * np.abs(numbers).max():

@@ -58,7 +58,7 @@ REFUSED = {
     "returns a list": (tanh("return [g * (1 - y * y)]"), "it returns a list of 1, not a Tensor"),
     "returns the wrong dtype": (
         tanh("return (g * (1 - y * y)).astype('float32')"),
-        "its result is float32; it must be float64",
+        "its result is float32; it should be float64",
     ),
     "returns float64 always": (
         tanh("return (g * (1 - y * y)).astype('float64')"),
