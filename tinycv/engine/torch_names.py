@@ -3,11 +3,11 @@
     >>> x.view(3, 2)
     AttributeError: 'Tensor' object has no attribute 'view': type x.reshape(3, 2)
 
-Arrays speak NumPy here (axis, concatenate, astype), networks speak PyTorch, and there is one name
-for one thing.  So a name of PyTorch that is missing is not added as a second one; the error says
-what to type.  ``tinycv``, ``tinycv.nn``, ``nn.functional``, ``nn.init``, ``optim`` and ``data``
-look here when they have no attribute of that name, and so do Tensor and Module: Python calls
-``__getattr__`` only after it has found nothing, so attributes that exist are as fast as before.
+Arrays use the names of NumPy here (axis, concatenate, astype), networks those of PyTorch, and each
+thing has one name.  So a name of PyTorch that is missing is not added as a second one; the error
+says what to type.  ``tinycv``, ``tinycv.nn``, ``nn.functional``, ``nn.init``, ``optim``, ``data``,
+Tensor and Module look here when they have no attribute of that name: Python calls ``__getattr__``
+only after it has found nothing, so attributes that exist are as fast as before.
 
 Each hint is a line of code, some with a remark (tests/engine/test_torch_names.py runs all), with
     x, y, a, b   Tensors of floats, x and y (2, 3)       labels   two class numbers
@@ -46,9 +46,11 @@ HINTS: dict[str, dict[str, str | tuple[str, str]]] = {
         "compile": ("model(x)", "nothing is compiled"),
         "concat": "tinycv.concatenate([x, y], axis=0)",
         "cuda": ('x.to("gpu")', "python -m tinycv.show.doctor says whether there is one"),
-        "device": ('"cpu"', "a device is a text"),
+        "device": ('"cpu"', "a device is a string"),
         "dot": "(a * b).sum()",
         "double": "tinycv.float64",
+        "empty": "tinycv.zeros(2, 3)",
+        "empty_like": "tinycv.zeros_like(x)",
         "equal": "(x == y).all()",
         "flatten": "x.reshape(-1)",
         "float": "tinycv.float32",
@@ -312,8 +314,8 @@ def hint(place: str, name: str) -> str:
 
 
 def give_hints(module: str) -> None:
-    """Let the module of this name answer for the names of PyTorch that it does not have. (A
-    ``__getattr__`` in its text would make type checkers accept any name.)"""
+    """Give the module of this name a ``__getattr__`` that knows the hints. (In the text of the
+    module, it would make type checkers accept any name.)"""
     place = module.removeprefix("tinycv.")
 
     def __getattr__(name: str) -> Any:

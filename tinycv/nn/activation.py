@@ -23,6 +23,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
 from tinycv.engine.reduce import axes_by_stride, blocks
 from tinycv.engine.tensor import Tensor
+from tinycv.engine.torch_names import with_hints
 from tinycv.nn.checks import array
 from tinycv.nn.gelu_kernel import gelu32, gelu32_pull
 from tinycv.nn.layout import flattened, unflattened
@@ -96,6 +97,7 @@ class Softplus(Module):
 class LeakyReLU(Module):
     """x where it is positive, negative_slope * x elsewhere, as a layer."""
 
+    @with_hints
     def __init__(self, negative_slope: float = 0.01):
         self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", -MOST, MOST)
 

@@ -12,6 +12,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import number
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.torch_names import with_hints
 from tinycv.nn.checks import array, flag
 from tinycv.nn.module import Module
 
@@ -34,6 +35,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 class Dropout(Module):
     """``dropout`` as a layer: active in training mode, the identity in evaluation mode."""
 
+    @with_hints
     def __init__(self, p: float = 0.5):
         self.p = number(p, "Dropout: p", 0, 1)
 
