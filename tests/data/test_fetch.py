@@ -357,7 +357,7 @@ def test_the_command_prints_the_folder_and_the_command_that_learns_it(mirrors, c
     command(["mnist"])
     said = capsys.readouterr().out.splitlines()
     assert said[0] == str(folder)
-    assert said[2] == f'learn it: python demos/06_vit.py --data "{folder}"'
+    assert said[2] == f'train on it:  python demos/06_vit.py --data "{folder}"'
 
 
 def test_the_command_ends_with_one_line_and_status_1_if_nothing_is_there(mirrors, command):

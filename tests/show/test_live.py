@@ -97,7 +97,8 @@ def test_outside_a_notebook_one_line_says_that_nothing_is_drawn(module, monkeypa
         monkeypatch.setitem(sys.modules, "IPython", module)
     train(live.LivePlot())
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("LivePlot: this is no notebook") and "LivePlot('loss.png')" in line
+    assert line.startswith("LivePlot: the program does not run in a notebook")
+    assert "LivePlot('loss.png')" in line
 
 
 def test_with_a_path_the_picture_is_written_to_the_file(tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@
 
 Classes are numbered in the sorted order of their names, as in torchvision: "10" comes before "2".
 Names that begin with a dot are ignored, at any depth (.DS_Store, .ipynb_checkpoints, ._1.jpg), and
-so are files that are no images (Thumbs.db, notes.txt) and the folder __MACOSX of zip files.
+so are files that are not images (Thumbs.db, notes.txt) and the folder __MACOSX of zip files.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def files_in_csv(path: Path, csv_name: str, who: str) -> Listed:
             raise FileNotFoundError(
                 f"{who}: {path / csv_name}, line {line}: there is no file {path / file}"
             )
-    given = [label.strip() for _, (_, label) in rows]
-    names = sorted(set(given))
+    label_names = [label.strip() for _, (_, label) in rows]
+    names = sorted(set(label_names))
     number = {name: i for i, name in enumerate(names)}
-    labels = np.array([number[label] for label in given], np.int64)
+    labels = np.array([number[label] for label in label_names], np.int64)
     return [path / file for _, (file, _) in rows], labels, names
 
 

@@ -21,16 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options.add_argument("name", choices=list(SOURCES), help="the data set")
     options.add_argument("--folder", help="keep the files here instead")
-    given = options.parse_args(arguments)
+    chosen = options.parse_args(arguments)
     try:
-        folder = download(given.name, given.folder)
+        folder = download(chosen.name, chosen.folder)
     except (DownloadError, OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(str(error))
-    reader = SOURCES[given.name].reader
+    reader = SOURCES[chosen.name].reader
     print(folder)
-    print(f"read it:  train_x, train_y, test_x, test_y = tinycv.data.{reader}({str(folder)!r})")
+    print(f"read it:      train_x, train_y, test_x, test_y = tinycv.data.{reader}({str(folder)!r})")
     if reader == "idx_folder":
-        print(f'learn it: python demos/06_vit.py --data "{folder}"')
+        print(f'train on it:  python demos/06_vit.py --data "{folder}"')
 
 
 if __name__ == "__main__":

@@ -121,14 +121,15 @@ def paper(pixels: np.ndarray) -> np.ndarray:
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
     colours = pixels.reshape(-1, 3)
-    few = slice(None, None, max(1, len(colours) // 4000))  # enough for 18 coefficients
-    some_terms, some_colours = terms[few], colours[few]
-    edge = np.maximum(abs(x), abs(y)).ravel()[few]
+    # about 4000 pixels, evenly spaced, are enough to fit 18 coefficients
+    sample = slice(None, None, max(1, len(colours) // 4000))
+    sampled_terms, sampled_colours = terms[sample], colours[sample]
+    edge = np.maximum(abs(x), abs(y)).ravel()[sample]
     chosen = edge > 0.9
     fitted = np.zeros((6, 3))
     for _ in range(6):
-        fitted = np.linalg.lstsq(some_terms[chosen], some_colours[chosen], rcond=None)[0]
-        residual = np.sqrt(((some_colours - some_terms @ fitted) ** 2).sum(axis=1))
+        fitted = np.linalg.lstsq(sampled_terms[chosen], sampled_colours[chosen], rcond=None)[0]
+        residual = np.sqrt(((sampled_colours - sampled_terms @ fitted) ** 2).sum(axis=1))
         chosen = residual <= max(3 * np.median(residual[chosen]), 0.02)
     return (terms @ fitted).reshape(pixels.shape)
 
@@ -171,15 +172,14 @@ def only_digit(strength: np.ndarray) -> np.ndarray:
         )
     digit = np.logical_or.reduce([shape.mask for shape in found])
     digit = np.kron(digit, np.ones((step, step), bool))[: strength.shape[0], : strength.shape[1]]
-    kept = np.where(digit, strength, 0)
-    kept = _cut(kept, 0.5)
-    height, width = kept.shape
+    cut = _cut(np.where(digit, strength, 0), 0.5)
+    height, width = cut.shape
     if width > WIDEST * height:
         raise NoDigit(
             f"its ink is {width / height:.1f} times as wide as it is high, which no digit is: cut "
             "out one digit at a time"
         )
-    return kept
+    return cut
 
 
 class _Shape:

@@ -3,8 +3,8 @@
     train, test = split_by_class(images, labels, held_out=0.2, seed=0)
 
 The same share of each class is held out, so a rare class is tested too. A folder of photos often
-holds the same photo twice. If one copy were learned and the other tested, the accuracy would be too
-high; so all images with the same pixels stay on one side.
+holds the same photo twice. If one copy were in the training part and the other in the test, the
+accuracy would be too high; so all images with the same pixels stay on one side.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def split_by_class(
 ) -> tuple[Part, Part]:
     """(train_images, train_labels), (test_images, test_labels), both in random order.
 
-    images (N, ...), labels (N,) class numbers. held_out: the share of each class that is tested,
-    rounded to whole images, but at least one is tested and one is learned.
-    A warning says how many images have copies, how many copies have different labels (these are
-    learned, since no answer to them would be right), and which classes cannot be tested, because
-    all their other images are one (it is learned) or there are none.
+    images (N, ...), labels (N,) class numbers. held_out: the share of each class in the test part,
+    rounded to whole images, but both parts get at least one.
+    A warning says how many images have copies, how many copies have different labels (no answer to
+    these would be right, so they are in the training part), and which classes cannot be tested,
+    because all their other images are copies of one (it is in the training part) or there are none.
     """
     images = inputs.array(images, "split_by_class: images", "images (N, C, H, W)")
     if not images.ndim or not len(images):

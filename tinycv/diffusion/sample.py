@@ -11,7 +11,7 @@ with classifier-free guidance towards the label (Ho & Salimans 2022, eq. 6):
     D(x_t) = clip((1 + w) D(x_t, label) - w D(x_t, no label), -1, 1)
     x_s    = a_s D(x_t) + σ_s (x_t - a_t D(x_t)) / σ_t
 
-``digits`` below is all of it. The command also tells how many of its digits the ViT of
+``digits`` below is all of it. The command also prints how many of its digits the ViT of
 demos/06_vit.py, which never saw a generated digit, reads as their label.
 
 Needs Pillow.   Read first: denoising.py, samplers.py, guidance.py.
@@ -51,7 +51,7 @@ from tinycv.vision.vit import ViT
 LABELS, NO_LABEL = 10, 10  # the classes 0 to 9, and the number that means "no label"
 SIDE = 28
 MOST = 1000  # digits, and steps: those of the schedule
-TOGETHER = 50  # digits that are sampled at once: more would need more memory, and are no faster
+BATCH = 50  # digits that are sampled at once: more would need more memory, and are no faster
 
 
 def digits(
@@ -69,10 +69,10 @@ def digits(
     schedule = cosine_schedule(MOST)
     predicted = denoiser(model, schedule, "v")
     made: list[np.ndarray] = [np.zeros((0, 1, SIDE, SIDE), np.float32)]
-    for start in range(0, len(labels), TOGETHER):
-        some = Tensor(labels[start : start + TOGETHER], device=device)  # (B,)
-        step = partial(ddim_step, clipped(guided(predicted, some, NO_LABEL, w), -1, 1), schedule)
-        noise = randn(len(some), 1, SIDE, SIDE, device=device)
+    for start in range(0, len(labels), BATCH):
+        batch = Tensor(labels[start : start + BATCH], device=device)  # (B,)
+        step = partial(ddim_step, clipped(guided(predicted, batch, NO_LABEL, w), -1, 1), schedule)
+        noise = randn(len(batch), 1, SIDE, SIDE, device=device)
         with no_grad():
             x = sample(step, noise, schedule.times(steps))  # (B, 1, 28, 28), from -1 to 1
         made.append(np.clip(x.numpy() / 2 + 0.5, 0, 1))

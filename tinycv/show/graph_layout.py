@@ -67,7 +67,7 @@ def layout(boxes: dict[str, Box], edges: Sequence[tuple[str, str]]) -> Layout:
         for key, box in boxes.items()
     }
     total = 2 * MARGIN + len(rows) * height + (len(rows) - 1) * ROW_GAP
-    return Layout(right - left, total, centres, [path(boxes, height) for boxes in routes])
+    return Layout(right - left, total, centres, [path(passed, height) for passed in routes])
 
 
 def route(start: Box, end: Box, rows: list[list[Box]]) -> list[Box]:

@@ -5,7 +5,7 @@
 In a notebook the picture below the cell is replaced, at most once per second.  The plot waits for
 no GPU: it is drawn at the steps whose losses the loop has read (training/hooks.py).  Outside a
 notebook, LivePlot("loss.png") writes the picture to a file.
-Needs matplotlib, and in a notebook IPython, which is there already.
+Needs matplotlib. (Every notebook has IPython already.)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LivePlot:
     def __call__(self, step: Step) -> None:
         if self.latest is None and self.path is None and display_of_notebook() is None:
             say(
-                "LivePlot: this is no notebook, so nothing is drawn; "
+                "LivePlot: the program does not run in a notebook, so nothing is drawn; "
                 "LivePlot('loss.png') writes the picture to a file"
             )
         self.latest = step
@@ -107,8 +107,8 @@ def figure_of(losses: list, metrics: list[dict[str, float]], total: int) -> Figu
     if names:
         curves = {}
         for name in names:
-            found = [entry for entry in metrics if name in entry]
-            curves[name] = [e["epoch"] for e in found], [e[name] for e in found]
+            entries = [entry for entry in metrics if name in entry]
+            curves[name] = [e["epoch"] for e in entries], [e[name] for e in entries]
         draw.curves(axes[1], curves, "epoch", "metric")
     return fig
 
@@ -116,6 +116,6 @@ def figure_of(losses: list, metrics: list[dict[str, float]], total: int) -> Figu
 def thinned(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(steps, values) of a curve, with at most about POINTS points."""
     width = max(1, len(values) // POINTS)
-    whole = len(values) // width * width
-    means = np.array(values[:whole]).reshape(-1, width).mean(axis=1)
+    count = len(values) // width * width  # of the values that fill whole parts
+    means = np.array(values[:count]).reshape(-1, width).mean(axis=1)
     return np.arange(len(means)) * width + (width - 1) / 2, means

@@ -21,7 +21,7 @@ from tinycv.engine.tensor import LEAF, Parameter, Tensor
 from tinycv.nn.module import Module
 
 SAMPLE = 1_000_000  # values of a Tensor that are read for its statistics
-FEW = 64  # as many values are shown one by one
+MOST_VALUES = 64  # a larger Tensor does not show its values one by one
 MOST_PICTURES, LONGEST_SIDE, SHOWN_SIDE = 8, 256, 120  # pictures in a row; pixels
 # Colours of an attention map from 0 to its largest value: black, purple, orange, pale yellow
 HEAT = np.array([(0, 0, 4), (120, 28, 109), (237, 105, 37), (252, 255, 164)], float)
@@ -41,12 +41,12 @@ def tensor_html(x: Tensor) -> str:
 
     lines = [f"<b>{type(x).__name__.lower()}</b> {escape(description(x))}"]
     lines.append(escape(statistics(x)))
-    if 0 < x.size <= FEW:
+    if 0 < x.size <= MOST_VALUES:
         values = np.array2string(backend.to_numpy(x._data), separator=", ", precision=4)
         lines.append(f'<pre style="margin:4px 0">{escape(values)}</pre>')
-    found = pictures(x)
-    if found:
-        lines.append("".join(picture_html(picture) for picture in found))
+    images = pictures(x)
+    if images:
+        lines.append("".join(picture_html(image) for image in images))
     return f'<div style="{MONO};line-height:1.5">{"<br>".join(lines)}</div>'
 
 
@@ -125,12 +125,12 @@ def attention_maps(array: Any) -> list[np.ndarray]:
     rows = maps[:, :LONGEST_SIDE]
     if rows.size > SAMPLE:  # the sum of a row needs all of it
         return []
-    found = backend.to_numpy(rows).astype(np.float64)
-    sums = found.sum(axis=-1)
+    weights = backend.to_numpy(rows).astype(np.float64)
+    sums = weights.sum(axis=-1)
     # written so that NaN is refused, as every comparison with NaN is false
-    if not (found.min() >= 0 and np.abs(sums - 1).max() < 1e-2):
+    if not (weights.min() >= 0 and np.abs(sums - 1).max() < 1e-2):
         return []
-    return [heat(small(one)) for one in found]
+    return [heat(small(one_map)) for one_map in weights]
 
 
 def small(image: Any) -> np.ndarray:
@@ -141,7 +141,7 @@ def small(image: Any) -> np.ndarray:
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """(1 or 3, H, W) as bytes (H, W, 3). Values from 0 to 1, and bytes, are shown as they are;
-    others from their smallest to their largest."""
+    all others from their smallest to their largest."""
     pixels = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = pixels.min(), pixels.max()
     if image.dtype == np.uint8:

@@ -114,8 +114,8 @@ def summary(model: Module | Callable, *inputs: Any, **options: Any) -> Summary:
 def _observed(model: Any, owner: Module, inputs: tuple, options: dict) -> Summary:
     """The summary. It runs in a context of its own, so that what is set here ends with it."""
     rng.use(rng.discarded())
-    args = [given(value, owner, f"input {i}") for i, value in enumerate(inputs)]
-    named = {name: given(value, owner, name) for name, value in options.items()}
+    args = [as_input(value, owner, f"input {i}") for i, value in enumerate(inputs)]
+    named = {name: as_input(value, owner, name) for name, value in options.items()}
     run = Run(owner)
     debug.observer.set(run.count)
     mode.set(RECORD | DEBUG)
@@ -151,7 +151,7 @@ def is_shape(value: Any) -> bool:
     )
 
 
-def given(value: Any, owner: Module, what: str) -> Any:
+def as_input(value: Any, owner: Module, what: str) -> Any:
     """An input of the model: a shape becomes random numbers, an array a Tensor."""
     if is_shape(value):
         shape = tuple(size(n, f"summary: {what}[{i}]") for i, n in enumerate(value))

@@ -14,10 +14,10 @@ HEAD = ("layer", "output", "parameters", "multiply-adds", "saved")
 LONGEST = 44  # characters of a cell
 
 
-def as_text(found: Summary) -> str:
+def as_text(summary: Summary) -> str:
     """The table in ASCII. The first two columns are aligned on the left, the numbers on the
     right."""
-    table = [HEAD, *[cells(row, "  " * row.depth) for row in found.rows]]
+    table = [HEAD, *[cells(row, "  " * row.depth) for row in summary.rows]]
     widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
     lines = []
     for line in table:
@@ -27,15 +27,15 @@ def as_text(found: Summary) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     rule = "-" * max(map(len, lines))
-    text = [rule, lines[0], rule, *lines[1:], rule, *totals(found), rule]
+    text = [rule, lines[0], rule, *lines[1:], rule, *totals(summary), rule]
     return "\n".join(text).encode("ascii", "backslashreplace").decode()
 
 
-def as_html(found: Summary) -> str:
+def as_html(summary: Summary) -> str:
     """The table in HTML. The colours are those of the notebook, light or dark."""
     cell = '<td style="text-align:{};padding-left:{}em;font-family:monospace">{}</td>'
     body = []
-    for row in found.rows:
+    for row in summary.rows:
         first, *rest = cells(row, "")
         body.append(
             cell.format("left", 0.5 + 1.2 * row.depth, escape(first))
@@ -44,7 +44,7 @@ def as_html(found: Summary) -> str:
         )
     head = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in HEAD)
     rows = "".join(f"<tr>{line}</tr>" for line in body)
-    below = "<br>".join(map(escape, totals(found)))
+    below = "<br>".join(map(escape, totals(summary)))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{below}</p>"
 
 
@@ -75,30 +75,28 @@ def parameters(row: Row) -> str:
     frozen = row.parameters - row.trainable
     if frozen:
         notes.append("frozen" if frozen == row.parameters else f"{frozen:,} frozen")
+    if not row.parameters and not notes:
+        return "-"
     words = f" ({', '.join(notes)})" if notes else ""
-    return (
-        (f"{row.parameters:,}" if row.parameters or not words else "0") + words
-        if (row.parameters or words)
-        else "-"
-    )
+    return f"{row.parameters:,}{words}"
 
 
-def totals(found: Summary) -> list[str]:
+def totals(summary: Summary) -> list[str]:
     """The lines below the table."""
-    frozen = found.parameters - found.trainable
+    frozen = summary.parameters - summary.trainable
     lines = [
-        f"parameters: {found.parameters:,} ({memory(found.parameter_bytes)}), of which "
-        f"{found.trainable:,} learn and {frozen:,} are frozen",
-        f"FLOPs of a forward pass: {found.flops:,} (2 x {found.multiply_adds:,} multiply-adds and "
-        f"{found.other:,} other operations)",
-        f"memory: {memory(found.saved)} saved for the backward pass, and inputs of "
-        f"{memory(found.input_bytes)}",
+        f"parameters: {summary.parameters:,} ({memory(summary.parameter_bytes)}), of which "
+        f"{summary.trainable:,} are trainable and {frozen:,} are frozen",
+        f"FLOPs of a forward pass: {summary.flops:,} (2 x {summary.multiply_adds:,} multiply-adds "
+        f"and {summary.other:,} other operations)",
+        f"memory: {memory(summary.saved)} saved for the backward pass, and inputs of "
+        f"{memory(summary.input_bytes)}",
     ]
-    if any(row.shared for row in found.rows):
+    if any(row.shared for row in summary.rows):
         lines.append("shared: counted in the row in which the parameters come first")
-    if found.uncounted:
+    if summary.uncounted:
         lines.append(
-            f"counted as one operation per element, for want of a rule: {listed(found.uncounted)}"
+            f"no rule counts {listed(summary.uncounted)}: one operation per element is assumed"
         )
     return lines
 

@@ -63,7 +63,7 @@ Hook = Callable[[Step], object]
 
 
 def checked_hooks(caller: str, on_step: Any) -> list[Hook]:
-    """on_step, None, a function or a list of functions, as a list."""
+    """``on_step`` as a list of functions: it may be None, one function, or a list of them."""
     takes = "it must be a function that takes a Step, a list of such functions, or None"
     if on_step is None or callable(on_step):
         hooks = [] if on_step is None else [on_step]
@@ -107,11 +107,11 @@ class Hooks:
     def _step(self, batch: Batch) -> Step:
         run = self.run
         step = run.step - 1
-        epoch, rest = divmod(step, len(run.loader))
-        is_last = rest == len(run.loader) - 1
-        found = run.history.metrics[-1] if is_last and run.history.metrics else {}
-        if found.get("epoch") != epoch + 1:
-            found = {}
+        epoch, batch_number = divmod(step, len(run.loader))
+        is_last = batch_number == len(run.loader) - 1
+        metrics = run.history.metrics[-1] if is_last and run.history.metrics else {}
+        if metrics.get("epoch") != epoch + 1:  # this epoch was not evaluated
+            metrics = {}
         return Step(
             step=step,
             total=self.total,
@@ -119,7 +119,7 @@ class Hooks:
             lr=float(next(iter(run.optimizers.values())).param_groups[0]["lr"]),
             seconds=run.history.seconds + time.perf_counter() - run.started,
             examples=run.examples or len(batch[0]),
-            metrics={name: value for name, value in found.items() if name != "epoch"},
+            metrics={name: value for name, value in metrics.items() if name != "epoch"},
             run=run,
         )
 

@@ -89,7 +89,7 @@ class Weights:
 
     def load(self, name: str, model: Module) -> None:
         """Copy the weights of the model ``name`` into a model that was built with its config.
-        CheckpointError, which leaves the model as it was, if names or shapes do not fit."""
+        CheckpointError if names or shapes do not fit; the model then stays as it was."""
         start = f"{self._known(name)}/"
         arrays = {}
         for key, array in self.arrays.items():
@@ -121,10 +121,10 @@ def find(name: str) -> Path:
         path = folder / f"{name}.safetensors"
         if path.is_file():
             return path
-    there = sorted(path.stem for folder in FOLDERS for path in folder.glob("*.safetensors"))
+    shipped = sorted(path.stem for folder in FOLDERS for path in folder.glob("*.safetensors"))
     raise FileNotFoundError(
         f"there are no weights called {name!r} here; `python demos/{name}.py`, in a clone, trains "
-        f"them and writes out/{name}.safetensors. These weights ship: {listed(there) or 'none'}"
+        f"them and writes out/{name}.safetensors. These weights ship: {listed(shipped) or 'none'}"
     )
 
 
@@ -149,10 +149,10 @@ def read(name_or_path: str | os.PathLike) -> Weights:
             "checkpoint.load reads it"
         )
     record["config"] = {name: _with_tuples(config) for name, config in record["config"].items()}
-    wide = {
-        name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()
-    }
-    return Weights(path, wide, record)
+    for name, array in list(arrays.items()):
+        if array.dtype == np.float16:
+            arrays[name] = array.astype(np.float32)
+    return Weights(path, arrays, record)
 
 
 def round_to_half(model: Module) -> None:

@@ -7,7 +7,8 @@ of a photo, according to a pretrained ViT.
 The first command reads one handwritten digit with the ViT of demos/06_vit.py, whose weights come
 with tinycv. The picture may have any size, dark ink on light paper or light ink on dark:
 data/drawn_digit.py makes an image like those of MNIST of it, and ``--show seen.png`` saves what the
-model sees. The ViT knows digits alone, so it names a digit for every scribble.
+model sees. The ViT was trained on digits only, so it reads every
+scribble as some digit.
 
 The second command prints the five most likely classes and their probabilities,
 
@@ -139,9 +140,9 @@ def report(options: argparse.Namespace) -> list[str]:
 
 def digit_report(options: argparse.Namespace) -> list[str]:
     """The lines about a handwritten digit."""
-    given = [name for name in OF_WEIGHTS if getattr(options, name) is not None]
-    if given:
-        flag = given[0].replace("_", "-")
+    useless = [name for name in OF_WEIGHTS if getattr(options, name) is not None]
+    if useless:
+        flag = useless[0].replace("_", "-")
         raise ValueError(f"--{flag} describes a weight file of yours: pass --weights FILE too")
     device = backend.resolve(options.device)
     if options.show is not None:
@@ -151,15 +152,15 @@ def digit_report(options: argparse.Namespace) -> list[str]:
         save_enlarged(options.show, image)
     weights = pretrained.read("06_vit")
     model = weights.build("vit", ViT).to(device)
-    found = classify(model, image, options.top or 3, device)
-    digit, probability = found[0]
+    answers = classify(model, image, options.top or 3, device)
+    digit, probability = answers[0]
     accuracy = 100 * weights.value("accuracy on 1,000 unseen digits")
     doubt = "" if probability >= 0.5 else ", but the model is not sure"
     lines = [
         f"{options.photo}: {digit}{doubt} (the ViT of demos/06_vit.py reads {accuracy:.1f} % of "
         "unseen MNIST digits right)"
     ]
-    return lines + [f"{100 * probability:5.1f} %  {digit}" for digit, probability in found]
+    return lines + [f"{100 * probability:5.1f} %  {digit}" for digit, probability in answers]
 
 
 def refuse_show(show: Path, photo: Path) -> None:
