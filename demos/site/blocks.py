@@ -217,10 +217,6 @@ def _belongs_together(left: Cell, right: Cell) -> bool:
     return left.is_formula and (right.is_formula or right.text in ("or", "and"))
 
 
-def _is_symbol(text: str) -> bool:
-    return re.fullmatch(r"[^\W\d_]{1,2}\S*|[A-Za-z]+", text) is not None
-
-
 WORD = re.compile(
     r"(?<![\w\\(.])[a-zA-Z][a-z]+(?:-[a-z]+)*(?![\w(\[_^'²])|(?<!\S)[aI](?= [a-z]{2})"
 )

@@ -34,17 +34,17 @@ def build(out: Path, quiet: bool = True) -> int:
 
     from demos.site import documents
 
-    made = out.with_name(f"{out.name}.build")
-    for folder in (made, out):
+    work = out.with_name(f"{out.name}.build")
+    for folder in (work, out):
         shutil.rmtree(folder, ignore_errors=True)
     for name, text in documents.documents():
-        path = made / "documents" / f"{name}.md"
+        path = work / "documents" / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     copy_downloads(out)
     here = Path(__file__).parent
-    arguments = ["-b", "html", "-c", here, "-d", made / "doctrees", "-W", "--keep-going"]
-    arguments += ["-j", "auto", *(["-q"] if quiet else []), made / "documents", out]
+    arguments = ["-b", "html", "-c", here, "-d", work / "doctrees", "-W", "--keep-going"]
+    arguments += ["-j", "auto", *(["-q"] if quiet else []), work / "documents", out]
     return sphinx([str(word) for word in arguments])
 
 

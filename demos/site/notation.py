@@ -42,26 +42,9 @@ FUNCTIONS = {"softmax", "argmax", "argmin", "sigmoid", "softplus", "tr", "diag",
 # Symbols of several letters, which multiply like others
 NAMES = {"lr": r"\mathrm{lr}", "eps": r"\mathrm{eps}", "pi": r"\pi", "inf": r"\infty"}
 TWO_LETTER_WORDS = {
-    *(
-        "an",
-        "as",
-        "at",
-        "be",
-        "by",
-        "if",
-        "in",
-        "is",
-        "it",
-        "no",
-        "of",
-        "on",
-        "or",
-        "so",
-        "to",
-        "we",
-    ),
-    *("CE", "GN", "IN", "JS", "KL", "LN", "PE", "id", "ln", "sg", "tr", "up"),
-}
+    "an", "as", "at", "be", "by", "if", "in", "is", "it", "no", "of", "on", "or", "so", "to", "we",
+    "CE", "GN", "IN", "JS", "KL", "LN", "PE", "id", "ln", "sg", "tr", "up",
+}  # fmt: skip
 
 TOKEN = re.compile(
     r"""(?P<size>\d+x\d+)|(?P<number>\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?(?![\d]))
