@@ -63,14 +63,17 @@ def split(text: str) -> list[Block | list[str]]:
 
 
 def _in_block(line: str) -> bool:
+    """Does a line belong to an indented block? A row of a list of files does, indented or not."""
     return line.startswith("    ") or _is_file_row(line)
 
 
 def _is_file_row(line: str) -> bool:
+    """Such as "vit.py    Vision Transformer": names of files, a gap, words."""
     return re.match(r"[\w./]+\.py(?:, \w+\.py)* {2,}\S", line) is not None
 
 
 def _dedent(lines: list[str]) -> list[str]:
+    """The lines without the indentation that all of them share."""
     margin = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
     return [line[margin:] for line in lines]
 
@@ -137,6 +140,7 @@ def has_symbols(block: Block) -> bool:
 
 
 def _is_label(text: str) -> bool:
+    """Is a text a list of symbols, or of names in capital letters?"""
     parts = text.split(", ")
     return all(re.fullmatch(SYMBOL, part) or part.isupper() for part in parts)
 
@@ -146,6 +150,8 @@ def _is_label(text: str) -> bool:
 
 @dataclass
 class Cell:
+    """A piece of a line, and the column at which it starts."""
+
     start: int
     text: str
     is_formula: bool = False
@@ -153,6 +159,8 @@ class Cell:
 
 @dataclass
 class Row:
+    """The cells of one line."""
+
     cells: list[Cell]
     length: int  # of the whole line
 
@@ -206,6 +214,8 @@ OPEN_START = re.compile(rf"^(?:[+*/·⊙]|{RELATION})(?: |$)")
 
 
 def _belongs_together(left: Cell, right: Cell) -> bool:
+    """Are two cells one formula with a gap inside? So if both are formulas, or if a sign at the
+    gap, such as = or +, needs another side."""
     if not parses(f"{left.text}  {right.text}") or CITATION.search(right.text):
         return False
     if OPEN_END.search(left.text) or OPEN_START.match(right.text):
@@ -268,6 +278,7 @@ def bars(text: str) -> int:
 
 
 def words_of(text: str) -> list[str]:
+    """The words of ordinary language in a text. Names of functions, such as log, are not."""
     return [word for word in WORD.findall(text) if word not in NOT_WORDS]
 
 
@@ -278,6 +289,7 @@ def is_list(text: str) -> bool:
 
 
 def rows_of(block: Block, parts: bool = True) -> list[Row]:
+    """The lines of a block, each divided into cells."""
     lines = [line for line in block.lines if line.strip()]
     return [Row(cells_of(line, parts), len(line)) for line in lines]
 
@@ -288,11 +300,12 @@ SYMBOL = re.compile(
 
 
 def stripped(text: str) -> str:
-    """Without the comma or colon that led to a remark."""
+    """Without the comma or colon in front of a remark."""
     return text.rstrip(",;:")
 
 
 def balanced(text: str) -> bool:
+    """Does a text close as many brackets of each kind as it opens?"""
     return all(text.count(a) == text.count(b) for a, b in ("()", "[]", "{}"))
 
 

@@ -55,13 +55,13 @@ def cell_text(content: str, demo: str, here: str) -> str:
 def pictures(stem: str, title: str, here: str) -> str:
     """The committed pictures and films of a demo, the main picture first and large."""
     files = [path for path in places.below("demos/gallery") if path.endswith(places.PICTURES)]
-    mine = [path for path in files if PurePosixPath(path).stem.startswith(stem)]
-    mine.sort(key=lambda path: (PurePosixPath(path).name != f"{stem}.png", path))
+    own = [path for path in files if PurePosixPath(path).stem.startswith(stem)]
+    own.sort(key=lambda path: (PurePosixPath(path).name != f"{stem}.png", path))
     shown = []
-    for path in mine:
+    for path in own:
         source = places.relative(here, path)
         record = records(stem)["default"]
-        caption = escape(record["title"] if path == mine[0] else PurePosixPath(path).name)
+        caption = escape(record["title"] if path == own[0] else PurePosixPath(path).name)
         kind = "film" if path.endswith(".gif") else "picture"
         shown.append(
             f'<figure class="{kind}"><a href="{source}"><img src="{source}" '

@@ -52,6 +52,7 @@ def docstring_to_markdown(text: str, name: str) -> str:
 
 
 def _block(block: Block, kind: str) -> str:
+    """A block as Markdown. kind: what it is (blocks.py)."""
     text = "\n".join(block.lines)
     if kind == "code":
         return f"```{'python' if _is_python(text) else 'text'}\n{text}\n```"
@@ -85,6 +86,8 @@ class Line:
 
 
 def lines_of(rows: list[Row]) -> list[Line]:
+    """The rows of a block of formulas as the site shows them. A row of words that begins further
+    right than the row above it continues that row."""
     lines: list[Line] = []
     starts: list[dict[int, str]] = []  # of each line: which part of it starts at which column
     for before, row in zip([Row([], 0), *rows], rows, strict=False):
@@ -106,6 +109,7 @@ def lines_of(rows: list[Row]) -> list[Line]:
 
 
 def _line(cells: list[Cell]) -> tuple[Line, dict[int, str]]:
+    """One row as the site shows it, and which of its parts begins at which column."""
     line, where = Line(), {}
     formulas = [at for at, cell in enumerate(cells) if cell.is_formula]
     if formulas and formulas[0] <= 1:
@@ -157,6 +161,7 @@ def _continue(line: Line, where: dict[int, str], cells: list[Cell]) -> None:
 
 
 def formula_table(lines: list[Line]) -> str:
+    """Lines as displayed formulas if there is nothing else, otherwise as a table of formulas."""
     if all(line.formula and not line.label and not line.remark for line in lines):
         return _aligned(lines)
     in_sides = all(line.formula and sides(stripped(line.formula))[1] for line in lines)
@@ -273,10 +278,12 @@ def label(text: str) -> str:
 
 
 def _display(latex: str) -> str:
+    """A formula in the size of a displayed one."""
     return rf"$\displaystyle {latex}$" if latex else ""
 
 
 def _aligned(lines: list[Line]) -> str:
+    """Formulas without labels and remarks, displayed, with their relations below each other."""
     if len(lines) == 1:
         return f"```{{math}}\n{formula(stripped(lines[0].formula))}\n```"
     rows = []

@@ -1,4 +1,4 @@
-"""The pages around demos and chapters: the READMEs with their links led to the site, and the
+"""The pages around demos and chapters: the READMEs, with links to pages of the site, and the
 lecture slide by slide.
 """
 

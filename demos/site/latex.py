@@ -62,6 +62,7 @@ def sides(text: str) -> tuple[str, str]:
 
 
 def items_of(text: str, inline: bool = False) -> list[Item]:
+    """The pieces of a formula (pieces.py). ValueError for a text that is not in the notation."""
     parser = _Parser(tokens_of(text.strip()), inline)
     items = parser.items(stop=())
     if parser.at < len(parser.tokens):
@@ -70,6 +71,9 @@ def items_of(text: str, inline: bool = False) -> list[Item]:
 
 
 class _Parser:
+    """A recursive descent parser: each method reads one construct of the notation from the tokens,
+    beginning at the token number ``at``, and leaves ``at`` behind it."""
+
     def __init__(self, tokens: list[Token], inline: bool):
         self.tokens, self.inline, self.at = tokens, inline, 0
         self.in_script = 0
@@ -77,10 +81,12 @@ class _Parser:
     # what comes next
 
     def peek(self, ahead: int = 0) -> Token:
+        """The next token, or one further ahead, which is not taken."""
         at = self.at + ahead
         return self.tokens[at] if at < len(self.tokens) else Token("end", "", 1)
 
     def take(self) -> Token:
+        """Return the next token, and move past it."""
         token = self.peek()
         self.at += 1
         return token
@@ -88,6 +94,7 @@ class _Parser:
     # a list of items, up to a closing bracket
 
     def items(self, stop: tuple[str, ...]) -> list[Item]:
+        """The pieces up to one of the signs in ``stop``, or up to the end."""
         found: list[Item] = []
         while True:
             token = self.peek()
@@ -105,6 +112,7 @@ class _Parser:
         return fractions(found)
 
     def item(self, before: list[Item]) -> Item:
+        """The next piece. before: the pieces in front of it."""
         token = self.peek()
         if token.text in ("|", "||") and self.opens_a_norm(before):
             return self.scripts(self.norm())
@@ -135,6 +143,7 @@ class _Parser:
         return first or token.space > 0
 
     def norm(self) -> Item:
+        """|x| or ||x||, with the bars."""
         bar = self.take()
         inner = join(self.items(stop=(bar.text,)))
         if self.take().text != bar.text:
@@ -143,6 +152,7 @@ class _Parser:
         return Item("factor", fenced(rf"\l{name}", inner, rf"\r{name}"), bar.space)
 
     def group(self, half_open: bool = False) -> Item:
+        """What is in brackets, with the brackets. half_open: as in [0, 1)."""
         opening = self.take()
         stop = (MATCH[opening.text],) if not half_open else ("]", ")")
         size = [self.peek(ahead).text for ahead in range(4)]
@@ -158,6 +168,7 @@ class _Parser:
     # one factor, with its scripts and arguments
 
     def factor(self) -> Item:
+        """A number, a letter, a name, a root or a group."""
         token = self.peek()
         if token.kind == "open":
             return self.scripts(self.group())
@@ -184,11 +195,13 @@ class _Parser:
         raise ValueError(f"formula: {token.text!r} cannot stand here")
 
     def accented(self, latex: str) -> str:
+        """A letter with the accents that follow it."""
         while self.peek().kind == "accent":
             latex = rf"\{ACCENTS[self.take().text]}{{{latex}}}"
         return latex
 
     def root(self) -> Item:
+        """The root of the group or of the factor behind it."""
         space = self.take().space
         if self.peek().text == "(":
             inner = self.group().bare
@@ -197,6 +210,7 @@ class _Parser:
         return self.scripts(Item("factor", rf"\sqrt{{{inner}}}", space))
 
     def name(self, token: Token) -> Item:
+        """One letter, a known name, a differential, two letters that are multiplied, or a word."""
         text, space, after = token.text, token.space, self.peek()
         called = after.text in ("(", "[") and after.space == 0
         if text == "sqrt" and called:
@@ -243,6 +257,7 @@ class _Parser:
         return rf"{text}\_{second.text}"
 
     def letter(self, token: Token, called: bool) -> Item:
+        """One letter with its scripts; N(, U[ and E[ are distributions and the expectation."""
         text, after = token.text, self.peek()
         if text == "N" and after.text == "(" and called:
             return self.scripts(Item("factor", r"\mathcal{N}", token.space))
@@ -323,6 +338,7 @@ class _Parser:
             self.in_script -= 1
 
     def script_run(self) -> str:
+        """A subscript or superscript without brackets: it ends at a space."""
         pieces: list[str] = []
         while not (pieces and self.peek().space):
             piece = self.script_piece(first=not pieces)
@@ -372,6 +388,7 @@ def _script_name(text: str) -> str:
 
 
 def _number(text: str) -> str:
+    """A number: 60,000 keeps its comma, and 1e-5 becomes a power of ten."""
     mantissa, _, exponent = text.partition("e")
     mantissa = mantissa.replace(",", "{,}")
     if not exponent:

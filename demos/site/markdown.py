@@ -1,5 +1,5 @@
-"""What is done to Markdown and to docstrings before Sphinx reads them: links are led to the pages
-of the site, headings get the anchors that GitHub gives them, and names of files become links.
+"""What is done to Markdown and to docstrings before Sphinx reads them: links are rewritten to the
+pages of the site, headings get the anchors that GitHub gives them, and names of files become links.
 
 MyST takes all links as they are (``myst_all_links_external``), so they are written here, relative
 to the page on which they stand. A test follows each of them on the finished site.
@@ -45,25 +45,25 @@ def for_site(text: str, file: str, here: str) -> str:
 
 
 def with_links(prose: str, file: str, here: str) -> str:
-    """Prose of a Markdown file with its links led to pages of the site."""
+    """Prose of a Markdown file whose links lead to pages of the site."""
 
     def of_markdown(match: re.Match) -> str:
         mark, label, target = match.groups()
         label = LINK.sub(of_markdown, label)
-        target = led(target, file, here)
+        target = target_on_site(target, file, here)
         if mark:
             return f'<img src="{escape(target)}" alt="{escape(label)}">'
         return f"[{label}]({target})"
 
     def of_html(match: re.Match) -> str:
-        return f'{match[1]}="{led(match[2], file, here)}"'
+        return f'{match[1]}="{target_on_site(match[2], file, here)}"'
 
     return ATTRIBUTE.sub(of_html, LINK.sub(of_markdown, prose))
 
 
-def led(target: str, file: str, here: str) -> str:
-    """The target of a link in a file, led to the page that shows it. A link out of the project
-    stays as it is."""
+def target_on_site(target: str, file: str, here: str) -> str:
+    """The page of the site that shows the target of a link. A link out of the project stays as it
+    is."""
     if re.match(r"[a-z]+:", target):
         return target
     path, _, anchor = target.partition("#")

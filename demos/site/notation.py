@@ -64,12 +64,15 @@ TOKEN = re.compile(
 
 @dataclass
 class Token:
+    """The smallest piece of a formula: a number, a name, a sign."""
+
     kind: str
     text: str
     space: int  # how many spaces stand before it
 
 
 def tokens_of(text: str) -> list[Token]:
+    """The tokens of a formula. ValueError for a character that is not in the notation."""
     text = "".join(unicodedata.normalize("NFD", c) if c.isalpha() else c for c in text)
     found, at = [], 0
     while at < len(text):

@@ -25,6 +25,7 @@ class Item:
 
 
 def with_scripts(latex: str, low: str, high: str, prime: str) -> str:
+    """LaTeX with a subscript, a superscript and primes, each "" if there is none."""
     if prime and high:
         high = r"\prime" * len(prime) + " " + high
         prime = ""
@@ -37,6 +38,7 @@ def with_scripts(latex: str, low: str, high: str, prime: str) -> str:
 
 
 def fenced(left: str, inner: str, right: str) -> str:
+    """LaTeX in brackets, which grow if there is a fraction, a sum or an integral inside."""
     if re.search(r"\\(?:frac|sum|prod|int)(?![a-z])", inner):
         return rf"\left{left} {inner} \right{right}"
     gap = " " if left.startswith("\\") else ""
@@ -73,6 +75,7 @@ def fractions(items: list[Item]) -> list[Item]:
 
 
 def _bare_or_joined(items: list[Item]) -> str:
+    """The LaTeX of the two sides of a fraction: a group in brackets does without them."""
     return items[0].bare if len(items) == 1 and items[0].bare else join(items).strip()
 
 
@@ -89,6 +92,8 @@ def _derivative(done: list[Item], items: list[Item], at: int) -> list[Item]:
 
 
 def _numerator(done: list[Item], tight: bool) -> list[Item]:
+    """The last factors of ``done`` that are above the stroke. tight: no space before the stroke,
+    as in a b/c, where only b is above."""
     start = len(done)
     while start > 0 and done[start - 1].kind == "factor":
         start -= 1
@@ -109,6 +114,7 @@ def _numerator(done: list[Item], tight: bool) -> list[Item]:
 
 
 def _denominator(items: list[Item], at: int) -> list[Item]:
+    """The items from ``at`` on that are below the stroke."""
     end = at
     if end < len(items) and items[end].kind in ("large", "function"):
         whole_term = items[end].kind == "large"
@@ -131,6 +137,7 @@ def _denominator(items: list[Item], at: int) -> list[Item]:
 
 
 def join(items: list[Item]) -> str:
+    """The LaTeX of all pieces, with the room between them."""
     pieces: list[str] = []
     last: Item | None = None
     for item in items:
@@ -150,6 +157,7 @@ ENDS_A_FORMULA = ("operator", "relation", "separator")
 
 
 def _gap(left: Item, right: Item) -> str:
+    """The room between two neighbours."""
     if left.kind == "separator":
         return r"\quad " if right.space > 1 else " "
     open_sides = (left.kind in ("operator", "relation"), right.kind in ENDS_A_FORMULA)

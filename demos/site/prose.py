@@ -57,6 +57,7 @@ SINGLE = re.compile(
 
 
 def _with_formulas(text: str) -> str:
+    """Prose in which runs of mathematical words are formulas."""
     tokens = re.split(r"( +)", text)
     out, at = [], 0
     while at < len(tokens):
@@ -74,10 +75,12 @@ def _with_formulas(text: str) -> str:
 
 
 def _fits(core: str) -> bool:
+    """Is it a whole formula?"""
     return balanced(core) and parses(core)
 
 
 def _is_sign(tokens: list[str], at: int) -> bool:
+    """Is the token at this place a sign such as = or +?"""
     return 0 <= at < len(tokens) and re.fullmatch(rf"{SIGN}|x", tokens[at]) is not None
 
 
@@ -145,6 +148,7 @@ def _follows_a_sign(tokens: list[str], at: int) -> bool:
 
 
 def _mathematical(token: str) -> bool:
+    """May a word be a part of a formula?"""
     bare = token.strip(",;.:?!()[]{}") or token
     if re.search(r"\.py\b|[/\w]{3,}/\w|[a-z]{2,}\d*_|__|[A-Za-z]{2,}-", bare):
         return False
@@ -158,6 +162,7 @@ def _mathematical(token: str) -> bool:
 
 
 def _parses_loosely(token: str) -> bool:
+    """Is a word in the notation, or a piece of a formula that other words complete?"""
     core = token.strip(",;.:?!")
     return not balanced(core) or core.count("|") == 1 or parses(core) or parses(core.strip("()[]"))
 
