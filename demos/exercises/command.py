@@ -64,7 +64,8 @@ def listing(folder: Path) -> str:
         begun = "*" if path_of(name, folder).exists() else " "
         lines.append(f"{i:>2} {begun} {name:<20} {load(name).title}")
     commands = (__doc__ or "").split("\n\n")[0]
-    return "\n".join([*lines, "", f"* {folder.as_posix()}/ has your file", "", commands])
+    star = f"* you have a file for this exercise in {folder.as_posix()}/"
+    return "\n".join([*lines, "", star, "", commands])
 
 
 def path_of(name: str, folder: Path) -> Path:

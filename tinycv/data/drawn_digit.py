@@ -6,7 +6,8 @@ A model that learned from MNIST expects light ink on black, 28 x 28 pixels, with
     its centre of mass in the middle of the image
 
 (Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits").  A picture that
-somebody drew or photographed has none of that.  ``drawn_digit`` makes it so, in five steps:
+somebody drew or photographed has none of these properties.  ``drawn_digit`` gives it them in five
+steps:
 
     1  the paper     a surface of degree 2 is fitted to the colours near the border, then to
                      everything that lies close to it: the light on a photographed sheet is uneven
@@ -176,8 +177,8 @@ def only_digit(strength: np.ndarray) -> np.ndarray:
     height, width = cut.shape
     if width > WIDEST * height:
         raise NoDigit(
-            f"its ink is {width / height:.1f} times as wide as it is high, which no digit is: cut "
-            "out one digit at a time"
+            f"its ink is {width / height:.1f} times as wide as it is high, wider than any digit: "
+            "cut out one digit at a time"
         )
     return cut
 

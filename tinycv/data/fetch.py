@@ -1,16 +1,18 @@
-"""Download MNIST, Fashion-MNIST or CIFAR-10: only on request; nothing else here uses the network.
+"""Download MNIST, Fashion-MNIST or CIFAR-10: only on request. Nothing else in tinycv uses the
+network.
 
     python -m tinycv.data.download fashion-mnist
     train_x, train_y, test_x, test_y = idx_folder(download("fashion-mnist"))
 
-A file counts only if it has the published length and SHA-256 (table SOURCES).  It is received under
-a temporary name in the cache folder and renamed when the checksum is right, so a file that was cut
-short never counts, and several processes may download at the same time.  The mirrors are tried in
-turn.  A connection that was cut is resumed where it stopped; a mirror that stalls, is too slow, or
-offers something else, such as a page of HTML, is left for the next one.  Every call checks the
-files again, which takes a fraction of a second, and replaces those that are damaged.
+A file is accepted only if it has the published length and SHA-256 (table SOURCES).  It is received
+under a temporary name in the cache folder and renamed when the checksum is right, so a file that
+was cut short is never read, and several processes may download at the same time.  The mirrors are
+tried in turn.  A connection that was cut is resumed where it stopped.  If a mirror stalls, is too
+slow, or offers something else, such as a page of HTML, the next one is tried.  Every call checks
+the files again, which takes a fraction of a second, and replaces those that are damaged.
 
-pooch keeps the cache, the temporary file and the checksum; requests, which it needs, is HTTP.
+pooch manages the cache, the temporary file and the checksum. requests, which pooch depends on, does
+the HTTP.
 Sources of lengths and checksums: url_checksums/{mnist,fashion_mnist,cifar10}.txt of TensorFlow
 Datasets; for the unpacked files of CIFAR-10, the data set class of torchvision for Ruby.
 """

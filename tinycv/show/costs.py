@@ -7,7 +7,7 @@
 
 A multiplication and the addition that follows it are one multiply-add, which counts as two FLOPs.
 All other ops are counted per element: one operation for each element of the result, or of the
-largest input if that has more, as in a sum. Ops that only move numbers (reshape, indexing) count
+largest input if that has more, as in a sum. Ops that only move numbers (reshape, indexing) cost
 nothing. A fused pair without a rule of its own, such as layer norm, is counted by running its
 definition, op by op. Backward passes are not counted; they take about twice as many.
 
