@@ -138,7 +138,7 @@ def check_here(name: str, path: Path) -> int:
     verdict = check(exercise, path.read_bytes(), path.as_posix())
     print(verdict.text)
     if verdict.solved:
-        print(f"Read now: {exercise.read}")
+        print(f"Compare it with {exercise.read}")
         print(f"Next: {following(name)}")
     return 0 if verdict.solved else 1
 

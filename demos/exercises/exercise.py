@@ -265,7 +265,7 @@ class Exercise:
         )
         notes = [f"Hint: {self.hint}", f"You may use {tools}"]
         command = f"Check your answer:    python -m demos exercise check {self.name}"
-        afterwards = f"When it is solved, compare it with the package: {self.read}"
+        afterwards = f"When it is solved, compare it with {self.read}"
         text = "\n\n".join(filled(note) for note in (*notes, command, afterwards))
         title = f"Exercise {self.number} of {len(ORDER)}. {head}"
         top = f'"""{title}\n{body}\n\n{text}\n"""\n'

@@ -75,6 +75,9 @@ class Walk(Definition):
     def describe(self, case):
         return f"y = {case[0].__doc__}"
 
+    def result_name(self, i, count):
+        return f"the gradient of {'ab'[i]}"
+
     def call(self, function, arguments):
         """The gradients of the leaves, by the learner's walk."""
         grads = function(graph_key(arguments["y"]), arguments["g"], Pieces())
@@ -273,5 +276,5 @@ EXERCISE = Exercise(
     ],
     methods=("parents", "seq"),
     hint="first collect all Nodes, with a set and a list of Nodes to visit; then sort them by seq.",
-    read="tinycv/engine/walk.py: the function gradients does this.",
+    read="tinycv/engine/walk.py: the function gradients.",
 )

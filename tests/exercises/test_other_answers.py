@@ -50,12 +50,12 @@ RIGHT = {
             return cross_entropy(real, 1) + cross_entropy(fake, 0)
         """,
     "wgan_gp": """
-        def gradient_penalty(critic, w, real, fake, share, weight):
+        def gradient_penalty(critic, w, real, fake, share, penalty_weight):
             between = fake + share * (real - fake)
             between.requires_grad = True
             value = critic(between, w).sum()
             lengths = norm(grad(value, between, create_graph=True)[0], axis=1)
-            return weight * (lengths * lengths - 2 * lengths + 1).sum() / len(lengths)
+            return penalty_weight * (lengths * lengths - 2 * lengths + 1).sum() / len(lengths)
         """,
     "score_matching": """
         def denoising_loss(score, x, sigma, z):
