@@ -192,7 +192,7 @@ OURS, OTHERS = (
 @pytest.fixture
 def zen4(monkeypatch):
     monkeypatch.setattr(
-        Path, "read_text", lambda path: ZEN4 if str(path) == "/proc/cpuinfo" else 1 / 0
+        Path, "read_text", lambda path, **_: ZEN4 if str(path) == "/proc/cpuinfo" else 1 / 0
     )
     for name in (blas.VARIABLE, "TINYCV_BLAS_KERNEL"):
         monkeypatch.delenv(name, raising=False)

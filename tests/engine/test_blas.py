@@ -48,7 +48,7 @@ def alone(monkeypatch):
 
 def reads(monkeypatch, text: str) -> None:
     monkeypatch.setattr(
-        Path, "read_text", lambda path: text if str(path) == "/proc/cpuinfo" else 1 / 0
+        Path, "read_text", lambda path, **_: text if str(path) == "/proc/cpuinfo" else 1 / 0
     )
 
 
@@ -61,7 +61,7 @@ def test_the_kernel_fits_the_processor(alone, name):
 
 
 def test_openblas_chooses_if_the_processor_cannot_be_read(alone):
-    def refuse(path):
+    def refuse(path, **_):
         raise PermissionError(path)
 
     alone.setattr(Path, "read_text", refuse)
@@ -118,7 +118,7 @@ def process(code: str, **settings: str) -> str:
 # one instead, which every x86_64 can run.
 ZEN5 = f"""
 import os, pathlib, sys
-pathlib.Path.read_text = lambda path: {TEXTS["Zen 5"][0]!r}
+pathlib.Path.read_text = lambda path, **_: {TEXTS["Zen 5"][0]!r}
 def hook(event, arguments):
     if event == "import" and arguments[0] == "numpy" and "numpy" not in seen:
         seen.add("numpy"), print(os.environ.get("OPENBLAS_CORETYPE"))
@@ -146,7 +146,7 @@ def test_numpy_loads_the_kernel_that_was_chosen_only_if_tinycv_comes_first():
 
 
 def test_nothing_changes_if_there_is_no_kernel_to_choose():
-    text = "import pathlib; pathlib.Path.read_text = lambda path: ''\n"
+    text = "import pathlib; pathlib.Path.read_text = lambda path, **_: ''\n"
     assert process(text + "import tinycv" + USED) == process("import numpy" + USED)
 
 

@@ -3,10 +3,11 @@
 import contextlib
 import io
 
-import columns
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+import columns
 from torch_idioms import IDIOMS, names
 
 import tinycv
