@@ -37,7 +37,7 @@ def scalar(value):
 x = scalar(2.0)
 y = f(x)
 
-# %% Backward: walk through the graph from y to x
+# %% Backward: walk through the graph from y to x.
 # With create_graph the walk is recorded too, so the slope can be differentiated once more.
 (slope,) = tinycv.grad(y, x, create_graph=True)
 (curvature,) = tinycv.grad(slope, x)

@@ -111,6 +111,8 @@ def in_words(error: BaseException, path: str) -> str:
     # Python words this error in several ways, depending on where it stops
     text = "" if isinstance(error, RecursionError) else " ".join(str(error).split())
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", text)  # the address of an object
+    if isinstance(error, TypeError) and ("bitwise_xor" in text or " for ^" in text):
+        text = "^ is not a power in Python: write y**2, not y^2"
     return f"{at}{type(error).__name__}" + (f": {text[:300]}" if text else "")
 
 

@@ -54,6 +54,8 @@ REFUSED = {
     ),
     "fills the memory": (tanh("return [0] * 10**15"), "line 2 raises MemoryError"),
     "returns nothing": (tanh("r = g * (1 - y * y)"), "a line with `return` may be missing."),
+    "writes a power as ^": (tanh("return g * (1 - y^2)"), "write y**2, not y^2"),
+    "writes a power of a number as ^": (tanh("return g * 2.0^2"), "write y**2, not y^2"),
     "returns a number": (tanh("return 1.0"), "it returns a float, not a Tensor"),
     "returns a list": (tanh("return [g * (1 - y * y)]"), "it returns a list of 1, not a Tensor"),
     "returns the wrong dtype": (
