@@ -299,6 +299,21 @@ def test_noise_after_the_weights_is_the_same_whether_they_were_trained_or_read(t
     assert (tinycv.randn(3).numpy() == first).all()
 
 
+@pytest.mark.parametrize("fewer", [False, True])
+def test_pretrained_says_that_its_figures_are_of_fewer_examples(fewer, tmp_path, capsys):
+    show = Demo("00_none", "A story.", ["--out", str(tmp_path)], pretrained=True)
+    trained_layer(show)
+    show.finish()
+    file = str(tmp_path / "00_none.safetensors")
+    read = Demo("00_none", "A story.", ["--pretrained", file], pretrained=True)
+    trained_layer(read)
+    read.out = tmp_path / "again"
+    assert read.choose(1, 500, pretrained=100 if fewer else None) == (100 if fewer else 500)
+    capsys.readouterr()
+    read.finish()
+    assert ("fewer examples" in capsys.readouterr().out) == fewer
+
+
 def test_what_belongs_to_the_weights_keeps_its_size_in_a_quick_run_with_pretrained(tmp_path):
     show = Demo("00_none", "A story.", ["--out", str(tmp_path)], pretrained=True)
     trained_layer(show)

@@ -262,7 +262,7 @@ GOOD = {
     "prepared": (classify.prepared, {"path": "a.png", "size": 4, "channels": 1, "about": ABOUT}),
     "read_labels": (classify.read_labels, {"path": "names.txt", "classes": 3}),
 }
-FOR_THE_COMMAND = {"main", "report", "digit_report", "photo_report", "parser"}
+FOR_THE_COMMAND = {"refuse_show", "main", "report", "digit_report", "photo_report", "parser"}
 ALSO = {
     "CLIP": ("ConvNet", "TextEncoder"),
     "CLIP ": ("ConvNet", "TextEncoder"),

@@ -134,6 +134,7 @@ class Demo:
         self.rows = []
         self._arrays: dict[str, np.ndarray] = {}  # the weights of ``trained``
         self._of_training: dict[str, Any] = {}
+        self._uses_less = False  # with --pretrained: than the run that trained
         self.started = time.perf_counter()
         backend.manual_seed(self.seed)
         print(ascii_only(story).strip().splitlines()[0], flush=True)
@@ -219,6 +220,7 @@ class Demo:
         if self.quick:
             return quick
         if self.pretrained and pretrained is not None:
+            self._uses_less = True
             return pretrained
         if self.full and full is not None:
             return full
@@ -294,6 +296,12 @@ class Demo:
             print(
                 f"  --pretrained: nothing was trained. The weights are those of {self.pretrained}, "
                 "and so\n  are the seconds of training and all curves over its steps"
+            )
+        if self._uses_less:
+            print(
+                "  It uses fewer examples than the run that trained, so shares and distances are "
+                "less exact, and\n  a distance between two sets depends on their sizes. Figures of "
+                f"that run: demos/figures/{self.name}.md"
             )
         if self.quick:
             print("  --quick: everything ran, but the figures and the picture mean nothing")
