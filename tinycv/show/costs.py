@@ -95,6 +95,7 @@ def per_element(result: Any, args: tuple) -> Cost:
 
 
 def matmul(y: Any, a: Any, b: Any) -> Cost:
+    """y = a @ b, with a (..., n, k): k multiply-adds for each number of y."""
     return Cost(y.size * a.shape[-1])
 
 
@@ -111,6 +112,7 @@ def einsum(y: Any, *xs: Any, subscripts: str) -> Cost:
 
 
 def linear(y: Any, x: Any, weight: Any, bias: Any) -> Cost:
+    """weight (out, in): ``in`` multiply-adds for each number of y, and one addition of the bias."""
     return Cost(y.size * weight.shape[1], 0 if bias is None else y.size)
 
 

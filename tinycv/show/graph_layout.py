@@ -145,4 +145,5 @@ def path(passed: list[Box], height: float) -> str:
 
 
 def mean(values: Sequence[float]) -> float:
+    """The mean of at least one number."""
     return sum(values) / len(values)

@@ -114,4 +114,5 @@ def memory(count: int) -> str:
 
 
 def shortened(text: str) -> str:
+    """The text, cut to LONGEST letters; three dots show that it was cut."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
